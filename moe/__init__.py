@@ -1,0 +1,30 @@
+"""A hierarchical mixture of experts on CIFAR-10: five stages, from a config to a result.
+
+    from moe import Config, run
+    result = run(Config(epochs=5))
+    print(result.gain)
+
+Importing this package is cheap; torch is loaded with `run`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from moe.config import Config
+
+if TYPE_CHECKING:
+    from moe.pipeline import run
+    from moe.result import Result
+
+__all__ = ["Config", "Result", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "run":
+        from moe.pipeline import run
+
+        return run
+    if name == "Result":
+        from moe.result import Result
+
+        return Result
+    raise AttributeError(f"moe has no {name!r}; it has {', '.join(__all__)}")

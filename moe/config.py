@@ -45,29 +45,32 @@ class Config:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check_type(field.name, getattr(self, field.name), field.type)
+        object.__setattr__(self, "learning_rate", float(self.learning_rate))  # 1 and 1.0 are one choice
         if self.protocol not in IMAGES:
             raise ValueError(f"protocol is {self.protocol!r}; expected one of {', '.join(IMAGES)}")
         for name, (low, high) in self._ranges().items():
             if not low <= (value := getattr(self, name)) <= high:
                 raise ValueError(f"{name} is {value}; expected {low} to {high}{self._reason(name)}")
-        if not (math.isfinite(self.learning_rate) and 0 < self.learning_rate <= 1):
+        if self.batch_size > self.train_examples:
             raise ValueError(
-                f"learning_rate is {self.learning_rate}; expected a number above 0, up to 1"
+                f"batch_size is {self.batch_size}; expected 1 to {self.train_examples}, the train_examples"
             )
+        if not (math.isfinite(self.learning_rate) and 0 < self.learning_rate <= 1):
+            raise ValueError(f"learning_rate is {self.learning_rate}; expected a number above 0, up to 1")
 
     def _ranges(self) -> dict[str, tuple[int, int]]:
         images = IMAGES[self.protocol]
         return {
             "epochs": (1, 10_000),
+            "batch_size": (1, 50_000),
             **images,
-            "batch_size": (1, images["train_examples"][1]),
             "patience": (1, 10_000),
             "seed": (0, 2**31 - 1),
         }
 
     def _reason(self, name: str) -> str:
         if name in IMAGES[self.protocol]:
-            return f" under the {self.protocol} protocol, so that no class is missing"
+            return f" under the {self.protocol} protocol"
         return ""
 
     def as_dict(self) -> dict[str, Any]:

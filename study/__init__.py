@@ -1,0 +1,1 @@
+"""A hyperparameter study of the mixture of experts: `python -m study.run`."""

@@ -1,0 +1,175 @@
+"""The networks of the mixture, with Keras' initialisation and dropout that is told where its noise comes from.
+
+Calling a network with images alone evaluates it; calling it with a generator as well applies dropout drawn from
+that generator. There is no train or eval mode to forget.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from moe.config import CLASSES
+
+IMAGE = (3, 32, 32)
+
+#: the convolutions of each block, as channels; a block ends in 2 x 2 max pooling
+BLOCKS = {
+    "small": ((32, 32), (64, 64)),
+    "large": ((32, 32), (64, 64), (128, 128, 128)),
+}
+
+ARTIFICIAL_BRANCH, NATURAL_BRANCH = 0, 1
+
+
+class Dropout(nn.Module):
+    """Inverted dropout whose noise comes from the generator that it is called with."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.keep = 1 - probability
+
+    def forward(self, values: Tensor, generator: Generator | None = None) -> Tensor:
+        """The values themselves without a generator; else each kept with probability `keep` and scaled up."""
+        if generator is None:
+            return values
+        return values * torch.empty_like(values).bernoulli_(self.keep, generator=generator).div_(self.keep)
+
+    def extra_repr(self) -> str:
+        """What torch prints of this layer."""
+        return f"keep={self.keep}"
+
+
+class Layers(nn.Sequential):
+    """Layers in a row that hand a generator on to those that draw noise."""
+
+    def forward(self, values: Tensor, generator: Generator | None = None) -> Tensor:
+        """(N, ...) to (N, outputs); without a generator, no dropout."""
+        for layer in self:
+            values = layer(values, generator) if isinstance(layer, Dropout) else layer(values)
+        return values
+
+
+def vgg(size: str, outputs: int) -> Layers:
+    """The notebook's VGG-like classifier: (N, 3, 32, 32) images in [0, 1] to (N, outputs) logits.
+
+    Args:
+        size: "small" (two blocks) or "large" (three blocks, yet fewer parameters: its dense layer sees less).
+    """
+    layers: list[nn.Module] = []
+    channels, side, _ = IMAGE
+    for block in BLOCKS[size]:
+        for width in block:
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+        layers += [nn.MaxPool2d(2), Dropout(0.25)]
+        side //= 2
+    return Layers(*layers, *_head(channels * side * side, outputs))
+
+
+def subgate() -> Layers:
+    """A branch's second gate: (N, 3, 32, 32) images to (N, 20) logits, of which softmax makes the weights."""
+    return Layers(*_head(IMAGE[0] * IMAGE[1] * IMAGE[2], 2 * CLASSES))
+
+
+def _head(inputs: int, outputs: int) -> list[nn.Module]:
+    return [nn.Flatten(), nn.Linear(inputs, 512), nn.ReLU(), Dropout(0.5), nn.Linear(512, outputs)]
+
+
+class Opinion(NamedTuple):
+    """What the frozen networks say of some images: all that the subgates weigh."""
+
+    natural: Tensor  # (N,) bool, where the gate says natural; a tie is natural
+    log_probs: Tensor  # (N, 10, 2) of the baseline and of the gated expert
+
+    def __getitem__(self, rows: Tensor) -> "Opinion":  # type: ignore[override]
+        """The opinion on some of the images."""
+        return Opinion(self.natural[rows], self.log_probs[rows])
+
+
+def opinion(said: Mapping[str, Tensor], natural: Tensor | None = None) -> Opinion:
+    """Put together what the four frozen networks say.
+
+    Args:
+        said: log-probabilities of each, (N, 10), of the gate (N, 2).
+        natural: (N,) bool, which branch to take; by default the gate's.
+    """
+    natural = says_natural(said["gate"]) if natural is None else natural
+    expert = torch.where(natural[:, None], said["natural"], said["artificial"])  # (N, 10)
+    return Opinion(natural, torch.stack((said["baseline"], expert), 2))
+
+
+def says_natural(gate: Tensor) -> Tensor:
+    """(N, 2) log-probabilities or logits of the gate to (N,) bool; a tie is natural, as in the notebook."""
+    return ~(gate[:, ARTIFICIAL_BRANCH] > gate[:, NATURAL_BRANCH])
+
+
+class Subgates(nn.Module):
+    """The two second gates, one per superclass: all that the fifth stage trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.artificial = subgate()
+        self.natural = subgate()
+
+    def weights(self, images: Tensor, natural: Tensor, generator: Generator | None = None) -> Tensor:
+        """(N, 10, 2) logits of the weight of baseline and expert per class, from each image's branch."""
+        artificial = self.artificial(images, generator)  # (N, 20)
+        both = torch.where(natural[:, None], self.natural(images, generator), artificial)
+        return both.view(-1, CLASSES, 2)
+
+    def forward(self, images: Tensor, generator: Generator | None, opinion: Opinion) -> Tensor:
+        """(N, 10) log of the mixture's output, up to a constant per image, which softmax removes."""
+        return blend(opinion.log_probs, self.weights(images, opinion.natural, generator))
+
+
+def blend(log_probs: Tensor, weights: Tensor) -> Tensor:
+    """log sum_k weight_k * prob_k over baseline and expert, both arguments (N, 10, 2), in log space.
+
+    The weights are a softmax over all 20 logits of an image; its normaliser is the same for each class and is
+    left out, because the loss renormalises the mixture's output anyway.
+    """
+    return torch.logsumexp(log_probs + weights, 2)
+
+
+class Mixture(nn.Module):
+    """The whole mixture: four frozen networks and the subgates over them."""
+
+    def __init__(self, frozen: Mapping[str, nn.Module], subgates: Subgates) -> None:
+        super().__init__()
+        self.frozen = nn.ModuleDict(frozen)
+        self.frozen.requires_grad_(False)
+        self.subgates = subgates
+
+    @torch.no_grad()
+    def opinion(self, images: Tensor, generator: Generator | None = None) -> Opinion:
+        """What the frozen networks say of (N, 3, 32, 32) images; with a generator, under dropout."""
+        return opinion({name: log_probs(network(images, generator)) for name, network in self.frozen.items()})
+
+    def forward(self, images: Tensor, generator: Generator | None = None) -> Tensor:
+        """(N, 10) log of the mixture's output, up to a constant per image."""
+        return self.subgates(images, generator, self.opinion(images, generator))  # type: ignore[no-any-return]
+
+
+def log_probs(logits: Tensor) -> Tensor:
+    """log softmax, bounded below at -30: an expert's foreign classes fall to 1e-11 and less."""
+    return logits.log_softmax(1).clamp(min=-30)
+
+
+def build(make: Callable[[], nn.Module], generator: Generator) -> nn.Module:
+    """A network with Keras' initial weights: Glorot-uniform kernels and zero biases, drawn from `generator`."""
+    with torch.device("meta"):  # torch's own initial weights are never drawn
+        network = make()
+    network.to_empty(device="cpu").to(memory_format=torch.channels_last)
+    for parameter in network.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter, generator=generator)
+        else:
+            nn.init.zeros_(parameter)
+    return network
+
+
+def parameters(network: nn.Module) -> int:
+    """How many numbers a network holds."""
+    return sum(parameter.numel() for parameter in network.parameters())

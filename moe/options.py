@@ -1,0 +1,115 @@
+"""Command-line options: those of a config and of the data, and how a wrong one is refused.
+
+A refusal is one sentence on stderr that names the option, the value and what is valid, and exit code 2. Nothing
+here imports torch.
+"""
+
+import argparse
+import dataclasses
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from moe.config import Config
+
+DATASETS = ("auto", "cifar10", "shapes")
+
+HELP = {
+    "epochs": "of each stage, at most",
+    "batch_size": "images per step",
+    "train_examples": "images to learn from",
+    "test_examples": "images that stop a stage and choose its checkpoint",
+    "use_large_experts": "the larger VGG for both experts",
+    "use_large_gating_mlp": "the larger VGG for the gate",
+    "use_large_baseline_classifier": "the larger VGG for the baseline",
+    "learning_rate": "of Adam",
+    "patience": "epochs in a row without a lower validation loss, after which a stage stops",
+    "seed": "of all that is random",
+    "protocol": "holdout: validation images stop and choose; notebook: the test images do, as in the original",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that refuses with one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end with exit code 2."""
+        refuse(
+            self.prog,
+            re.sub(r"^argument (\S+): (is )?", lambda found: f"{found[1]}{' is ' if found[2] else ': '}", message),
+        )
+
+
+def refuse(program: str, sentence: str) -> NoReturn:
+    """Say on stderr why the usage is wrong and end with exit code 2."""
+    print(f"{program}: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
+def whole(low: int | None = None, high: int | None = None) -> Callable[[str], int]:
+    """A parser of whole numbers from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        valid = "a whole number" if low is None else f"a whole number from {low} to {high}"
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"is {text!r}; expected {valid}") from None
+        if low is not None and high is not None and not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"is {value}; expected {valid}")
+        return value
+
+    return parse
+
+
+def number(text: str) -> float:
+    """Parse a number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"is {text!r}; expected a number") from None
+
+
+def option(field: str) -> str:
+    """A config's field as an option: train_examples is --train-examples."""
+    return f"--{field.replace('_', '-')}"
+
+
+#: how a config's field is read from the command line, by its type
+_KINDS: dict[Any, dict[str, Any]] = {
+    int: {"type": whole(), "metavar": "N"},
+    float: {"type": number, "metavar": "X"},
+    bool: {"action": argparse.BooleanOptionalAction},
+    str: {"metavar": "NAME"},
+}
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """One option for each field of a config."""
+    for field in dataclasses.fields(Config):
+        help_text = f"{HELP[field.name]} (default: {field.default})"
+        parser.add_argument(option(field.name), default=field.default, help=help_text, **_KINDS[field.type])
+
+
+def config_from(arguments: argparse.Namespace, program: str) -> Config:
+    """The config that the options ask for; a wrong value is refused under its option's name."""
+    names = [field.name for field in dataclasses.fields(Config)]
+    try:
+        return Config(**{name: getattr(arguments, name) for name in names})
+    except (ValueError, TypeError) as error:
+        field, rest = str(error).split(" ", 1)
+        refuse(program, f"{option(field)} {rest}")
+
+
+def add_data(parser: argparse._ActionsContainer) -> None:
+    """--data and --dataset; the latter is None where it is not given."""
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="a folder with CIFAR-10: official batches or Parquet files"
+    )
+    parser.add_argument(
+        "--dataset",
+        choices=DATASETS,
+        help="auto: CIFAR-10 if it can be had, else the built-in shapes (default)",
+    )

@@ -1,0 +1,154 @@
+"""The pipeline as a table of five stages, and what each of them is trained from.
+
+    Config --plan--> five Requests, each a Spec and the epochs that it may use
+
+A spec is everything that decides a stage's weights except how long it trains; hashed, it is their address.
+Nothing here trains, reads a file or draws a number.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+
+from torch import Tensor, nn
+
+from moe.config import ARTIFICIAL, CLASSES, NATURAL, Config
+from moe.networks import ARTIFICIAL_BRANCH, NATURAL_BRANCH, Subgates, vgg
+from moe.numerics import Numerics
+
+View = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def every_class(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """All images under their own labels: (rows,) bool of those taken and (N,) labels."""
+    return labels >= 0, labels
+
+
+def by_superclass(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """All images, labelled 0 artificial and 1 natural."""
+    natural = _among(labels, NATURAL)
+    return labels >= 0, natural.long() * NATURAL_BRANCH + (~natural).long() * ARTIFICIAL_BRANCH
+
+
+def only(classes: tuple[int, ...]) -> View:
+    """The images of these classes, under their labels among all ten."""
+    return lambda labels: (_among(labels, classes), labels)
+
+
+def _among(labels: Tensor, classes: tuple[int, ...]) -> Tensor:
+    return (labels[:, None] == labels.new_tensor(classes)).any(1)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the five trainings: a row of the table below."""
+
+    name: str
+    network: Callable[[str], nn.Module]  # from a size, small or large
+    view: View  # which images it learns from, under which labels
+    size_flag: str | None = None  # the config's field that makes its network large
+    needs: tuple[str, ...] = ()
+    version: int = 1  # raise it when a code change alters the weights
+
+    def size(self, config: Config) -> str:
+        """Which of its networks a config asks for."""
+        return "large" if self.size_flag and getattr(config, self.size_flag) else "small"
+
+
+ten_way = partial(vgg, outputs=CLASSES)
+two_way = partial(vgg, outputs=2)
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage("baseline", ten_way, every_class, "use_large_baseline_classifier"),
+        Stage("gate", two_way, by_superclass, "use_large_gating_mlp"),
+        Stage("artificial", ten_way, only(ARTIFICIAL), "use_large_experts"),
+        Stage("natural", ten_way, only(NATURAL), "use_large_experts"),
+        Stage(
+            "mixture",
+            lambda size: Subgates(),
+            every_class,
+            needs=("baseline", "gate", "artificial", "natural"),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A stage's weights after a given epoch."""
+
+    stage: str
+    address: str
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """Everything that decides a stage's weights except how long it trains."""
+
+    stage: str
+    version: int
+    network: str
+    data: str  # the data set's fingerprint
+    protocol: str
+    train_examples: int
+    test_examples: int
+    batch_size: int
+    learning_rate: float
+    patience: int
+    seed: int
+    numerics: Numerics
+    inputs: "tuple[Checkpoint, ...] | tuple[Request, ...]" = ()  # requests in a plan, checkpoints once trained
+
+    @cached_property
+    def address(self) -> str:
+        """128 bits of the SHA-256 of all fields, as hex."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A spec and the epochs that it may use."""
+
+    spec: Spec
+    epochs: int
+
+
+def plan(config: Config, data: str, numerics: Numerics) -> dict[str, Request]:
+    """The five requests of a config, by stage, in the table's order.
+
+    The mixture's inputs are still requests: which of their epochs it gets is known once they are trained.
+
+    Args:
+        data: the fingerprint of the data set.
+    """
+    requests: dict[str, Request] = {}
+    for stage in STAGES.values():
+        spec = Spec(
+            stage=stage.name,
+            version=stage.version,
+            network=stage.size(config),
+            data=data,
+            protocol=config.protocol,
+            train_examples=config.train_examples,
+            test_examples=config.test_examples,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            patience=config.patience,
+            seed=config.seed,
+            numerics=numerics,
+            inputs=tuple(requests[name] for name in stage.needs),
+        )
+        requests[stage.name] = Request(spec, config.epochs)
+    return requests
+
+
+def resolved(request: Request, checkpoints: Mapping[str, Checkpoint]) -> Request:
+    """The request with the checkpoints that its inputs came to."""
+    inputs = tuple(checkpoints[name] for name in STAGES[request.spec.stage].needs)
+    return replace(request, spec=replace(request.spec, inputs=inputs))

@@ -1,0 +1,110 @@
+"""Which config a study chooses, and what is to be expected of it. Arithmetic only.
+
+The largest of many noisy gains flatters itself. So the choice is made on each config's mean over its seeds, shrunk
+towards the mean of all configs by as much as noise explains their spread (empirical Bayes; normal model with known
+noise, Efron and Morris 1975), and the interval is the shrunk estimate's.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, variance
+from typing import Any
+
+from study.records import Record, Study
+
+Z95 = 1.959964
+LEAST_REPLICATES = 3  # degrees of freedom from which replicates tell the noise better than one trial's images
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen config; objective values in its own unit, a fraction."""
+
+    config: dict[str, Any]  # without its seed
+    trials: tuple[int, ...]
+    seeds: tuple[int, ...]
+    mean: float  # as observed
+    estimate: float  # shrunk
+    low: float  # of the 95 % interval
+    high: float
+    noise: float  # standard deviation of one trial
+    noise_from: str  # replicates or images
+    spread: float  # standard deviation between the configs' true values
+    configs: int
+
+
+def image_noise(result: dict[str, Any], objective: str) -> float:
+    """The standard error of one trial's objective over its scored images; noise between seeds comes on top.
+
+    A gain has outcomes -1, 0 and 1 per image, an accuracy 0 and 1.
+    """
+    second_moment = result["discordance"] if objective == "gain" else result[objective]
+    return math.sqrt(max(0.0, second_moment - result[objective] ** 2) / result["scored_examples"])
+
+
+def choose(study: Study, complete: Sequence[Record]) -> Choice | None:
+    """The config with the highest shrunk estimate among the complete trials; None where there are none."""
+    groups: dict[int, list[Record]] = defaultdict(list)
+    for record in complete:
+        groups[study.space.position(study.space.point(record.config))].append(record)
+    if not groups:
+        return None
+    values = {place: [r.value(study.objective) for r in group] for place, group in groups.items()}
+    means = {place: fmean(found) for place, found in values.items()}
+    noise, noise_from = _noise(study, complete, list(values.values()))
+    spread = _spread(list(means.values()), [noise**2 / len(found) for found in values.values()])
+    centre = fmean(means.values())
+
+    def shrink(place: int) -> tuple[float, float]:
+        """The estimate and its standard error."""
+        error = noise**2 / len(values[place])
+        weight = spread**2 / (spread**2 + error) if spread**2 + error > 0 else 1.0
+        return centre + weight * (means[place] - centre), math.sqrt(weight * error)
+
+    best = max(means, key=lambda place: (shrink(place)[0], means[place]))
+    estimate, error = shrink(best)
+    return Choice(
+        config={name: value for name, value in groups[best][0].config.items() if name != "seed"},
+        trials=tuple(record.trial for record in groups[best]),
+        seeds=tuple(record.config["seed"] for record in groups[best]),
+        mean=means[best],
+        estimate=estimate,
+        low=estimate - Z95 * error,
+        high=estimate + Z95 * error,
+        noise=noise,
+        noise_from=noise_from,
+        spread=spread,
+        configs=len(groups),
+    )
+
+
+def _noise(study: Study, complete: Sequence[Record], values: list[list[float]]) -> tuple[float, str]:
+    """The standard deviation of one trial: pooled over replicates if there are enough, else over images."""
+    freedom = sum(len(found) - 1 for found in values)
+    if freedom >= LEAST_REPLICATES:
+        pooled = sum(variance(found) * (len(found) - 1) for found in values if len(found) > 1) / freedom
+        return math.sqrt(pooled), "replicates"
+    squares = [image_noise(r.result, study.objective) ** 2 for r in complete if r.result]
+    return math.sqrt(fmean(squares)), "images"
+
+
+def _spread(means: list[float], errors: list[float]) -> float:
+    """The standard deviation of the true values: what noise does not explain of the means' variance."""
+    return math.sqrt(max(0.0, variance(means) - fmean(errors))) if len(means) > 1 else 0.0
+
+
+def why(choice: Choice, objective: str) -> str:
+    """The choice in words."""
+    return (
+        f"highest {objective} of {choice.configs} configs after shrinkage: observed {points(choice.mean)} over "
+        f"{len(choice.trials)} seed{'s' if len(choice.trials) > 1 else ''}, expected {points(choice.estimate)} "
+        f"(95 % interval {points(choice.low)} to {points(choice.high)}); one trial's noise is "
+        f"{100 * choice.noise:.2f} points (from {choice.noise_from}), the configs' spread {100 * choice.spread:.2f}"
+    )
+
+
+def points(fraction: float) -> str:
+    """A difference of fractions in percentage points, with its sign."""
+    return f"{100 * fraction:+.2f}"

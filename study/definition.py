@@ -1,0 +1,152 @@
+"""From options to a study: a new one, or that of a folder that is resumed. No torch, no Ray.
+
+A study never changes but for its number of trials; a resume that asks for anything else is refused with the
+difference.
+"""
+
+import os
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moe.config import HOLDOUT
+from moe.options import option, refuse
+from study.options import PROGRAM, Options, space_of
+from study.records import Folder, Study, free_name, studies
+from study.space import Space
+
+if TYPE_CHECKING:
+    from moe.data import DataSet
+
+DEFAULT_TRIALS = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is asked of the study, with every default filled in; which data it gets is not known yet."""
+
+    results: Path
+    name: str | None  # None: the next free one, once the data are known
+    before: Study | None  # what the folder holds, if it is resumed
+    space: Space
+    sampler: str
+    objective: str
+    seed: int
+    protocol: str
+    dataset: str
+    data_folder: str | None
+    trials: int
+
+
+def wanted(options: Options) -> Wanted:
+    """What the options ask for; what contradicts a folder is refused with exit code 2.
+
+    Raises:
+        FolderError: the folder to resume is damaged.
+    """
+    folder = _folder(options)
+    before = folder.read_study() if folder and options.resume else None
+    protocol = options.protocol or (before.protocol if before else HOLDOUT)
+    asked = Wanted(
+        results=options.results,
+        name=folder.path.name if folder else None,
+        before=before,
+        space=_space(options, before, protocol),
+        sampler=options.sampler or (before.sampler if before else "auto"),
+        objective=options.objective or (before.objective if before else "gain"),
+        seed=options.seed if options.seed is not None else (before.seed if before else 0),
+        protocol=protocol,
+        dataset=options.dataset or (before.dataset if before else "auto"),
+        data_folder=_data_folder(options) or (before.data_folder if before else None),
+        trials=options.trials or (before.trials if before else DEFAULT_TRIALS),
+    )
+    if before:
+        _check_same(asked, before)
+    return asked
+
+
+def _folder(options: Options) -> Folder | None:
+    """The folder that is named, or the newest where a resume names none; None for a new study without a name."""
+    if options.name:
+        folder = Folder(options.results / options.name)
+        if folder.exists() and not options.resume:
+            refuse(
+                PROGRAM,
+                f"--name is {options.name}; {folder.path} holds a study already: add --resume to go on with it, "
+                "or choose another name",
+            )
+        if options.resume and not folder.exists():
+            known = ", ".join(path.name for path in studies(options.results)) or "none"
+            refuse(PROGRAM, f"--name is {options.name}; expected a study in {options.results}: {known}")
+        return folder
+    if not options.resume:
+        return None
+    found = studies(options.results)
+    if not found:
+        refuse(PROGRAM, f"--resume finds no study in {options.results}; expected one, or --results elsewhere")
+    return Folder(found[-1])
+
+
+def _space(options: Options, before: Study | None, protocol: str) -> Space:
+    if options.space is None and before:
+        return before.space
+    return space_of(options.space or "notebook", protocol)
+
+
+def _data_folder(options: Options) -> str | None:
+    """--data, else CIFAR10_DIR; the built-in shapes need none."""
+    if options.dataset == "shapes":
+        return None
+    return str(options.data) if options.data else os.environ.get("CIFAR10_DIR")
+
+
+def _check_same(asked: Wanted, before: Study) -> None:
+    for name in ("sampler", "objective", "seed", "protocol", "dataset"):
+        given, had = getattr(asked, name), getattr(before, name)
+        if given not in (had, "auto"):
+            _refuse_change(before, option(name), given, had)
+    ours, theirs = asked.space.as_dict(), before.space.as_dict()
+    for kind in ("grids", "fixed"):
+        for name in {**ours[kind], **theirs[kind]}:
+            if ours[kind].get(name) != theirs[kind].get(name):
+                change = (
+                    f"{name} {ours[kind].get(name, 'absent')}",
+                    f"{name} {theirs[kind].get(name, 'absent')}",
+                )
+                _refuse_change(before, "--space", *change)
+
+
+def _refuse_change(before: Study, what: str, given: object, had: object) -> None:
+    refuse(
+        PROGRAM,
+        f"{what} is {given}; study {before.name} has {had}, and a study never changes: choose a new --name",
+    )
+
+
+def define(asked: Wanted, data: "DataSet", sampler: str) -> Study:
+    """The study, now that its data are known; other data than a resumed study's are refused with exit code 2.
+
+    Args:
+        sampler: the one that `asked.sampler` resolves to.
+    """
+    if asked.before:
+        if asked.before.data != data.fingerprint:
+            _refuse_change(
+                asked.before,
+                "--data",
+                f"{data.name} {data.fingerprint[:12]}",
+                f"{asked.before.dataset} {asked.before.data[:12]}",
+            )
+        return replace(asked.before, trials=asked.trials)
+    shared = {field.name: getattr(asked, field.name) for field in fields(Study) if hasattr(asked, field.name)}
+    name = asked.name or free_name(asked.results, f"{data.name}-{asked.space.name}")
+    return Study(
+        **{
+            **shared,
+            "name": name,
+            "sampler": sampler,
+            "dataset": data.name,
+            "data": data.fingerprint,
+            "source": data.source,
+        }
+    )

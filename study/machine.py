@@ -1,0 +1,64 @@
+"""What this machine is and what runs on it: CPUs, GPUs, versions, the commit. No torch, no Ray."""
+
+import os
+import platform
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas")
+
+
+def cpus() -> int:
+    """How many CPUs this process may run on, a container's quota included."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, _quota()))
+
+
+def _quota() -> int:
+    """The whole CPUs of the control group's quota; a large number where there is none."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return int(quota) // int(period)
+    except (OSError, ValueError):  # no control group of this kind, or "max"
+        return 1_000_000
+
+
+def gpus() -> int:
+    """How many NVIDIA GPUs this process may use, as the driver and CUDA_VISIBLE_DEVICES say."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    chosen = None if visible is None else [name for name in visible.split(",") if name.strip() not in ("", "-1")]
+    if chosen == [] or not shutil.which("nvidia-smi"):
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
+    present = sum(line.startswith("GPU ") for line in listed.splitlines())
+    return present if chosen is None else min(present, len(chosen))
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def commit() -> str | None:
+    """The git commit of this code, with "+" where files were changed since; None outside a checkout."""
+    here = Path(__file__).parent
+    head = _git(here, "rev-parse", "HEAD")
+    if head is None:
+        return None
+    return head + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no", ".", "../moe") else "")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

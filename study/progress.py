@@ -1,0 +1,126 @@
+"""What a person sees of a study while it runs: a live panel in a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from study.choice import image_noise, points
+from study.ledger import Ledger
+from study.records import COMPLETE, FAILED, Record
+
+PLAIN_EVERY_S = 30.0  # between two plain lines on one trial's progress
+
+
+@dataclass
+class Progress:
+    """Follows a study's trials and puts them into words."""
+
+    ledger: Ledger
+    terminal: bool
+    began: float = field(default_factory=time.monotonic)
+    ended_here: int = 0
+    at: dict[int, str] = field(default_factory=dict)  # the running trials: what each is doing
+    last_line: dict[int, float] = field(default_factory=dict)
+
+    def started(self, record: Record) -> None:
+        """A trial was launched."""
+        self.at[record.trial] = "starting"
+        self.last_line[record.trial] = time.monotonic()
+        self._say(f"trial {record.trial} started: {self._settings(record)}")
+
+    def progressed(self, number: int, stage: str, epoch: int, epochs: int) -> None:
+        """A running trial has trained an epoch."""
+        self.at[number] = f"{stage}, epoch {epoch} of at most {epochs}"
+        if time.monotonic() - self.last_line[number] >= PLAIN_EVERY_S:
+            self.last_line[number] = time.monotonic()
+            self._say(f"trial {number}: {self.at[number]}")
+
+    def ended(self, record: Record) -> None:
+        """A trial is complete or failed."""
+        del self.at[record.trial]
+        self.ended_here += 1
+        if record.state == FAILED:
+            self._say(f"trial {record.trial} failed: {record.error}")
+        else:
+            self._say(f"trial {record.trial}: {self._outcome(record)} | {self.standing()}")
+
+    def standing(self) -> str:
+        """The study in one line: how far it is, its best trial, the time left."""
+        complete, failed = self.ledger.of(COMPLETE), self.ledger.of(FAILED)
+        parts = [f"{len(complete)} of {self.ledger.study.trials} trials done"]
+        if failed:
+            parts.append(f"{len(failed)} failed")
+        if complete:
+            objective = self.ledger.study.objective
+            best = max(complete, key=lambda record: record.value(objective))
+            parts.append(f"best {self._objective(best)} (trial {best.trial})")
+        if left := self._left_s():
+            parts.append(f"about {duration(left)} left")
+        return ", ".join(parts)
+
+    def panel(self) -> str:
+        """What a terminal shows: the standing and a line for each running trial."""
+        lines = [self.standing()]
+        for number, doing in sorted(self.at.items()):
+            lines.append(f"  trial {number}  {self._settings(self.ledger.records[number])}  >  {doing}")
+        return "\n".join(lines)
+
+    def _left_s(self) -> float:
+        """Seconds left, if the trials to come take as long as those of this run so far; 0 where unknown."""
+        missing = self.ledger.study.trials - len(self.ledger.of(COMPLETE))
+        return missing * (time.monotonic() - self.began) / self.ended_here if self.ended_here else 0.0
+
+    def _settings(self, record: Record) -> str:
+        named = [f"{name} {record.config[name]}" for name in self.ledger.study.space.grids]
+        return ", ".join([*named, f"seed {record.config['seed']}"])
+
+    def _objective(self, record: Record) -> str:
+        assert record.result is not None
+        name = self.ledger.study.objective
+        noise = 100 * image_noise(record.result, name)
+        value = record.value(name)
+        shown = points(value) if name == "gain" else f"{100 * value:.2f}"
+        return f"{name.replace('_', ' ')} {shown} ± {noise:.2f} points"
+
+    def _outcome(self, record: Record) -> str:
+        assert record.result is not None
+        result = record.result
+        return (
+            f"{self._objective(record)}, mixture {result['mixture_accuracy']:.1%}, "
+            f"baseline {result['baseline_accuracy']:.1%}, {duration(result['seconds'])}"
+        )
+
+    def _say(self, line: str) -> None:
+        if not self.terminal:
+            print(line, flush=True)
+
+
+@contextmanager
+def showing(progress: Progress) -> Iterator[None]:
+    """Keep the panel on the screen while the study runs; without a terminal, nothing is needed."""
+    if not progress.terminal:
+        yield
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    class Panel:
+        """Asks for the text anew at each refresh, so that the time left goes on."""
+
+        def __rich__(self) -> Text:
+            return Text(progress.panel())
+
+    with Live(Panel(), console=Console(file=sys.stdout), refresh_per_second=2):
+        yield
+
+
+def duration(seconds: float) -> str:
+    """A time span in words, rounded to what matters."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    if seconds < 99.5 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

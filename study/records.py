@@ -1,0 +1,196 @@
+"""A study's folder: what it is, one JSON record per trial, and the lock of the driver that writes them.
+
+    results/<name>/study.json         what is searched and how, fixed from the first trial on
+                   trials/0001.json   one record per trial, replaced whole when the trial ends
+                   .lock              held by the driver at work, freed by the system when it dies
+
+Everything else in the folder is derived from these. Only the driver writes here.
+"""
+
+import dataclasses
+import datetime
+import fcntl
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from study.space import Space
+
+RUNNING, COMPLETE, FAILED = "running", "complete", "failed"
+SEARCH = "search"
+
+
+class FolderError(Exception):
+    """A study folder that cannot be used; the sentence says why and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What a study searches, and how. Two runs of one study agree in all of this but `trials`."""
+
+    name: str
+    space: Space
+    objective: str  # the field of a trial's result that the study maximises
+    sampler: str
+    seed: int
+    protocol: str
+    dataset: str
+    data: str  # the data set's fingerprint
+    source: str  # the data in words, and why these
+    data_folder: str | None  # where they were read, as given
+    trials: int  # complete trials to reach
+
+    def as_dict(self) -> dict[str, Any]:
+        """The study as JSON takes it."""
+        return {**dataclasses.asdict(self), "space": self.space.as_dict()}
+
+    @classmethod
+    def from_dict(cls, entries: dict[str, Any]) -> "Study":
+        """The study that `as_dict` wrote down."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{**{name: entries[name] for name in names}, "space": Space.from_dict(entries["space"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One trial: a config trained once with one seed."""
+
+    trial: int  # from 1
+    phase: str = SEARCH
+    state: str = RUNNING
+    replicate: int  # how many trials of this config came before it; it decides the seed
+    config: dict[str, Any]
+    result: dict[str, Any] | None = None  # once complete: see moe.Result.as_dict
+    error: str | None = None  # once failed: one sentence
+    traceback: str | None = None
+    started: str
+    ended: str | None = None
+
+    def ended_as(self, state: str, **fields: Any) -> "Record":
+        """The record of the same trial at its end."""
+        return dataclasses.replace(self, state=state, ended=now(), **fields)
+
+    def value(self, objective: str) -> float:
+        """The objective of a complete trial."""
+        assert self.result is not None
+        return float(self.result[objective])
+
+
+def now() -> str:
+    """This moment as ISO 8601 with its time zone, to the second."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A study's folder on disk."""
+
+    path: Path
+
+    @property
+    def definition(self) -> Path:
+        """What the study is."""
+        return self.path / "study.json"
+
+    @property
+    def trials(self) -> Path:
+        """One record per trial."""
+        return self.path / "trials"
+
+    def exists(self) -> bool:
+        """Whether a study has begun here."""
+        return self.definition.exists()
+
+    def read_study(self) -> Study:
+        """The study of this folder.
+
+        Raises:
+            FolderError: there is none, or its file is damaged.
+        """
+        if not self.exists():
+            raise FolderError(f"{self.path} holds no study; expected a folder with study.json")
+        try:
+            return Study.from_dict(_read(self.definition))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FolderError(f"{self.definition} is damaged ({error}); expected what a study wrote") from None
+
+    def write_study(self, study: Study, about: dict[str, Any]) -> None:
+        """Write down what the study is, with what else is worth knowing: versions, commit, command."""
+        write(self.definition, {**study.as_dict(), **about})
+
+    def read_records(self) -> list[Record]:
+        """All trials, by number.
+
+        Raises:
+            FolderError: a record is damaged.
+        """
+        return [self._record(path) for path in sorted(self.trials.glob("[0-9]*.json"))]
+
+    def _record(self, path: Path) -> Record:
+        try:
+            return Record(**_read(path))
+        except (TypeError, ValueError) as error:
+            raise FolderError(f"{path} is damaged ({error}); move it away and its trial will be run again") from None
+
+    def write_record(self, record: Record) -> None:
+        """Write a trial's record, whole."""
+        write(self.trials / f"{record.trial:04d}.json", dataclasses.asdict(record))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder as its only driver.
+
+        Raises:
+            FolderError: another driver holds it.
+        """
+        self.trials.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise FolderError(f"{self.path} is in use by another driver; wait for it or stop it") from None
+            yield
+
+
+def _read(path: Path) -> dict[str, Any]:
+    entries = json.loads(path.read_text("utf-8"))
+    if not isinstance(entries, dict):
+        raise ValueError("not a JSON object")
+    return entries
+
+
+def write(path: Path, entries: dict[str, Any]) -> None:
+    """Write a JSON file whole; a NaN is an error."""
+    write_text(path, json.dumps(entries, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that appears whole and replaces what was there."""
+    partial = path.with_name(f".partial-{uuid.uuid4().hex}")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def studies(results: Path) -> list[Path]:
+    """The study folders in a results folder, the newest last."""
+    found = [path.parent for path in results.glob("*/study.json")]
+    return sorted(found, key=lambda path: (path / "study.json").stat().st_mtime)
+
+
+def free_name(results: Path, stem: str) -> str:
+    """The first of stem-1, stem-2, ... that no folder in `results` has."""
+    number = 1
+    while (results / f"{stem}-{number}").exists():
+        number += 1
+    return f"{stem}-{number}"

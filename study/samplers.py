@@ -1,0 +1,142 @@
+"""How a study picks its next point: Optuna's samplers over indices into the grids, and a grid sampler."""
+
+import random
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial
+
+from study.space import SAMPLERS, Space
+
+NAMES = SAMPLERS
+
+
+def resolve(name: str, space: Space, trials: int) -> str:
+    """The sampler that `name` stands for in a study of so many trials.
+
+    Raises:
+        ValueError: there is no such sampler.
+    """
+    if name not in NAMES:
+        raise ValueError(f"sampler is {name!r}; expected one of {', '.join(NAMES)}")
+    if name != "auto":
+        return name
+    return "tpe"
+
+
+def make(name: str, space: Space, seed: int, trials: int, recorded: int = 0) -> BaseSampler:
+    """A sampler for a study, or for the rest of one.
+
+    Args:
+        name: one of `NAMES`.
+        space: what is searched; nothing at all is fine.
+        seed: the study's.
+        trials: how many complete trials the study is to have; `auto` depends on it.
+        recorded: how many trials were recorded before, so that a resumed study does not draw the same
+            points again; `grid` goes on in the order that the seed gives, whatever this is.
+
+    Raises:
+        ValueError: there is no such sampler.
+    """
+    return _MAKERS[resolve(name, space, trials)](space, seed, _derived(seed, recorded))
+
+
+def distributions(space: Space) -> dict[str, BaseDistribution]:
+    """For each searched field, its index into the grid: an `IntDistribution` from 0."""
+    return {name: IntDistribution(0, len(grid) - 1) for name, grid in space.grids.items()}
+
+
+class GridSampler(BaseSampler):
+    """Every point once, in an order that the seed alone decides, and then again from the start.
+
+    A point counts as taken once the study has a trial of it, be it complete, running or failed. From the
+    second round on every proposal is a repeated one and is meant: a replicate. One sampler serves one study.
+    """
+
+    def __init__(self, space: Space, seed: int) -> None:
+        draws = random.Random(seed)  # its random() is promised to stay the same in later Pythons
+        keys = [draws.random() for _ in range(space.size)]
+        self._space = space
+        self._order = sorted(range(space.size), key=keys.__getitem__)
+        self._taken = [0] * space.size  # trials per position
+        self._next = 0  # how many proposals the rounds have passed, taken ones included
+        self._read = 0  # trials of the study that were looked at
+        self._open: list[int] = []  # those of them that had no point yet
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """All searched fields are drawn together."""
+        return distributions(self._space)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The first point of the order that this round has not taken."""
+        self._count(study)
+        while self._taken[position := self._order[self._next % self._space.size]] > self._round():
+            self._next += 1
+        return self._space.at(position)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Refuse: a field that is asked for alone is not one of the space.
+
+        Raises:
+            KeyError: always.
+        """
+        raise KeyError(f"{param_name} is not searched as {param_distribution}; see distributions(space)")
+
+    def _round(self) -> int:
+        return self._next // self._space.size
+
+    def _count(self, study: optuna.Study) -> None:
+        """Read the trials that came since the last time, so that late proposals cost what early ones do."""
+        trials = study.get_trials(deepcopy=False)
+        unread = [*self._open, *range(self._read, len(trials))]
+        self._read, self._open = len(trials), []
+        for number in unread:
+            if trials[number].params.keys() >= self._space.grids.keys():
+                self._taken[self._space.position(trials[number].params)] += 1
+            else:
+                self._open.append(number)
+
+
+def _derived(seed: int, recorded: int) -> int:
+    return int(np.random.SeedSequence((seed, recorded)).generate_state(1)[0])
+
+
+def _tpe(space: Space, seed: int, derived: int) -> BaseSampler:
+    return TPESampler(seed=derived, multivariate=True, constant_liar=True)
+
+
+def _gp(space: Space, seed: int, derived: int) -> BaseSampler:
+    return GPSampler(seed=derived)
+
+
+def _random(space: Space, seed: int, derived: int) -> BaseSampler:
+    return RandomSampler(seed=derived)
+
+
+def _qmc(space: Space, seed: int, derived: int) -> BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return QMCSampler(scramble=True, seed=derived, warn_independent_sampling=False)
+
+
+def _grid(space: Space, seed: int, derived: int) -> BaseSampler:
+    return GridSampler(space, seed)
+
+
+_MAKERS: dict[str, Callable[[Space, int, int], BaseSampler]] = {
+    "tpe": _tpe,
+    "gp": _gp,
+    "random": _random,
+    "qmc": _qmc,
+    "grid": _grid,
+}

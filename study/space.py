@@ -1,0 +1,290 @@
+"""What a study searches: grids over the fields of a config, as a preset or from a YAML file.
+
+    epochs: [1, 2, 4, 8]             a list is a grid, searched in its order
+    use_large_experts: [no, yes]
+    test_examples: 2000              a scalar is fixed
+
+A point is one index into each grid: samplers see small ordered integers, and stages of different trials
+coincide. Importing this file is cheap (no torch, Ray or Optuna), so that a wrong space is refused early.
+"""
+
+import collections
+import dataclasses
+import itertools
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moe.config import Config
+
+#: how a space can be searched; kept here so that options can list them without Optuna
+SAMPLERS = ("auto", "tpe", "gp", "random", "qmc", "grid")
+
+NOTEBOOK = {  # CPU scale
+    "epochs": [1, 2, 3, 4, 6, 8],
+    "train_examples": [1000, 2500, 5000],
+    "test_examples": 2000,
+    "use_large_experts": [False, True],
+    "use_large_gating_mlp": [False, True],
+    "use_large_baseline_classifier": [False, True],
+}
+FULL = {  # GPU scale
+    "epochs": [1, 2, 4, 8, 16, 30],
+    "train_examples": [5000, 10000, 20000, 30000, 45000],
+    "test_examples": 5000,
+    "use_large_experts": [False, True],
+    "use_large_gating_mlp": [False, True],
+    "use_large_baseline_classifier": [False, True],
+}
+
+MOST_POINTS = 1_000_000
+CHECKED_POINTS = 10_000  # up to so many points, `read` checks each of them
+
+#: fields of a config that belong to the study as a whole
+_ELSEWHERE = {"seed": "--seed", "protocol": "--protocol"}
+_TYPES = {field.name: field.type for field in dataclasses.fields(Config) if field.name not in _ELSEWHERE}
+
+
+@dataclass(frozen=True)
+class Space:
+    """The fields of a config that are searched, each with its grid, and those that are fixed.
+
+    Fields stand in the order in which `Config` declares them, whatever order they are given in.
+
+    Raises:
+        ValueError: a field is unknown, set elsewhere or given twice; a grid has a double or fewer than two
+            values; there are more than a million points. The values are for the config to judge: see `read`.
+    """
+
+    name: str  # the preset's name, or the YAML file's stem
+    grids: Mapping[str, tuple[Any, ...]]
+    fixed: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        for name in (*self.grids, *self.fixed):
+            _check_field(name)
+        if both := sorted(set(self.grids) & set(self.fixed)):
+            raise ValueError(f"{both[0]} is both searched and fixed; expected one of the two")
+        grids = {name: _grid(name, self.grids[name]) for name in _TYPES if name in self.grids}
+        fixed = {name: _plain(name, self.fixed[name]) for name in _TYPES if name in self.fixed}
+        object.__setattr__(self, "grids", grids)
+        object.__setattr__(self, "fixed", fixed)
+        if self.size > MOST_POINTS:
+            raise ValueError(f"the grids have {self.size} points; expected at most {MOST_POINTS}")
+
+    @property
+    def size(self) -> int:
+        """The number of points; 1 where nothing is searched."""
+        return math.prod(len(grid) for grid in self.grids.values())
+
+    def points(self) -> Iterator[dict[str, int]]:
+        """Every point once; the last field changes fastest."""
+        for indices in itertools.product(*(range(len(grid)) for grid in self.grids.values())):
+            yield dict(zip(self.grids, indices, strict=True))
+
+    def position(self, point: Mapping[str, int]) -> int:
+        """The point's place in `points`, from 0."""
+        place = 0
+        for name, grid in self.grids.items():
+            place = place * len(grid) + _index(name, grid, point)
+        return place
+
+    def at(self, position: int) -> dict[str, int]:
+        """The point at a place in `points`; the inverse of `position`."""
+        point = {}
+        for name in reversed(list(self.grids)):
+            position, point[name] = divmod(position, len(self.grids[name]))
+        return {name: point[name] for name in self.grids}
+
+    def values(self, point: Mapping[str, int]) -> dict[str, Any]:
+        """The config fields that a point stands for, the fixed ones included.
+
+        Raises:
+            KeyError: the point lacks a searched field.
+            ValueError: an index is outside its grid.
+        """
+        searched = {name: grid[_index(name, grid, point)] for name, grid in self.grids.items()}
+        return {**self.fixed, **searched}
+
+    def point(self, values: Mapping[str, Any]) -> dict[str, int]:
+        """The point of a config, the inverse of `values`; fields that the space does not name play no part.
+
+        Raises:
+            KeyError: a searched field is missing.
+            ValueError: a value is not on its grid, or is not the fixed one.
+        """
+        for name, value in self.fixed.items():
+            if values.get(name, value) != value:
+                raise ValueError(f"{name} is {values[name]!r}; space {self.name} fixes it at {value!r}")
+        return {name: self._on_grid(name, values) for name in self.grids}
+
+    def _on_grid(self, name: str, values: Mapping[str, Any]) -> int:
+        if name not in values:
+            raise KeyError(f"{name} is missing; space {self.name} searches {', '.join(self.grids)}")
+        if (value := values[name]) not in (grid := self.grids[name]):
+            raise ValueError(f"{name} is {value!r}; space {self.name} has {', '.join(map(str, grid))}")
+        return grid.index(value)
+
+    def nearest(self, values: Mapping[str, Any]) -> dict[str, int]:
+        """The point nearest to a config: equal flags, and each number the fewest times larger or smaller.
+
+        Args:
+            values: fields of a config; one that is missing counts with its default.
+        """
+        wanted = {**Config().as_dict(), **values}
+        return {
+            name: min(range(len(grid)), key=[_distance(value, wanted[name]) for value in grid].__getitem__)
+            for name, grid in self.grids.items()
+        }
+
+    def score_examples(self) -> int:
+        """The largest `test_examples` of the space: what every trial of the study is scored on."""
+        fixed = self.fixed.get("test_examples", Config().test_examples)
+        return int(max(self.grids.get("test_examples", (fixed,))))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The space as JSON takes it; `from_dict` is the inverse."""
+        grids = {name: list(grid) for name, grid in self.grids.items()}
+        return {"name": self.name, "grids": grids, "fixed": dict(self.fixed)}
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> "Space":
+        """The space that `as_dict` wrote down."""
+        grids = {name: tuple(grid) for name, grid in entries["grids"].items()}
+        return cls(entries["name"], grids, entries["fixed"])
+
+
+def parse(name: str, entries: Mapping[str, Any]) -> Space:
+    """A space from fields and what each may be: a list is searched, a scalar or a list of one is fixed.
+
+    Raises:
+        ValueError: as for `Space`, or a list is empty.
+    """
+    grids, fixed = {}, {}
+    for field, entry in entries.items():
+        if not isinstance(entry, list):
+            fixed[field] = entry
+        elif not entry:
+            raise ValueError(f"{field} is an empty list; expected at least one value")
+        elif len(entry) == 1:
+            fixed[field] = entry[0]
+        else:
+            grids[field] = tuple(entry)
+    return Space(name, grids, fixed)
+
+
+def read(name_or_path: str, protocol: str) -> Space:
+    """A preset by its name, or the space in a YAML file, fit for a protocol.
+
+    Every point is tried as a config where there are up to 10,000; beyond that, every value and every corner.
+
+    Raises:
+        ValueError: there is no such preset or file, or it is not a valid space; the sentence names the file,
+            the field, the value and what is valid.
+    """
+    if name_or_path in PRESETS:
+        _check_values(PRESETS[name_or_path], protocol)
+        return PRESETS[name_or_path]
+    path = Path(name_or_path).expanduser()
+    if not path.is_file():
+        raise ValueError(f"{name_or_path!r} is neither a preset ({', '.join(PRESETS)}) nor a YAML file that exists")
+    try:
+        space = parse(path.stem, _entries(path))
+        _check_values(space, protocol)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return space
+
+
+def _check_field(name: str) -> None:
+    if name in _ELSEWHERE:
+        raise ValueError(f"{name} cannot be part of a space; it is given with {_ELSEWHERE[name]}")
+    if name not in _TYPES:
+        raise ValueError(f"{name!r} is not a field of a config; expected one of {', '.join(_TYPES)}")
+
+
+def _grid(name: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(values) < 2:
+        raise ValueError(f"the grid of {name} has {len(values)} values; expected 2 or more")
+    grid = tuple(_plain(name, value) for value in values)
+    if doubles := [text for text, n in collections.Counter(map(repr, grid)).items() if n > 1]:
+        raise ValueError(f"{name} has {doubles[0]} more than once; expected each value once")
+    return grid
+
+
+def _plain(name: str, value: Any) -> Any:
+    """The value as its field takes it; what cannot be converted is left for the config to refuse."""
+    if _TYPES[name] is not float or isinstance(value, bool):
+        return value
+    try:
+        return float(value)  # YAML 1.1 reads 1e-3 as a word, and 1 as a whole number
+    except OverflowError:
+        return math.inf
+    except (TypeError, ValueError):
+        return value
+
+
+def _index(name: str, grid: tuple[Any, ...], point: Mapping[str, int]) -> int:
+    if name not in point:
+        raise KeyError(f"{name} is missing from the point {dict(point)}")
+    if not 0 <= (index := point[name]) < len(grid):
+        raise ValueError(f"the index of {name} is {index}; expected 0 to {len(grid) - 1}")
+    return index
+
+
+def _distance(value: Any, wanted: Any) -> float:
+    if isinstance(value, bool):
+        return float(value != wanted)
+    return abs(math.log(value / wanted))
+
+
+def _check_values(space: Space, protocol: str) -> None:
+    points = space.points() if space.size <= CHECKED_POINTS else _telling(space)
+    for point in points:
+        try:
+            Config(protocol=protocol, **space.values(point))
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+
+
+def _telling(space: Space) -> Iterator[dict[str, int]]:
+    """Every value of every grid, then every combination of smallest and largest values."""
+    first = dict.fromkeys(space.grids, 0)
+    for name, grid in space.grids.items():
+        yield from ({**first, name: index} for index in range(len(grid)))
+    ends = [(grid.index(min(grid)), grid.index(max(grid))) for grid in space.grids.values()]
+    for corner in itertools.product(*ends):
+        yield dict(zip(space.grids, corner, strict=True))
+
+
+def _entries(path: Path) -> dict[Any, Any]:
+    import yaml  # a preset does without
+
+    try:
+        loader = yaml.SafeLoader(path.read_text("utf-8"))
+        root = loader.get_single_node()
+        if not isinstance(root, yaml.MappingNode):
+            raise ValueError("the file is not a mapping; expected lines like `epochs: [1, 2, 4]`")
+        _check_nodes(root)
+        return dict(loader.construct_document(root))
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+        raise ValueError(f"cannot be read as YAML: {' '.join(str(error).split())}") from None
+
+
+def _check_nodes(root: Any) -> None:
+    """Refuse what YAML would take silently: a key given twice, and numbers to the base 8 or 60."""
+    keys = collections.Counter(str(key.value) for key, _ in root.value)
+    if doubles := [key for key, n in keys.items() if n > 1]:
+        raise ValueError(f"{doubles[0]} is given twice; expected each field once")
+    for key, node in root.value:
+        for item in node.value if isinstance(node.value, list) else [node]:
+            whole = getattr(item, "tag", "").endswith(":int")
+            if whole and not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", item.value):
+                raise ValueError(f"{key.value} has {item.value}; expected a decimal number without leading zeros")
+
+
+#: last, since a space checks itself with everything above
+PRESETS = {"notebook": parse("notebook", NOTEBOOK), "full": parse("full", FULL)}

@@ -1,0 +1,170 @@
+"""What is derived from a study's records: the results table, the choice, a summary, a database for dashboards.
+
+    records --> trials.csv  best.json  summary.md  study.db
+
+All of it can be thrown away and made again.
+"""
+
+import dataclasses
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from study.choice import Choice, choose, points, why
+from study.records import COMPLETE, FAILED, Folder, Record, Study, write, write_text
+from study.space import Space
+
+#: the columns of trials.csv, in order; each is a field of a record, of its config or of its result
+COLUMNS = {
+    "trial": "Int64", "phase": "str", "state": "str", "replicate": "Int64", "seed": "Int64", "dataset": "str",
+    "protocol": "str", "epochs": "Int64", "batch_size": "Int64", "train_examples": "Int64", "test_examples": "Int64",
+    "use_large_experts": "boolean", "use_large_gating_mlp": "boolean", "use_large_baseline_classifier": "boolean",
+    "learning_rate": "float64", "patience": "Int64", "gain": "float64", "mixture_accuracy": "float64",
+    "baseline_accuracy": "float64", "gate_accuracy": "float64", "artificial_accuracy": "float64",
+    "natural_accuracy": "float64", "oracle_gate_accuracy": "float64", "average_accuracy": "float64",
+    "discordance": "float64", "parameters": "Int64", "seconds": "float64", "seconds_reused": "float64",
+    "epochs_trained": "Int64", "epochs_reused": "Int64", "device": "str", "threads": "Int64", "error": "str",
+}  # fmt: skip
+
+SHOWN = 10  # trials in the summary's table
+
+
+def frame(study: Study, records: Sequence[Record]) -> pd.DataFrame:
+    """One row per trial, one column per field, and the derived `gain_vs_best_baseline`."""
+    rows = [_row(study, record) for record in records]
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    # a gain over a crippled baseline is no gain: hold the mixture against the best one seen at this many examples
+    best_baseline = table.groupby("train_examples")["baseline_accuracy"].transform("max")
+    table["gain_vs_best_baseline"] = table["mixture_accuracy"] - best_baseline
+    return table
+
+
+def _row(study: Study, record: Record) -> dict[str, Any]:
+    fields = {
+        **record.config,
+        "dataset": study.dataset,
+        **(record.result or {}),
+        **dataclasses.asdict(record),
+    }
+    return {name: fields.get(name) for name in COLUMNS}
+
+
+def write_csv(folder: Folder, study: Study, records: Sequence[Record]) -> None:
+    """trials.csv; floats are unrounded."""
+    write_text(folder.path / "trials.csv", frame(study, records).to_csv(index=False))
+
+
+def write_all(folder: Folder, study: Study, records: Sequence[Record]) -> Choice | None:
+    """Everything derived; gives the choice, None where no trial is complete."""
+    write_csv(folder, study, records)
+    choice = choose(study, [record for record in records if record.state == COMPLETE])
+    if choice:
+        described = {
+            **dataclasses.asdict(choice),
+            "objective": study.objective,
+            "why": why(choice, study.objective),
+        }
+        write(folder.path / "best.json", {"study": study.name, "dataset": study.dataset, **described})
+    write_text(folder.path / "summary.md", summary(study, records, choice))
+    write_database(folder, study, records)
+    return choice
+
+
+def summary(study: Study, records: Sequence[Record], choice: Choice | None) -> str:
+    """The study on one page of Markdown."""
+    states = Counter(record.state for record in records)
+    counts = ", ".join(f"{number} {state}" for state, number in states.items())
+    lines = [
+        f"# {study.name}",
+        "",
+        f"Data: {study.source}",
+        "",
+        f"{counts or 'no trials'}, of {study.trials} complete trials wanted. Space {study.space.name} "
+        f"({study.space.size} points), sampler {study.sampler}, objective {study.objective}, "
+        f"protocol {study.protocol}, {_scored(study)}.",
+    ]
+    if choice:
+        lines += [
+            "",
+            "## Choice",
+            "",
+            f"{_settings(choice.config, study.space)}.",
+            "",
+            f"{_capital(why(choice, study.objective))}.",
+        ]
+        lines += [
+            "",
+            "No held-out data were used to confirm it; the largest of many noisy gains flatters itself.",
+        ]
+        lines += ["", "## Trials", "", _ranking(study, records)]
+    failed = [record for record in records if record.state == FAILED]
+    if failed:
+        lines += ["", "## Failed", "", *(f"- trial {record.trial}: {record.error}" for record in failed)]
+    return "\n".join(lines) + "\n"
+
+
+def _scored(study: Study) -> str:
+    if study.protocol == "notebook":
+        return "each trial scored on its own first test images, which also stopped its training: optimistic"
+    return f"each trial scored on the same {study.space.score_examples()} validation images"
+
+
+def _settings(config: dict[str, Any], space: Space) -> str:
+    return ", ".join(f"{name} {config[name]}" for name in space.grids) or "every field is fixed"
+
+
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
+
+
+def _ranking(study: Study, records: Sequence[Record]) -> str:
+    """The trials with the largest objective, as a Markdown table."""
+    best = sorted((r for r in records if r.state == COMPLETE), key=lambda r: -r.value(study.objective))[:SHOWN]
+    names = list(study.space.grids)
+    head = ["trial", "seed", *names, "gain", "mixture", "baseline", "gate", "seconds"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for record in best:
+        found = record.result or {}
+        accuracies = [f"{found[f'{name}_accuracy']:.3f}" for name in ("mixture", "baseline", "gate")]
+        cells = [record.trial, record.config["seed"], *(record.config[name] for name in names)]
+        cells += [points(found["gain"]), *accuracies, f"{found['seconds']:.0f}"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n\nGains are in percentage points, accuracies fractions of the scored images."
+
+
+def write_database(folder: Folder, study: Study, records: Sequence[Record]) -> None:
+    """study.db: the ended trials as an Optuna study in SQLite."""
+    import optuna
+
+    logging.getLogger("optuna").setLevel(logging.WARNING)
+    partial = folder.path / f".partial-{uuid.uuid4().hex}"
+    try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{partial}")
+        database = optuna.create_study(storage=storage, study_name=study.name, direction="maximize")
+        database.add_trials([_optuna_trial(study, r) for r in records if r.state in (COMPLETE, FAILED)])
+        storage.remove_session()
+        storage.engine.dispose()
+        partial.replace(folder.path / "study.db")
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _optuna_trial(study: Study, record: Record) -> Any:
+    import optuna
+
+    complete = record.state == COMPLETE
+    choices: dict[str, Any] = {
+        name: optuna.distributions.CategoricalDistribution(grid) for name, grid in study.space.grids.items()
+    }
+    result = {name: value for name, value in (record.result or {}).items() if name in COLUMNS}
+    return optuna.trial.create_trial(
+        state=optuna.trial.TrialState.COMPLETE if complete else optuna.trial.TrialState.FAIL,
+        value=record.value(study.objective) if complete else None,
+        params={name: record.config[name] for name in choices},
+        distributions=choices,
+        user_attrs={"trial": record.trial, "seed": record.config["seed"], "error": record.error, **result},
+    )
