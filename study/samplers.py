@@ -20,6 +20,10 @@ NAMES = SAMPLERS
 def resolve(name: str, space: Space, trials: int) -> str:
     """The sampler that `name` stands for in a study of so many trials.
 
+    `auto` is `grid` where the trials suffice for every point: all are seen, at no clear loss. Elsewhere
+    it is `tpe`, which left less regret than `random`, `qmc` and `grid` in 50 trials of `notebook`; `gp` did no
+    better within its error at ten times the time (`python -m tests.benchmarks.samplers`).
+
     Raises:
         ValueError: there is no such sampler.
     """
@@ -27,7 +31,7 @@ def resolve(name: str, space: Space, trials: int) -> str:
         raise ValueError(f"sampler is {name!r}; expected one of {', '.join(NAMES)}")
     if name != "auto":
         return name
-    return "tpe"
+    return "grid" if trials >= space.size else "tpe"
 
 
 def make(name: str, space: Space, seed: int, trials: int, recorded: int = 0) -> BaseSampler:
