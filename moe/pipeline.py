@@ -18,7 +18,7 @@ from moe.networks import Mixture, Subgates, log_probs, opinion, parameters, says
 from moe.numerics import available_devices, device_name, settle
 from moe.result import Result, StageResult, score
 from moe.stages import STAGES, Request, plan, resolved
-from moe.training import EVALUATION_BATCH, Chain, Epoch, Examples, initial, train, unit
+from moe.training import EVALUATION_BATCH, Chain, Epoch, Examples, train, unit
 
 #: told (stage, epoch from 1, epochs at most, what the epoch came to); an exception from it ends the run
 Watch = Callable[[str, int, int, Epoch], None]
@@ -181,8 +181,9 @@ def _advance(
 
 def _network(chain: Chain, epochs: int, device: torch.device) -> nn.Module:
     """The network of the checkpoint that a request for so many epochs resolves to."""
-    network = initial(chain.spec)
-    network.load_state_dict(chain.weights[chain.resolve(epochs).epoch])
+    with torch.device("meta"):  # nothing is drawn, and no memory taken, for weights that are there already
+        network = STAGES[chain.spec.stage].network(chain.spec.network)
+    network.load_state_dict(chain.weights[chain.resolve(epochs).epoch], assign=True)
     return network.to(device).requires_grad_(False)
 
 

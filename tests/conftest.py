@@ -1,0 +1,57 @@
+"""What several test files share: a small data set, a config that trains in a second, few threads."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from moe.config import CLASSES, Config
+from moe.data import DataSet
+
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # loopback only; no token file in the home folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # these networks and data are too small for two
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where data are kept during the tests, for this process and those it starts."""
+    os.environ["MOE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ.pop("CIFAR10_DIR", None)
+    return Path(os.environ["MOE_CACHE"])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ray_folder() -> Iterator[None]:
+    """A folder of Ray's own with a short path: its sockets allow no more than 107 bytes."""
+    os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    yield
+    shutil.rmtree(os.environ.pop("RAY_TMPDIR"), ignore_errors=True)
+
+
+def coloured(images: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noisy images whose mean colour tells their class: learnable in an epoch, never perfectly."""
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.arange(images) % CLASSES
+    colours = torch.rand(CLASSES, 3, 1, 1, generator=torch.Generator().manual_seed(0)) * 160
+    noise = torch.rand(images, 3, 32, 32, generator=draw) * 95
+    return (colours[labels] + noise).byte().contiguous(memory_format=torch.channels_last), labels
+
+
+@pytest.fixture(scope="session")
+def data() -> DataSet:
+    """6,000 training and 1,000 test images."""
+    return DataSet("coloured", *coloured(6000, 1), *coloured(1000, 2), fingerprint="f" * 64, source="made up")
+
+
+@pytest.fixture
+def tiny() -> Config:
+    """Four epochs on few images."""
+    return Config(epochs=4, train_examples=100, test_examples=50, batch_size=20)

@@ -1,0 +1,125 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from study.options import parse, resources
+
+WRONG = [
+    ("--trials", "0", "1 to 100000"),
+    ("--trials", "-1", "1 to 100000"),
+    ("--trials", "1e9", "whole number"),
+    ("--name", "..", "letters"),
+    ("--name", "a/b", "letters"),
+    ("--name", ".hidden", "letters"),
+    ("--name", "x" * 300, "1 to 80"),
+    ("--name", "two words", "letters"),
+    ("--gpus-per-trial", "1.5", "fraction from 0 to 1 or a whole number"),
+    ("--gpus-per-trial", "-1", "fraction from 0 to 1"),
+    ("--gpus-per-trial", "nan", "fraction from 0 to 1"),
+    ("--gpus-per-trial", "512", "GPUs that there are"),
+    ("--cpus-per-trial", "4096", "CPUs that there are"),
+    ("--cpus-per-trial", "-2", "1 to"),
+    ("--cpus-per-trial", "0", "1 to"),
+    ("--concurrency", "0", "1 to"),
+    ("--concurrency", "4096", "places"),
+    ("--sampler", "annealing", "tpe"),
+    ("--space", "everything", "notebook, full"),
+    ("--objective", "loss", "gain"),
+    ("--protocol", "honest", "holdout"),
+    ("--dataset", "mnist", "cifar10"),
+    ("--seed", "-1", "0 to"),
+    ("--hours", "0", "above 0"),
+    ("--hours", "nan", "above 0"),
+    ("--address", "head", "HOST:PORT"),
+]
+
+
+def call(*arguments, cwd=None, **environment):
+    settings = {"env": {**os.environ, **environment}, "cwd": cwd, "check": False}
+    return subprocess.run([sys.executable, "-m", "study.run", *arguments], capture_output=True, text=True, **settings)
+
+
+@pytest.fixture
+def without_torch_or_ray(tmp_path):
+    """A path on which both end the program that imports them."""
+    for name in ("torch", "ray"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} was imported')")
+    return f"{tmp_path}:{Path.cwd()}"
+
+
+@pytest.mark.parametrize(("option", "value", "valid"), WRONG)
+def test_a_wrong_option_is_one_sentence_and_exit_code_2_without_torch_or_ray(
+    option, value, valid, without_torch_or_ray
+):
+    done = call(option, value, PYTHONPATH=without_torch_or_ray)
+    assert done.returncode == 2
+    assert done.stderr.startswith("python -m study.run: ")
+    assert len(done.stderr.splitlines()) == 1
+    for part in (option, value, valid):
+        assert part in done.stderr
+
+
+def test_a_refusal_takes_less_than_two_seconds(without_torch_or_ray):
+    times = []
+    for _ in range(3):
+        began = time.monotonic()
+        assert call("--trials", "0", PYTHONPATH=without_torch_or_ray).returncode == 2
+        times.append(time.monotonic() - began)
+    assert min(times) < 2
+
+
+def test_a_space_with_a_wrong_value_is_refused_with_file_field_and_value(tmp_path, without_torch_or_ray):
+    (tmp_path / "mine.yaml").write_text("epochs: [1, 0]\n")
+    done = call("--space", str(tmp_path / "mine.yaml"), PYTHONPATH=without_torch_or_ray)
+    assert done.returncode == 2
+    for part in ("--space", "mine.yaml", "epochs is 0", "1 to"):
+        assert part in done.stderr
+
+
+def options(*arguments):
+    return parse(list(arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cpus", "gpus", "cpus_per_trial", "gpus_per_trial", "concurrency"),
+    [
+        ((), 2, 0, 2, 0, 1),
+        ((), 16, 0, 4, 0, 4),
+        ((), 1, 0, 1, 0, 1),
+        (("--concurrency", "2"), 2, 0, 1, 0, 2),
+        (("--cpus-per-trial", "1"), 2, 0, 1, 0, 2),
+        ((), 16, 4, 4, 1, 4),
+        ((), 2, 8, 1, 1, 2),
+        (("--gpus-per-trial", "0.5"), 16, 2, 4, 0.5, 4),
+        (("--gpus-per-trial", "0.4"), 16, 2, 4, 0.4, 4),
+        (("--gpus-per-trial", "2"), 16, 4, 4, 2, 2),
+        (("--gpus-per-trial", "0"), 16, 4, 4, 0, 4),
+        (("--concurrency", "1"), 16, 0, 16, 0, 1),
+    ],
+)
+def test_a_trial_gets_its_share_of_the_machine(arguments, cpus, gpus, cpus_per_trial, gpus_per_trial, concurrency):
+    found = resources(options(*arguments), cpus, gpus)
+    assert (found.cpus_per_trial, found.gpus_per_trial, found.concurrency) == (
+        cpus_per_trial,
+        gpus_per_trial,
+        concurrency,
+    )
+
+
+def test_the_gpus_that_are_hidden_do_not_count(monkeypatch, tmp_path):
+    from study import machine
+
+    fake = tmp_path / "nvidia-smi"
+    fake.write_text("#!/bin/sh\necho 'GPU 0: H200 (UUID: a)'\necho 'GPU 1: H200 (UUID: b)'\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for visible, count in ((None, 2), ("0", 1), ("0,1", 2), ("", 0), ("-1", 0)):
+        if visible is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert machine.gpus() == count

@@ -1,0 +1,238 @@
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from moe import Config, run
+from moe.data import DataError
+from moe.networks import Mixture
+from moe.pipeline import predict, split
+from moe.training import Examples
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def result(data):
+    return run(Config(epochs=2, train_examples=200, test_examples=100, batch_size=20), data)
+
+
+def test_a_run_gives_every_field_of_the_results_table(result):
+    from study.tables import COLUMNS
+
+    row = result.row()
+    assert set(COLUMNS) - set(row) == {"trial", "phase", "state", "replicate", "error"}
+    assert row["gain"] == pytest.approx(row["mixture_accuracy"] - row["baseline_accuracy"])
+    assert row["parameters"] == 11_836_616
+    assert (row["device"], row["dataset"], row["threads"]) == ("cpu", "coloured", torch.get_num_threads())
+    assert row["epochs_trained"] == sum(len(stage.epochs) for stage in result.stages.values())
+    assert (row["epochs_reused"], row["seconds_reused"]) == (0, 0)
+    assert 0 < row["seconds"] < 60
+
+
+def test_a_result_says_per_stage_its_history_best_epoch_and_why_it_stopped(result):
+    stages = json.loads(json.dumps(result.as_dict(), allow_nan=False))["stages"]
+    assert list(stages) == ["baseline", "gate", "artificial", "natural", "mixture"]
+    for stage in stages.values():
+        assert len(stage["epochs"]) == 2
+        assert stage["stopped"] == "epochs"
+        losses = [epoch["validation_loss"] for epoch in stage["epochs"]]
+        assert stage["best_epoch"] == losses.index(min(losses)) + 1
+
+
+def test_the_mixture_learns(data):
+    result = run(Config(epochs=5, train_examples=300, test_examples=100, batch_size=20), data)
+    assert result.score.gate_accuracy > 0.7
+    assert result.score.mixture_accuracy > 0.3
+    assert result.score.artificial_accuracy > 0.4
+
+
+def test_patience_ends_a_stage_and_the_result_says_so(data):
+    config = Config(epochs=60, train_examples=100, test_examples=50, batch_size=20, patience=1, learning_rate=0.01)
+    stages = run(config, data).stages
+    assert any(stage.stopped == "patience" for stage in stages.values())
+    for stage in stages.values():
+        assert (stage.stopped == "patience") == (len(stage.epochs) < 60)
+
+
+def test_a_run_repeats_bit_for_bit_and_another_seed_differs(tiny, data):
+    scores = [run(dataclasses.replace(tiny, seed=seed), data) for seed in (0, 0, 1)]
+    histories = [
+        [[epoch.validation_loss for epoch in stage.epochs] for stage in result.stages.values()] for result in scores
+    ]
+    assert scores[0].score == scores[1].score
+    assert histories[0] == histories[1] != histories[2]
+
+
+def test_stages_side_by_side_give_the_same_bits(tiny, data):
+    alone, beside = run(tiny, data, devices=[CPU]), run(tiny, data, devices=[CPU, CPU, CPU])
+    assert alone.score == beside.score
+
+
+def test_a_failing_stage_fails_the_run_also_side_by_side(data):
+    def refuse(stage, *_):
+        raise RuntimeError(f"{stage} told to stop")
+
+    for devices in ([CPU], [CPU, CPU]):
+        with pytest.raises(RuntimeError, match="told to stop"):
+            run(Config(train_examples=100, test_examples=50), data, devices=devices, watch=refuse)
+
+
+def test_the_watcher_hears_of_every_epoch(tiny, data):
+    heard = []
+    result = run(tiny, data, watch=lambda stage, epoch, epochs, came_to: heard.append((stage, epoch, epochs)))
+    expected = [(name, n, 4) for name, stage in result.stages.items() for n in range(1, len(stage.epochs) + 1)]
+    assert heard == expected
+
+
+@pytest.mark.parametrize("protocol", ["holdout", "notebook"])
+def test_frozen_networks_are_bit_identical_after_the_last_stage(protocol, tiny, data, monkeypatch):
+    import moe.pipeline
+
+    frozen = {}
+    original = moe.pipeline._mixture_examples
+
+    def remember(config, cut, networks, said):
+        for name, network in networks.items():
+            frozen[name] = (network, {k: v.clone() for k, v in network.state_dict().items()})
+        return original(config, cut, networks, said)
+
+    monkeypatch.setattr(moe.pipeline, "_mixture_examples", remember)
+    run(dataclasses.replace(tiny, protocol=protocol), data)
+    assert len(frozen) == 4
+    for network, before in frozen.values():
+        assert all(torch.equal(value, network.state_dict()[name]) for name, value in before.items())
+
+
+class TestHoldout:
+    def test_the_images_that_stop_are_the_first_of_those_that_score(self, data):
+        config = Config(train_examples=100, test_examples=50)
+        narrow, wide = split(config, data), split(config, data, score_examples=200)
+        assert (len(narrow.score_labels), len(wide.score_labels), wide.validation) == (50, 200, 50)
+        assert torch.equal(wide.score_images[:50], narrow.score_images)
+        assert len(wide.examples("baseline")[1]) == 50
+
+    def test_smaller_sets_nest_in_larger_ones(self, data):
+        small, large = (split(Config(train_examples=n), data) for n in (100, 300))
+        assert torch.equal(large.train_images[:100], small.train_images)
+
+    def test_no_image_both_teaches_and_scores_and_the_test_images_stay_closed(self, data):
+        closed = dataclasses.replace(data, test_images=None, test_labels=None)
+        cut = split(Config(train_examples=1000, test_examples=500), closed)
+        taught = {image.numpy().tobytes() for image in cut.train_images}
+        assert len(taught) == 1000
+        assert not any(image.numpy().tobytes() in taught for image in cut.score_images)
+
+    def test_every_class_is_there_from_ten_images_on(self, data):
+        cut = split(Config(train_examples=10, test_examples=10, batch_size=10), data)
+        assert sorted(cut.train_labels.tolist()) == sorted(cut.score_labels.tolist()) == list(range(10))
+
+    def test_seeds_share_the_images_that_score_but_not_those_that_teach(self, data):
+        first, second = (split(Config(train_examples=100, seed=seed), data) for seed in (0, 1))
+        assert torch.equal(first.score_images, second.score_images)
+        assert not torch.equal(first.train_images, second.train_images)
+
+    def test_the_mixture_is_read_at_its_best_epoch(self, data):
+        config = Config(epochs=8, train_examples=100, test_examples=50, batch_size=20, learning_rate=0.01, patience=8)
+        mixture = run(config, data).stages["mixture"]
+        losses = [epoch.validation_loss for epoch in mixture.epochs]
+        assert mixture.best_epoch == losses.index(min(losses)) + 1
+
+
+class TestNotebook:
+    config = Config(
+        epochs=8, train_examples=100, test_examples=50, batch_size=20, learning_rate=0.01, protocol="notebook"
+    )
+
+    def test_it_takes_the_first_images_of_either_set(self, data):
+        cut = split(self.config, data, score_examples=400)
+        assert torch.equal(cut.train_images, data.train_images[:100])
+        assert torch.equal(cut.score_images, data.test_images[:50])
+
+    def test_the_mixture_is_read_at_its_last_epoch_and_the_others_at_their_best(self, data):
+        stages = run(self.config, data).stages
+        assert stages["mixture"].best_epoch == len(stages["mixture"].epochs)
+        for name in ("baseline", "gate", "artificial", "natural"):
+            losses = [epoch.validation_loss for epoch in stages[name].epochs]
+            assert stages[name].best_epoch == losses.index(min(losses)) + 1
+
+    def test_the_frozen_networks_keep_their_dropout_on_while_the_subgates_train(self, data, monkeypatch):
+        opinions = []
+        original = Mixture.opinion
+
+        def listen(self, images, generator=None):
+            spoken = original(self, images, generator)
+            opinions.append((generator, spoken, original(self, images)))
+            return spoken
+
+        monkeypatch.setattr(Mixture, "opinion", listen)
+        run(dataclasses.replace(self.config, epochs=1), data)
+        assert len(opinions) == 5  # one for each batch
+        for generator, under_dropout, without in opinions:
+            assert generator is not None
+            assert not torch.equal(under_dropout.log_probs, without.log_probs)
+
+    def test_a_class_without_an_image_is_refused(self, data):
+        lacking = dataclasses.replace(data, train_labels=data.train_labels % 9)
+        with pytest.raises(DataError, match="train_examples is 100; expected more: class 9"):
+            split(self.config, lacking)
+
+
+def test_log_probabilities_are_bounded_and_sum_to_one(data):
+    from moe.networks import build, vgg
+
+    network = build(lambda: vgg("small", 10), torch.Generator().manual_seed(0)).requires_grad_(False)
+    said = predict(network, data.test_images[:30])
+    assert said.shape == (30, 10)
+    torch.testing.assert_close(said.exp().sum(1), torch.ones(30))
+    assert Examples(data.test_images, data.test_labels).logits(network, torch.arange(5)).shape == (5, 10)
+
+
+class TestCommand:
+    """`python -m moe`, as a person calls it."""
+
+    def call(self, *arguments, **settings):
+        return subprocess.run(
+            [sys.executable, "-m", "moe", *arguments], capture_output=True, text=True, check=False, **settings
+        )
+
+    def test_it_trains_one_mixture_and_prints_and_writes_its_five_stages(self, tmp_path, cache):
+        done = self.call(
+            *"--dataset shapes --train-examples 100 --test-examples 50 --json".split(), tmp_path / "out.json"
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("Data: ")
+        for part in ("baseline", "gate", "artificial", "natural", "mixture", "2,168,362", "mixture - baseline"):
+            assert part in done.stdout
+        assert json.loads((tmp_path / "out.json").read_text())["train_examples"] == 100
+
+    @pytest.mark.parametrize(
+        ("option", "value", "valid"),
+        [
+            ("--epochs", "0", "1 to"),
+            ("--epochs", "many", "whole number"),
+            ("--learning-rate", "nan", "above 0"),
+            ("--protocol", "x", "holdout"),
+            ("--dataset", "mnist", "cifar10"),
+            ("--json", "nowhere/out.json", "folder that exists"),
+        ],
+    )
+    def test_a_wrong_option_is_one_sentence_and_exit_code_2_without_torch(self, option, value, valid, tmp_path):
+        (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+        settings = {"env": {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path.cwd()}"}}
+        done = self.call(option, value, **settings)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+        for part in (option, value, valid):
+            assert part in done.stderr
+
+    def test_data_that_cannot_be_had_are_one_sentence_and_exit_code_4(self, tmp_path):
+        done = self.call("--data", str(tmp_path))
+        assert done.returncode == 4
+        assert str(tmp_path) in done.stderr
+        assert len(done.stderr.splitlines()) == 1

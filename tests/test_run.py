@@ -1,0 +1,276 @@
+"""`python -m study.run` as a person calls it: real Ray, real training on the built-in shapes, real kills."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+SPACE = "epochs: [1, 2]\ntrain_examples: [50, 60]\ntest_examples: 50\n"
+TWO_POINTS = "epochs: [1, 2]\ntrain_examples: 50\ntest_examples: 50\n"
+ONE_POINT = "epochs: 1\ntrain_examples: 50\ntest_examples: 50\n"
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A working folder with spaces in it; results go into it."""
+    for name, text in (("four", SPACE), ("two", TWO_POINTS), ("one", ONE_POINT)):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    return tmp_path
+
+
+def start(home, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    return subprocess.Popen(
+        [sys.executable, "-m", "study.run", *arguments],
+        cwd=home,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def call(home, *arguments):
+    """The exit code and what was printed."""
+    with start(home, *arguments) as process:
+        printed = process.communicate(timeout=200)[0]
+    return process.returncode, printed
+
+
+def until(process, text, kind=str.startswith):
+    """Read what a study prints up to a line that starts with this; the lines so far."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if kind(line, text):
+            return lines
+    raise AssertionError("".join(lines))
+
+
+def records(home, name):
+    return [json.loads(path.read_text()) for path in sorted((home / "results" / name / "trials").glob("*.json"))]
+
+
+def children(pid):
+    """The processes below one, as (pid, command line)."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((path / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            if parent == pid:
+                found += [(int(path.name), (path / "cmdline").read_text()), *children(int(path.name))]
+    return found
+
+
+def below(pid):
+    """The processes of a driver that hold a resource: its Ray and its workers, without Ray's two agents."""
+    return [child for child, command in children(pid) if "Agent" not in command]
+
+
+def gone(pids, within_s=20.0):
+    """Whether all of these processes end in time."""
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        if not any(Path(f"/proc/{pid}").exists() and _alive(pid) for pid in pids):
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def _alive(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return False
+
+
+def test_a_study_without_data_or_network_runs_on_shapes_says_so_and_can_be_extended(home):
+    code, printed = call(home, "--space", "four.yaml", "--trials", "3")
+    assert code == 0, printed
+    folder = home / "results" / "shapes-four-1"
+    first, *_ = printed.splitlines()
+    assert first.startswith("Data: shapes, drawn by code: CIFAR-10 could not be had")
+    assert "Trial status" not in printed  # Ray's own tables
+    assert "| 3 of 3 trials done, best gain" in printed
+
+    about = json.loads((folder / "study.json").read_text())
+    assert about["dataset"] == "shapes"
+    assert about["source"] == first.removeprefix("Data: ")
+    assert about["space"]["grids"]["epochs"] == [1, 2]
+    assert about["command"].endswith("-m study.run --space four.yaml --trials 3")
+    assert first in (folder / "summary.md").read_text()
+
+    table = pd.read_csv(folder / "trials.csv")
+    assert table["state"].tolist() == ["complete"] * 3
+    assert (table["gain"] - (table["mixture_accuracy"] - table["baseline_accuracy"])).abs().max() < 1e-9
+    assert (table.loc[0, "epochs"], table.loc[0, "train_examples"]) == (1, 60)  # nearest to the notebook's default
+    assert table["seed"].tolist() == [0] * 3
+    assert len(table.drop_duplicates(["epochs", "train_examples"])) == 3
+    assert {path.name for path in folder.iterdir()} == {
+        "study.json", "trials", "trials.csv", "best.json", "summary.md", "study.db", ".lock",
+    }  # fmt: skip
+
+    before = records(home, "shapes-four-1")
+    code, printed = call(home, "--resume")
+    assert code == 0
+    assert "trial 1 started" not in printed
+    assert "## Choice" in printed
+
+    code, printed = call(home, "--resume", "--trials", "4")
+    assert code == 0, printed
+    assert records(home, "shapes-four-1")[:3] == before
+    assert len(records(home, "shapes-four-1")) == 4
+
+    for arguments, difference in (
+        (("--space", "two.yaml"), "--space is train_examples"),
+        (("--protocol", "notebook"), "--protocol is notebook; study shapes-four-1 has holdout"),
+        (("--seed", "1"), "--seed is 1"),
+        (("--objective", "mixture_accuracy"), "--objective is mixture_accuracy"),
+    ):
+        code, printed = call(home, "--resume", *arguments)
+        assert code == 2
+        assert difference in printed
+        assert len(printed.splitlines()) == 1
+    code, printed = call(home, "--name", "shapes-four-1")
+    assert code == 2
+    assert "holds a study already" in printed
+    assert records(home, "shapes-four-1")[:3] == before
+
+
+def test_a_resume_with_other_data_is_refused_with_the_difference(home):
+    assert call(home, "--dataset", "shapes", "--space", "one.yaml", "--trials", "1", "--name", "x")[0] == 0
+    definition = home / "results" / "x" / "study.json"
+    about = json.loads(definition.read_text())
+    definition.write_text(json.dumps({**about, "data": "0" * 64}))
+    code, printed = call(home, "--resume", "--name", "x", "--trials", "2")
+    assert code == 2
+    assert f"--data is shapes {about['data'][:12]}; study x has shapes {'0' * 12}" in printed
+
+
+def test_repeated_proposals_become_replicates_with_the_next_seed(home):
+    code, printed = call(home, "--dataset", "shapes", "--space", "two.yaml", "--trials", "5", "--name", "x")
+    assert code == 0, printed
+    found = sorted((record["config"]["epochs"], record["config"]["seed"]) for record in records(home, "x"))
+    by_epochs = {epochs: [seed for e, seed in found if e == epochs] for epochs in (1, 2)}
+    for seeds in by_epochs.values():
+        assert seeds == list(range(len(seeds)))
+    assert sum(map(len, by_epochs.values())) == 5
+    assert all(by_epochs.values())
+
+
+def test_a_space_of_scalars_is_a_study_of_replicates_and_grid_goes_round_by_round(home):
+    code, printed = call(
+        home, "--dataset", "shapes", "--space", "one.yaml", "--trials", "2", "--name", "x", "--seed", "4"
+    )
+    assert code == 0, printed
+    assert [record["config"]["seed"] for record in records(home, "x")] == [4000, 4001]
+    code, printed = call(
+        home, "--dataset", "shapes", "--space", "two.yaml", "--trials", "4", "--name", "y", "--sampler", "grid"
+    )
+    assert code == 0, printed
+    assert [record["replicate"] for record in records(home, "y")] == [0, 0, 1, 1]
+
+
+def test_a_driver_killed_in_mid_trial_loses_nothing_that_was_finished(home):
+    arguments = ("--dataset", "shapes", "--space", "four.yaml", "--trials", "4", "--name", "x")
+    with start(home, *arguments) as driver:
+        until(driver, "trial 2 started")
+        processes = below(driver.pid)
+        driver.kill()
+    assert gone(processes)  # Ray does not outlive its driver
+    before = records(home, "x")
+    assert [record["state"] for record in before] == ["complete", "running"]
+
+    code, printed = call(home, "--resume", "--name", "x")
+    assert code == 0, printed
+    after = records(home, "x")
+    assert after[0] == before[0]
+    assert after[1]["config"] == before[1]["config"]  # in flight: taken up again with its number and seed
+    assert [record["state"] for record in after] == ["complete"] * 4
+    assert "trial 1 started" not in printed
+    assert not (home / "results" / "x" / ".tune").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly_with_75_and_the_command_to_resume(home, number):
+    with start(home, "--dataset", "shapes", "--space", "four.yaml", "--trials", "50", "--name", "x") as driver:
+        until(driver, "trial 2 started")
+        processes = below(driver.pid)
+        began = time.monotonic()
+        driver.send_signal(number)
+        printed = driver.communicate(timeout=60)[0]
+        assert driver.returncode == 75
+        assert time.monotonic() - began < 20
+    assert gone(processes)
+    assert "python -m study.run --resume --name x" in printed
+    assert "Traceback" not in printed
+    states = [record["state"] for record in records(home, "x")]
+    assert states[0] == "complete"
+    assert set(states) <= {"complete", "running"}
+    assert len(pd.read_csv(home / "results" / "x" / "trials.csv")) == len(states)
+
+
+def test_a_killed_worker_fails_its_trial_with_a_reason_and_is_replaced(home):
+    with start(home, "--dataset", "shapes", "--space", "four.yaml", "--trials", "2", "--name", "x") as driver:
+        until(driver, "trial 1 started")
+        deadline = time.monotonic() + 60
+        workers: list[int] = []
+        while not workers and time.monotonic() < deadline:
+            workers = [pid for pid, command in children(driver.pid) if command.startswith("ray::ImplicitFunc")]
+            time.sleep(0.05)
+        os.kill(workers[0], signal.SIGKILL)
+        printed = driver.communicate(timeout=200)[0]
+        assert driver.returncode == 0, printed
+    found = records(home, "x")
+    assert [record["state"] for record in found] == ["failed", "complete", "complete"]
+    assert "worker ended without a word" in found[0]["error"]
+    assert "trial 1 failed: the worker ended" in printed
+    assert found[0]["error"] in (home / "results" / "x" / "summary.md").read_text()
+
+
+def test_a_dry_run_prints_the_plan_and_its_cost_and_writes_nothing(home):
+    code, printed = call(home, "--dataset", "shapes", "--dry-run", "--trials", "20")
+    assert code == 0, printed
+    for part in ("20 trials over 144 points", "at most", "a trial", "Nothing was written"):
+        assert part in printed
+    assert not (home / "results").exists()
+
+
+def test_hours_that_are_over_end_it_as_interrupted(home):
+    code, printed = call(home, "--dataset", "shapes", "--space", "one.yaml", "--trials", "500", "--hours", "0.004")
+    assert code == 75
+    assert "of 500 trials" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("--resume",), "finds no study"),
+        (("--resume", "--name", "nothing"), "expected a study in results"),
+    ],
+)
+def test_a_resume_of_nothing_is_refused(home, arguments, part):
+    code, printed = call(home, *arguments)
+    assert code == 2
+    assert part in printed
+
+
+def test_results_that_cannot_be_written_are_one_sentence_and_exit_code_4(home):
+    (home / "results").write_text("a file where a folder should be")
+    code, printed = call(home, "--dataset", "shapes", "--space", "one.yaml", "--name", "x")
+    assert code == 4
+    assert "Traceback" not in printed
+    assert "results" in printed
+
+
+def test_data_that_were_named_and_are_not_there_are_exit_code_4(home):
+    code, printed = call(home, "--data", "nowhere")
+    assert code == 4
+    assert "nowhere" in printed
+    assert len(printed.splitlines()) == 1

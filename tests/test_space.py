@@ -1,0 +1,243 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from moe.config import HOLDOUT, NOTEBOOK, Config
+from study.space import PRESETS, SAMPLERS, Space, read
+
+FLAGS = ("use_large_experts", "use_large_gating_mlp", "use_large_baseline_classifier")
+
+
+@pytest.fixture
+def small():
+    return Space("small", {"epochs": (1, 2, 4), "use_large_experts": (False, True)}, {"test_examples": 2000})
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text, name="mine.yaml"):
+        path = tmp_path / name
+        path.write_text(text, "utf-8")
+        return str(path)
+
+    return write
+
+
+def huge(fields=4):
+    names = ("epochs", "batch_size", "train_examples", "patience")[:fields]
+    return {name: tuple(range(10, 110)) for name in names}
+
+
+def test_the_notebook_preset_is_the_designs():
+    flags = dict.fromkeys(FLAGS, (False, True))
+    grids = {"epochs": (1, 2, 3, 4, 6, 8), "train_examples": (1000, 2500, 5000), **flags}
+    assert PRESETS["notebook"] == Space("notebook", grids, {"test_examples": 2000})
+    assert PRESETS["notebook"].size == 144
+
+
+def test_the_full_preset_is_the_designs():
+    flags = dict.fromkeys(FLAGS, (False, True))
+    grids = {"epochs": (1, 2, 4, 8, 16, 30), "train_examples": (5000, 10000, 20000, 30000, 45000), **flags}
+    assert PRESETS["full"] == Space("full", grids, {"test_examples": 5000})
+    assert PRESETS["full"].size == 240
+
+
+@pytest.mark.parametrize("protocol", [HOLDOUT, NOTEBOOK])
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_read_by_its_name_under_either_protocol(name, protocol):
+    assert read(name, protocol) is PRESETS[name]
+
+
+def test_the_samplers_can_be_listed_and_a_preset_read_without_torch_ray_optuna_or_yaml():
+    heavy = {"torch", "ray", "optuna", "yaml", "numpy"}
+    read_full = "import sys; from study.space import read; read('full', 'holdout')"
+    code = f"{read_full}; print({heavy} & sys.modules.keys())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"set()\n"
+    assert SAMPLERS == ("auto", "tpe", "gp", "random", "qmc", "grid")
+
+
+def test_a_file_s_lists_are_searched_in_their_order_and_its_scalars_are_fixed(written):
+    path = written("batch_size: [100, 25, 50]\nepochs: [1, 2]\ntrain_examples: [500]\npatience: 3\n")
+    space = read(path, HOLDOUT)
+    grids = {"epochs": (1, 2), "batch_size": (100, 25, 50)}
+    assert space == Space("mine", grids, {"train_examples": 500, "patience": 3})
+
+
+def test_fields_stand_in_the_config_s_order_whatever_order_they_are_given_in(small):
+    turned = Space("small", dict(reversed(small.grids.items())), small.fixed)
+    assert list(turned.points()) == list(small.points())
+
+
+def test_yaml_s_other_spellings_of_numbers_and_flags_are_understood(written):
+    space = read(written("learning_rate: [1e-3, 0.01, 1]\nuse_large_experts: [no, on]\n"), HOLDOUT)
+    assert space.grids == {"learning_rate": (0.001, 0.01, 1.0), "use_large_experts": (False, True)}
+    assert [type(rate) for rate in space.grids["learning_rate"]] == [float] * 3
+
+
+def test_an_empty_mapping_searches_nothing(written):
+    space = read(written("{}"), HOLDOUT)
+    assert (space.size, list(space.points()), space.values({})) == (1, [{}], {})
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("epoch: 3", r"'epoch' is not a field of a config; expected one of epochs, batch_size, .*patience$"),
+        ("1: 3", "1 is not a field of a config"),
+        ("seed: [1, 2]", "seed cannot be part of a space; it is given with --seed"),
+        ("protocol: holdout", "protocol cannot be part of a space; it is given with --protocol"),
+        ("epochs: [1, 2, 1]", "epochs has 1 more than once; expected each value once"),
+        ("learning_rate: [0.001, 1e-3]", "learning_rate has 0.001 more than once"),
+        ("epochs: []", "epochs is an empty list; expected at least one value"),
+        ("epochs: [1, [2, 3]]", r"epochs is \[2, 3\]; expected a whole number"),
+        ("epochs: {from: 1}", r"epochs is {'from': 1}; expected a whole number"),
+        ("epochs:", "epochs is None; expected a whole number"),
+        ("epochs: [1, three]", "epochs is 'three'; expected a whole number"),
+        ("epochs: [1, 2.5]", "epochs is 2.5; expected a whole number"),
+        ("epochs: [1, yes]", "epochs is True; expected a whole number"),
+        ("epochs: [1, 010]", "epochs has 010; expected a decimal number without leading zeros"),
+        ("epochs: 1:30", "epochs has 1:30; expected a decimal number"),
+        ("learning_rate: fast", "learning_rate is 'fast'; expected a number"),
+        (f"learning_rate: 1{'0' * 400}", "learning_rate is inf; expected a number above 0"),
+        ("learning_rate: .nan", "learning_rate is nan; expected a number above 0"),
+        ("use_large_experts: 1", "use_large_experts is 1; expected true or false"),
+        ("epochs: [0, 1]", "epochs is 0; expected 1 to 10000"),
+        ("batch_size: [50, 25]\ntrain_examples: 30", "batch_size is 50; expected 1 to 30"),
+        ("train_examples: [1000, 46000]", "train_examples is 46000; expected 10 to 45000 under the holdout"),
+        ("epochs: 1\nepochs: 2", "epochs is given twice; expected each field once"),
+        ("epochs: [1, 2", "cannot be read as YAML: while parsing a flow sequence"),
+        ("- epochs", "the file is not a mapping; expected lines like `epochs"),
+        ("", "the file is not a mapping"),
+        ("\x07", "cannot be read as YAML"),
+        ("[" * 1000, "cannot be read as YAML"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_one_sentence_that_names_it(written, text, sentence):
+    path = written(text)
+    with pytest.raises(ValueError, match=sentence) as refusal:
+        read(path, HOLDOUT)
+    assert str(refusal.value).startswith(f"{path}: ")
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "image.yaml").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(ValueError, match="cannot be read as YAML: 'utf-8' codec"):
+        read(str(tmp_path / "image.yaml"), HOLDOUT)
+
+
+@pytest.mark.parametrize("name", ["fulll", "missing.yaml", "", "."])
+def test_what_is_neither_a_preset_nor_a_file_is_refused_with_the_presets(name):
+    with pytest.raises(ValueError, match=r"is neither a preset \(notebook, full\) nor a YAML file that exists"):
+        read(name, HOLDOUT)
+
+
+def test_the_protocol_decides_how_many_images_there_are(written):
+    path = written("test_examples: [1000, 10000]")
+    assert read(path, NOTEBOOK).score_examples() == 10_000
+    with pytest.raises(ValueError, match="test_examples is 10000; expected 10 to 5000 under the holdout"):
+        read(path, HOLDOUT)
+
+
+def test_a_wrong_value_is_found_wherever_it_stands_in_a_space_too_large_to_try_every_point(written):
+    numbers = list(range(10, 110))
+    text = f"epochs: {numbers}\nbatch_size: {numbers}\npatience: "
+    assert read(written(text + "[1, 2, 3]"), HOLDOUT).size == 30_000
+    with pytest.raises(ValueError, match="patience is 0; expected 1"):
+        read(written(text + "[1, 0, 3]"), HOLDOUT)
+    with pytest.raises(ValueError, match="patience is 'three'; expected a whole number"):
+        read(written(text + "[1, 2, three]"), HOLDOUT)
+
+
+def test_a_rule_between_fields_is_checked_at_the_corners_of_a_large_space(written):
+    numbers = list(range(10, 110))
+    text = f"epochs: {numbers}\nbatch_size: {numbers}\ntrain_examples: "
+    assert read(written(text + "[500, 109, 900]"), HOLDOUT).size == 30_000
+    with pytest.raises(ValueError, match="batch_size is 109; expected 1 to 100, the train_examples"):
+        read(written(text + "[500, 100, 900]"), HOLDOUT)
+
+
+def test_more_than_a_million_points_are_refused():
+    assert Space("large", huge(3), {}).size == 1_000_000
+    with pytest.raises(ValueError, match="the grids have 100000000 points; expected at most 1000000"):
+        Space("larger", huge(4), {})
+
+
+def test_a_grid_of_one_and_a_field_given_twice_are_refused():
+    with pytest.raises(ValueError, match="the grid of epochs has 1 values; expected 2 or more"):
+        Space("narrow", {"epochs": (1,)}, {})
+    with pytest.raises(ValueError, match="epochs is both searched and fixed"):
+        Space("both", {"epochs": (1, 2)}, {"epochs": 3})
+
+
+def test_a_point_stands_for_its_values_and_back(small):
+    assert small.values({"epochs": 2, "use_large_experts": 1}) == {
+        "test_examples": 2000,
+        "epochs": 4,
+        "use_large_experts": True,
+    }
+    for point in small.points():
+        config = Config(**small.values(point)).as_dict()
+        assert small.point(config) == point
+
+
+def test_points_are_counted_in_the_order_in_which_they_come(small):
+    points = list(small.points())
+    assert len(points) == small.size == 6
+    assert points[:2] == [{"epochs": 0, "use_large_experts": 0}, {"epochs": 0, "use_large_experts": 1}]
+    for space in (small, PRESETS["full"]):
+        points = list(space.points())
+        assert [space.position(point) for point in points] == list(range(space.size))
+        assert [space.at(position) for position in range(space.size)] == points
+
+
+def test_values_off_the_grid_are_refused(small):
+    with pytest.raises(ValueError, match="epochs is 3; space small has 1, 2, 4"):
+        small.point({"epochs": 3, "use_large_experts": True})
+    with pytest.raises(KeyError, match="use_large_experts is missing; space small searches epochs, use_large"):
+        small.point({"epochs": 1})
+    with pytest.raises(ValueError, match="test_examples is 1000; space small fixes it at 2000"):
+        small.point({"epochs": 1, "use_large_experts": True, "test_examples": 1000})
+
+
+def test_an_index_outside_its_grid_is_refused(small):
+    for index in (-1, 3):
+        with pytest.raises(ValueError, match=f"the index of epochs is {index}; expected 0 to 2"):
+            small.values({"epochs": index, "use_large_experts": 0})
+    with pytest.raises(KeyError, match="epochs is missing from the point"):
+        small.values({"use_large_experts": 0})
+
+
+def test_the_nearest_point_has_equal_flags_and_numbers_nearest_by_ratio():
+    grids = {"epochs": (1, 4, 30), "learning_rate": (1e-4, 1e-2), "use_large_experts": (True, False)}
+    space = Space("s", grids, {})
+    near = space.nearest({"epochs": 12, "learning_rate": 2e-3, "use_large_experts": False})
+    assert near == {"epochs": 2, "learning_rate": 1, "use_large_experts": 1}
+    assert space.nearest({"epochs": 10, "use_large_experts": True})["epochs"] == 1
+
+
+@pytest.mark.parametrize(("name", "epochs", "examples"), [("notebook", 1, 5000), ("full", 1, 5000)])
+def test_the_point_nearest_to_the_default_config_is_the_notebook_s_own(name, epochs, examples):
+    values = PRESETS[name].values(PRESETS[name].nearest(Config().as_dict()))
+    assert (values["epochs"], values["train_examples"]) == (epochs, examples)
+    assert not any(values[flag] for flag in FLAGS)
+
+
+@pytest.mark.parametrize(
+    ("grids", "fixed", "images"),
+    [({"test_examples": (500, 2000, 1000)}, {}, 2000), ({}, {"test_examples": 300}, 300), ({}, {}, 1000)],
+)
+def test_trials_are_scored_on_the_largest_test_examples(grids, fixed, images):
+    assert Space("s", grids, fixed).score_examples() == images
+
+
+@pytest.mark.parametrize("name", [*PRESETS, "rates"])
+def test_json_gives_back_an_equal_space_in_the_same_order(name):
+    rates = Space("rates", {"learning_rate": (0.1, 1, 1e-5), "epochs": (1, 2)}, {"use_large_experts": True})
+    space = {**PRESETS, "rates": rates}[name]
+    again = Space.from_dict(json.loads(json.dumps(space.as_dict(), sort_keys=True)))
+    assert again == space
+    assert list(again.points()) == list(space.points())
+    assert json.dumps(again.as_dict()) == json.dumps(space.as_dict())

@@ -1,0 +1,84 @@
+import dataclasses
+
+import pytest
+import torch
+
+from moe.config import Config
+from moe.numerics import Numerics
+from moe.stages import STAGES, Checkpoint, Spec, plan, resolved
+
+NUMERICS = Numerics(device="cpu", torch="2.15", threads=2, instructions="AVX2")
+LABELS = torch.arange(10)
+
+
+def test_the_plan_names_five_requests_of_which_the_mixture_needs_the_others():
+    requests = plan(Config(epochs=3), "data", NUMERICS)
+    assert list(requests) == ["baseline", "gate", "artificial", "natural", "mixture"]
+    assert all(request.epochs == 3 for request in requests.values())
+    assert requests["mixture"].spec.inputs == tuple(list(requests.values())[:4])
+
+
+@pytest.mark.parametrize(
+    ("stage", "rows", "labels"),
+    [
+        ("baseline", list(range(10)), list(range(10))),
+        ("gate", list(range(10)), [0, 0, 1, 1, 1, 1, 1, 1, 0, 0]),
+        ("artificial", [0, 1, 8, 9], [0, 1, 8, 9]),
+        ("natural", [2, 3, 4, 5, 6, 7], [2, 3, 4, 5, 6, 7]),
+        ("mixture", list(range(10)), list(range(10))),
+    ],
+)
+def test_each_stage_sees_its_classes_under_its_labels(stage, rows, labels):
+    taken, seen = STAGES[stage].view(LABELS)
+    assert LABELS[taken].tolist() == rows
+    assert seen[taken].tolist() == labels
+
+
+@pytest.mark.parametrize(
+    ("flag", "stages"),
+    [
+        ("use_large_baseline_classifier", {"baseline", "mixture"}),
+        ("use_large_gating_mlp", {"gate", "mixture"}),
+        ("use_large_experts", {"artificial", "natural", "mixture"}),
+    ],
+)
+def test_a_size_flag_changes_the_address_of_its_networks_and_of_the_mixture_alone(flag, stages):
+    before, after = (plan(Config(**{flag: large}), "data", NUMERICS) for large in (False, True))
+    assert {name for name in STAGES if before[name].spec.address != after[name].spec.address} == stages
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Spec)])
+def test_changing_any_field_of_a_spec_changes_its_address(field):
+    spec = plan(Config(), "data", NUMERICS)["baseline"].spec
+    value = getattr(spec, field)
+    other = {
+        str: "other",
+        int: 77,
+        float: 0.5,
+        tuple: (Checkpoint("gate", "a", 1),),
+        Numerics: dataclasses.replace(NUMERICS, threads=7),
+    }[type(value)]
+    assert dataclasses.replace(spec, **{field: other}).address != spec.address
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Numerics)])
+def test_the_numerics_are_part_of_the_address(field):
+    spec = plan(Config(), "data", NUMERICS)["baseline"].spec
+    value = getattr(NUMERICS, field)
+    other = not value if isinstance(value, bool) else (value + 1 if isinstance(value, int) else "other")
+    changed = dataclasses.replace(spec, numerics=dataclasses.replace(NUMERICS, **{field: other}))
+    assert changed.address != spec.address
+
+
+def test_epochs_are_how_far_one_reads_and_no_part_of_the_address():
+    one, ten = (plan(Config(epochs=epochs), "data", NUMERICS)["gate"].spec for epochs in (1, 10))
+    assert one.address == ten.address
+
+
+def test_the_mixtures_spec_names_the_checkpoints_that_its_inputs_came_to():
+    requests = plan(Config(), "data", NUMERICS)
+    checkpoints = {name: Checkpoint(name, requests[name].spec.address, 1) for name in STAGES["mixture"].needs}
+    later = {**checkpoints, "gate": dataclasses.replace(checkpoints["gate"], epoch=2)}
+    first, second = (resolved(requests["mixture"], each).spec for each in (checkpoints, later))
+    assert first.inputs == tuple(checkpoints.values())
+    assert first.address != second.address

@@ -1,0 +1,143 @@
+import io
+import math
+
+import pytest
+import torch
+
+from moe.config import Config
+from moe.networks import Opinion
+from moe.numerics import settle
+from moe.pipeline import split
+from moe.stages import STAGES, plan
+from moe.training import Chain, Examples, TrainingError, best_epoch, stop_epoch, train
+
+CPU = torch.device("cpu")
+
+# val_loss, the epoch after which Keras' EarlyStopping(patience=2) stopped, ModelCheckpoint(save_best_only)'s last
+KERAS_STOPS = [
+    ([3, 2, 1], None, 3),
+    ([1, 2, 3, 4], 3, 1),
+    ([1, 1, 1, 1], 3, 1),
+    ([3, 2, 2.5, 1.9, 2, 2.1, 1], 6, 4),
+    ([2, 1, 1, 0.5, 0.6, 0.6, 0.4], 6, 4),
+    ([1, 1.1, 0.9, 0.95, 0.9, 0.8], 5, 3),
+]
+
+
+@pytest.mark.parametrize(("losses", "stop", "best"), KERAS_STOPS)
+def test_stopping_and_choosing_are_keras(losses, stop, best):
+    assert stop_epoch(losses, patience=2) == stop
+    assert best_epoch(losses[:stop]) == best
+
+
+def test_patience_counts_epochs_in_a_row():
+    assert stop_epoch([1, 2, 0.9, 2, 3], 2) == 5
+    assert stop_epoch([1, 2], 1) == 2
+    assert stop_epoch([], 2) is None
+
+
+def spec_and_examples(stage, data, **choices):
+    config = Config(train_examples=100, test_examples=50, batch_size=20, **choices)
+    spec = plan(config, data.fingerprint, settle(CPU))[stage].spec
+    learn, stop = split(config, data).examples(stage)
+    if stage == "mixture":
+        learn, stop = (Examples(each.images, each.labels, pretended_opinion(each.labels)) for each in (learn, stop))
+    return spec, learn, stop
+
+
+def pretended_opinion(labels):
+    """What networks might say that are right more often than not."""
+    draw = torch.Generator().manual_seed(3)
+    logits = torch.randn(len(labels), 10, 2, generator=draw)
+    logits[range(len(labels)), labels] += 1.5
+    return Opinion(torch.rand(len(labels), generator=draw) > 0.4, logits.log_softmax(1))
+
+
+def trained(spec, learn, stop, *epochs):
+    """A chain brought to each of the requests in turn, through bytes in between, as a store would keep it."""
+    from moe.stages import Request
+
+    chain = Chain(spec)
+    for upto in epochs:
+        for _ in train(Request(spec, upto), chain, learn, stop, CPU):
+            pass
+        kept = io.BytesIO()
+        torch.save({"weights": chain.weights, "end": chain.end}, kept)
+        kept.seek(0)
+        loaded = torch.load(kept, weights_only=True)
+        chain = Chain(spec, chain.epochs, loaded["weights"], loaded["end"])
+    return chain
+
+
+def figures(chain):
+    return [(e.loss, e.accuracy, e.validation_loss, e.validation_accuracy) for e in chain.epochs]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_four_epochs_straight_equal_two_and_two_bit_for_bit(stage, data):
+    spec, learn, stop = spec_and_examples(stage, data, patience=9)
+    straight, halves = trained(spec, learn, stop, 4), trained(spec, learn, stop, 2, 4)
+    assert figures(straight) == figures(halves)
+    assert straight.weights.keys() == halves.weights.keys()
+    for epoch, weights in straight.weights.items():
+        assert all(torch.equal(value, halves.weights[epoch][name]) for name, value in weights.items())
+    ends = zip(straight.end["network"].values(), halves.end["network"].values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in ends)
+
+
+def test_ten_epochs_contain_the_five_epoch_result(data):
+    spec, learn, stop = spec_and_examples("natural", data, patience=20)
+    ten, five = trained(spec, learn, stop, 10), trained(spec, learn, stop, 5)
+    assert figures(ten)[:5] == figures(five)
+    assert ten.resolve(5) == five.resolve(5)
+    epoch = five.resolve(5).epoch
+    assert all(torch.equal(value, ten.weights[epoch][name]) for name, value in five.weights[epoch].items())
+
+
+def test_training_depends_on_seed_and_stage(data):
+    chains = {}
+    for stage, seed in (("baseline", 0), ("baseline", 1), ("mixture", 0)):
+        spec, learn, stop = spec_and_examples(stage, data, seed=seed)
+        chains[stage, seed] = trained(spec, learn, stop, 1)
+    assert len({figures(chain)[0] for chain in chains.values()}) == 3
+
+
+def test_randomness_outside_the_training_plays_no_part(data):
+    spec, learn, stop = spec_and_examples("gate", data)
+    torch.manual_seed(1)
+    first = trained(spec, learn, stop, 2)
+    torch.manual_seed(2)
+    torch.rand(5)
+    assert figures(trained(spec, learn, stop, 2)) == figures(first)
+
+
+def test_a_stage_stops_when_patience_ends_and_is_read_at_its_best_epoch(data):
+    spec, learn, stop = spec_and_examples("baseline", data, patience=1, learning_rate=0.01)
+    chain = trained(spec, learn, stop, 50)
+    assert len(chain.epochs) == stop_epoch(chain.losses, 1) < 50
+    assert chain.resolve(50).epoch == best_epoch(chain.losses)
+    assert max(chain.weights) == chain.resolve(50).epoch
+    assert chain.finished(60)
+
+
+def test_a_frozen_number_of_steps_is_adam_with_keras_epsilon():
+    parameter = torch.nn.Parameter(torch.tensor([1.0, -0.5, 0.25]))
+    optimizer = torch.optim.Adam([parameter], lr=1e-3, eps=1e-7, fused=True)
+    for gradient in ([0.1, -0.02, 3.0], [0.05, 0.04, -1.0], [-0.2, 0.001, 0.5]):
+        parameter.grad = torch.tensor(gradient)
+        optimizer.step()
+    keras = torch.tensor([0.998274207, -0.499663413, 0.248194367])
+    torch.testing.assert_close(parameter.detach(), keras, rtol=0, atol=2e-7)
+
+
+def test_a_loss_that_is_not_finite_fails_with_stage_epoch_and_a_way_out(data):
+    spec, learn, stop = spec_and_examples("baseline", data, learning_rate=1.0)
+    broken = Examples(learn.images, learn.labels)
+    import dataclasses
+
+    from moe.stages import Request
+
+    request = Request(dataclasses.replace(spec, learning_rate=1e30), 5)
+    with pytest.raises(TrainingError, match=r"stage baseline .* epoch \d; a learning_rate below"):
+        for epoch in train(request, Chain(request.spec), broken, stop, CPU):
+            assert math.isfinite(epoch.loss)
