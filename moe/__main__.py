@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from moe.result import Result
 
 PROGRAM = "python -m moe"
-ENVIRONMENT = 4  # the exit code of missing data, a full disk and the like
+ENVIRONMENT = 4  # the exit code of missing data, a training that cannot go on and the like
+INTERRUPTED = 130  # of Ctrl-C
 
 
 def main() -> int:
@@ -46,6 +47,8 @@ def _train(config: Config, dataset: str, folder: Path | None, target: Path | Non
     except (DataError, TrainingError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return ENVIRONMENT
+    except KeyboardInterrupt:
+        return INTERRUPTED
     print(table(result))
     if target:
         target.write_text(json.dumps(result.as_dict(), indent=2) + "\n")

@@ -13,6 +13,7 @@ NATURAL = (2, 3, 4, 5, 6, 7)  # bird, cat, deer, dog, frog, horse
 CLASSES = 10
 
 HOLDOUT, NOTEBOOK = "holdout", "notebook"
+DATASETS = ("auto", "cifar10", "shapes")  # auto: CIFAR-10 if it can be had, else shapes
 
 #: per protocol and field, the fewest and the most images that it can take
 IMAGES = {

@@ -12,9 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from moe.config import Config
-
-DATASETS = ("auto", "cifar10", "shapes")
+from moe.config import DATASETS, Config
 
 HELP = {
     "epochs": "of each stage, at most",

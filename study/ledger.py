@@ -11,8 +11,6 @@ from typing import Any
 from moe.config import Config
 from study.records import COMPLETE, FAILED, RUNNING, Record, Study, now
 
-SEED_STRIDE = 1000  # between the seeds of two studies
-
 Point = dict[str, int]
 
 
@@ -78,7 +76,7 @@ class Ledger:
         config = Config(
             **self.study.space.values(point),
             protocol=self.study.protocol,
-            seed=SEED_STRIDE * self.study.seed + replicate,
+            seed=self.study.seed_of(replicate),
         )
         number = max(self.records, default=0) + 1
         return self._enter(Record(trial=number, replicate=replicate, config=config.as_dict(), started=now()))
@@ -135,8 +133,3 @@ class Ledger:
         while replicate in used:
             replicate += 1
         return replicate
-
-
-def seeds_in_words(study: Study) -> str:
-    """The rule of a study's seeds, for its definition."""
-    return f"{SEED_STRIDE} * {study.seed} + replicate; a config's first trial is replicate 0"

@@ -7,6 +7,11 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+
+class ClusterError(Exception):
+    """A machine or cluster that cannot run the study; the sentence says why."""
+
+
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas")
 
 

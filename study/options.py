@@ -169,5 +169,5 @@ def _check(field: str, asked: float | None, present: int, what: str) -> None:
 
 
 def local_resources(options: Options) -> Resources:
-    """What each trial gets on this machine."""
+    """What each trial gets on this machine; more than it has is refused with exit code 2."""
     return resources(options, machine.cpus(), machine.gpus())

@@ -23,6 +23,7 @@ from study.space import Space
 
 RUNNING, COMPLETE, FAILED = "running", "complete", "failed"
 SEARCH = "search"
+SEED_STRIDE = 1000  # between the seeds of two studies
 
 
 class FolderError(Exception):
@@ -44,6 +45,10 @@ class Study:
     source: str  # the data in words, and why these
     data_folder: str | None  # where they were read, as given
     trials: int  # complete trials to reach
+
+    def seed_of(self, replicate: int) -> int:
+        """The seed of a config's trials, by how many came before; the same for all configs."""
+        return SEED_STRIDE * self.seed + replicate
 
     def as_dict(self) -> dict[str, Any]:
         """The study as JSON takes it."""
@@ -119,9 +124,11 @@ class Folder:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FolderError(f"{self.definition} is damaged ({error}); expected what a study wrote") from None
 
-    def write_study(self, study: Study, about: dict[str, Any]) -> None:
-        """Write down what the study is, with what else is worth knowing: versions, commit, command."""
-        write(self.definition, {**study.as_dict(), **about})
+    def write_study(self, study: Study, this_run: dict[str, Any]) -> None:
+        """Write down what the study is, and add a run to those that it had: command, commit, versions."""
+        runs = _read(self.definition).get("runs", []) if self.exists() else []
+        seeds = f"{SEED_STRIDE} * seed + replicate; a config's first trial is replicate 0"
+        write(self.definition, {**study.as_dict(), "seeds": seeds, "runs": [*runs, this_run]})
 
     def read_records(self) -> list[Record]:
         """All trials, by number.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from moe.config import Config
 from study import machine
 from study.definition import Wanted, define, wanted
-from study.options import PROGRAM, Options, Resources, local_resources, parse
+from study.options import PROGRAM, Options, Resources, local_resources, parse, resources
 from study.records import COMPLETE, FAILED, Folder, FolderError, Study, now
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         asked = wanted(options)
-        resources = local_resources(options)
-        return _with_data(options, asked, resources)
-    except FolderError as error:
+        allotted = local_resources(options) if options.address == "local" else None
+        return _with_data(options, asked, allotted)
+    except (FolderError, machine.ClusterError) as error:
         return _cannot(str(error))
     except OSError as error:
         if error.errno not in _DISK:
@@ -47,24 +47,30 @@ def _cannot(sentence: str) -> int:
     return ENVIRONMENT
 
 
-def _with_data(options: Options, asked: Wanted, resources: Resources) -> int:
+def _with_data(options: Options, asked: Wanted, allotted: Resources | None) -> int:
+    """Go on once the data are there.
+
+    Args:
+        allotted: what a trial gets; None where a cluster has to be asked first.
+    """
     from moe.data import DataError, load
     from study.samplers import resolve
 
     try:
         data = load(asked.dataset, Path(asked.data_folder) if asked.data_folder else None)
         _check_classes(asked, data)
+        allotted = allotted or _share_of_cluster(options)
     except DataError as error:
         return _cannot(str(error))
     print(f"Data: {data.source}", flush=True)
     study = define(asked, data, resolve(asked.sampler, asked.space, asked.trials))
-    print(_headline(study, resources), flush=True)
+    print(_headline(study, allotted), flush=True)
     if options.dry_run:
-        print(_costs(study, resources))
+        print(_costs(study, allotted))
         return DONE
     folder = Folder(options.results / study.name)
     with folder.locked():
-        return _search(options, study, folder, resources)
+        return _search(options, study, folder, allotted)
 
 
 def _check_classes(asked: Wanted, data: "DataSet") -> None:
@@ -78,27 +84,27 @@ def _check_classes(asked: Wanted, data: "DataSet") -> None:
     split(Config(**fewest, batch_size=1, protocol=asked.protocol), data)
 
 
-def _headline(study: Study, resources: Resources) -> str:
+def _headline(study: Study, allotted: Resources) -> str:
     space = study.space
     searched = "; ".join(f"{name} {', '.join(map(str, grid))}" for name, grid in space.grids.items())
-    allotment = f"{resources.cpus_per_trial} CPUs"
-    if resources.gpus_per_trial:
-        allotment += f" and {resources.gpus_per_trial:g} GPUs"
+    share = f"{allotted.cpus_per_trial} CPUs"
+    if allotted.gpus_per_trial:
+        share += f" and {allotted.gpus_per_trial:g} GPUs"
     return (
         f"Study {study.name}: {study.trials} trials over {space.size} points of space {space.name} "
         f"({searched or 'nothing is searched, so each trial is a further seed'})\n"
         f"  maximise {study.objective}, sampler {study.sampler}, protocol {study.protocol}, seed {study.seed}; "
-        f"{resources.concurrency} at a time with {allotment} each"
+        f"{allotted.concurrency} at a time with {share} each"
     )
 
 
-def _costs(study: Study, resources: Resources) -> str:
+def _costs(study: Study, allotted: Resources) -> str:
     from study.estimate import calibrate, study_seconds
     from study.progress import duration
 
-    speed = calibrate(resources)
+    speed = calibrate(allotted)
     whole, cheapest, dearest = study_seconds(
-        study.space, study.protocol, study.trials, resources.concurrency, speed, study.seed
+        study.space, study.protocol, study.trials, allotted.concurrency, speed, study.seed
     )
     return (
         f"  about {duration(whole)} at most, {duration(cheapest)} to {duration(dearest)} a trial, by a short "
@@ -106,47 +112,53 @@ def _costs(study: Study, resources: Resources) -> str:
     )
 
 
-def _search(options: Options, study: Study, folder: Folder, resources: Resources) -> int:
-    from study.ledger import Ledger
-    from study.progress import Progress, showing
-    from study.search import ClusterError, Stop, search
-    from study.tables import write_all
-    from study.trial import Job
+def _share_of_cluster(options: Options) -> Resources:
+    from study.search import capacity
 
-    records = folder.read_records()
-    folder.write_study(study, _about(study))
-    ledger = Ledger(study, records, folder.write_record)
-    most = ledger.most_failures
+    return resources(options, *capacity(options.address))
+
+
+def _search(options: Options, study: Study, folder: Folder, allotted: Resources) -> int:
+    """Run what is missing, then make everything that is derived."""
+    from study.ledger import Ledger
+    from study.tables import write_all
+
+    ledger = Ledger(study, folder.read_records(), folder.write_record)
     if len(ledger.of(COMPLETE)) < study.trials:
-        print(f"  records in {folder.path}; {most} failed trials would end it", flush=True)
-        stop = Stop(deadline=time.monotonic() + 3600 * options.hours if options.hours else None)
-        progress = Progress(ledger, terminal=sys.stdout.isatty())
-        job = Job(
-            dataset=study.dataset,
-            folder=Path(study.data_folder).resolve() if study.data_folder else None,
-            data=study.data,
-            score_examples=study.space.score_examples(),
-            cpus=resources.cpus_per_trial,
-            gpus=resources.gpus_per_trial,
-        )
-        try:
-            with showing(progress):
-                search(ledger, job, resources, options.address, stop, progress, (folder.path / ".tune").resolve())
-        except ClusterError as error:
-            return _cannot(str(error))
+        folder.write_study(study, _this_run())
+        print(f"  records in {folder.path}; {ledger.most_failures} failed trials would end it", flush=True)
+        _run_trials(options, ledger, folder, allotted)
     write_all(folder, study, list(ledger.records.values()))
     return _ending(options, ledger, folder)
 
 
-def _about(study: Study) -> dict[str, Any]:
-    from study.ledger import seeds_in_words
+def _run_trials(options: Options, ledger: "Ledger", folder: Folder, allotted: Resources) -> None:
+    from study.progress import Progress, showing
+    from study.search import Stop, search
+    from study.trial import Job
 
+    study = ledger.study
+    job = Job(
+        dataset=study.dataset,
+        folder=Path(study.data_folder).resolve() if study.data_folder else None,
+        data=study.data,
+        score_examples=study.space.score_examples(),
+        cpus=allotted.cpus_per_trial,
+        gpus=allotted.gpus_per_trial,
+    )
+    stop = Stop(deadline=time.monotonic() + 3600 * options.hours if options.hours else None)
+    progress = Progress(ledger, terminal=sys.stdout.isatty())
+    with showing(progress):
+        search(ledger, job, allotted, options.address, stop, progress, (folder.path / ".tune").resolve())
+
+
+def _this_run() -> dict[str, Any]:
+    """What a study remembers of each run that added to it."""
     return {
-        "seeds": seeds_in_words(study),
-        "versions": machine.versions(),
+        "started": now(),
+        "command": shlex.join(["python", "-m", "study.run", *sys.argv[1:]]),
         "commit": machine.commit(),
-        "command": shlex.join([Path(sys.executable).name, "-m", "study.run", *sys.argv[1:]]),
-        "written": now(),
+        "versions": machine.versions(),
     }
 
 

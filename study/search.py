@@ -10,6 +10,7 @@ Tune's own records, restore and tables play no part: the ledger's records are th
 import json
 import logging
 import os
+import secrets
 import shutil
 import signal
 import threading
@@ -24,6 +25,7 @@ from typing import Any, Protocol
 import optuna
 
 from study.ledger import Ledger, Point, Verdict
+from study.machine import ClusterError
 from study.options import Resources
 from study.records import COMPLETE, FAILED, Record
 from study.samplers import distributions, make
@@ -50,10 +52,6 @@ from ray.tune.search.optuna import OptunaSearch  # noqa: E402
 
 INSISTENCE = 5  # times that a sampler may propose a known config before the trial becomes a replicate
 LOST = "the worker ended without a word: killed, out of memory, or its node was lost"
-
-
-class ClusterError(Exception):
-    """A cluster that cannot run the study; the sentence says why."""
 
 
 class Display(Protocol):
@@ -240,6 +238,17 @@ def search(
             shutil.rmtree(scratch, ignore_errors=True)
 
 
+def capacity(address: str) -> tuple[int, int]:
+    """The CPUs and GPUs of a cluster that is running.
+
+    Raises:
+        ClusterError: it cannot be reached.
+    """
+    with _ray(address, None):
+        total = ray.cluster_resources()
+        return int(total.get("CPU", 0)), int(total.get("GPU", 0))
+
+
 def _check_cluster(resources: Resources) -> None:
     """Some node must be able to hold one trial, or it would wait for ever."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -252,30 +261,31 @@ def _check_cluster(resources: Resources) -> None:
 
 
 @contextmanager
-def _ray(address: str, resources: Resources) -> Iterator[None]:
-    """Ray for as long as the study runs: a private one on this machine, or a cluster's."""
+def _ray(address: str, resources: Resources | None) -> Iterator[None]:
+    """Ray for as long as it is needed: a private one of this size on this machine, or a cluster's."""
     logging.getLogger("ray").setLevel(logging.ERROR)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    size = _private(resources) if address == "local" and resources else {}
     try:
-        if address == "local":
-            at_once = resources.concurrency
-            ray.init(
-                address="local",
-                num_cpus=resources.cpus_per_trial * at_once,
-                num_gpus=_gpus_needed(resources),
-                include_dashboard=False,
-                object_store_memory=100 * 2**20,
-                **quiet,
-            )
-        else:
-            ray.init(address=address, **quiet)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **size)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise ClusterError(f"Ray at {address} does not answer: {' '.join(str(error).split())[:300]}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _private(resources: Resources) -> dict[str, Any]:
+    """How a Ray of our own is started: as large as the study, without a dashboard, under a token of its own."""
+    if "RAY_AUTH_MODE" not in os.environ:  # else Ray would keep a token, readable by all, in the home folder
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    return {
+        "num_cpus": resources.cpus_per_trial * resources.concurrency,
+        "num_gpus": _gpus_needed(resources),
+        "include_dashboard": False,
+        "object_store_memory": 100 * 2**20,
+    }
 
 
 def _gpus_needed(resources: Resources) -> int:
@@ -295,6 +305,7 @@ def _signals(stop: Stop) -> Iterator[None]:
         if stop.signalled:
             os._exit(75)
         stop.signalled = True
+        os.write(2, b"Stopping; a second signal ends it at once.\n")  # print is not safe in a handler
 
     if threading.current_thread() is not threading.main_thread():
         yield

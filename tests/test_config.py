@@ -8,7 +8,8 @@ from moe.config import Config
 def test_defaults_are_the_notebooks():
     config = Config()
     assert (config.epochs, config.batch_size, config.train_examples, config.test_examples) == (1, 50, 5000, 1000)
-    assert not (config.use_large_experts or config.use_large_gating_mlp or config.use_large_baseline_classifier)
+    flags = (config.use_large_experts, config.use_large_gating_mlp, config.use_large_baseline_classifier)
+    assert flags == (False, False, False)
     assert (config.learning_rate, config.patience, config.protocol) == (1e-3, 2, "holdout")
 
 

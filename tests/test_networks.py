@@ -58,7 +58,9 @@ def test_the_mixtures_loss_is_keras_categorical_crossentropy(row):
 
 def test_the_mixtures_loss_has_keras_gradient_and_none_where_keras_clips():
     outputs = torch.tensor(KERAS_OUTPUTS, requires_grad=True)
-    losses = [loss_of("mixture", row[None].log(), torch.tensor([y])) for row, y in zip(outputs, KERAS_LABELS)]
+    losses = [
+        loss_of("mixture", row[None].log(), torch.tensor([y])) for row, y in zip(outputs, KERAS_LABELS, strict=True)
+    ]
     torch.stack(losses).sum().backward()
     torch.testing.assert_close(outputs.grad[0], torch.tensor(KERAS_GRADIENT), rtol=1e-5, atol=1e-4)
     assert not outputs.grad[2].any()

@@ -203,7 +203,9 @@ class TestCommand:
 
     def test_it_trains_one_mixture_and_prints_and_writes_its_five_stages(self, tmp_path, cache):
         done = self.call(
-            *"--dataset shapes --train-examples 100 --test-examples 50 --json".split(), tmp_path / "out.json"
+            *["--dataset", "shapes", "--train-examples", "100", "--test-examples", "50"],
+            "--json",
+            tmp_path / "out.json",
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith("Data: ")

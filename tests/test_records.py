@@ -24,7 +24,7 @@ def test_a_study_and_its_records_come_back_as_they_were_written(folder):
         folder.write_record(record)
     assert folder.read_study() == a_study()
     assert folder.read_records() == [records[1], records[0], records[2]]
-    assert json.loads(folder.definition.read_text())["commit"] == "abc"
+    assert json.loads(folder.definition.read_text())["runs"] == [{"commit": "abc"}]
 
 
 def test_a_record_is_replaced_whole_and_nothing_is_left_beside_it(folder):
@@ -53,6 +53,12 @@ def test_a_damaged_record_is_refused_by_name_and_with_a_way_out(folder, damage):
     (folder.trials / "0003.json").write_text(damage)
     with pytest.raises(FolderError, match=r"0003\.json is damaged .* move it away"):
         folder.read_records()
+
+
+def test_every_run_that_added_to_a_study_is_remembered(folder):
+    folder.write_study(a_study(trials=9), {"commit": "def"})
+    assert json.loads(folder.definition.read_text())["runs"] == [{"commit": "abc"}, {"commit": "def"}]
+    assert folder.read_study().trials == 9
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"space": 3}'])

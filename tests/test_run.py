@@ -13,14 +13,13 @@ import pandas as pd
 import pytest
 
 SPACE = "epochs: [1, 2]\ntrain_examples: [50, 60]\ntest_examples: 50\n"
-TWO_POINTS = "epochs: [1, 2]\ntrain_examples: 50\ntest_examples: 50\n"
 ONE_POINT = "epochs: 1\ntrain_examples: 50\ntest_examples: 50\n"
 
 
 @pytest.fixture
 def home(tmp_path):
     """A working folder with spaces in it; results go into it."""
-    for name, text in (("four", SPACE), ("two", TWO_POINTS), ("one", ONE_POINT)):
+    for name, text in (("four", SPACE), ("one", ONE_POINT)):
         (tmp_path / f"{name}.yaml").write_text(text)
     return tmp_path
 
@@ -103,7 +102,7 @@ def test_a_study_without_data_or_network_runs_on_shapes_says_so_and_can_be_exten
     assert about["dataset"] == "shapes"
     assert about["source"] == first.removeprefix("Data: ")
     assert about["space"]["grids"]["epochs"] == [1, 2]
-    assert about["command"].endswith("-m study.run --space four.yaml --trials 3")
+    assert [run["command"] for run in about["runs"]] == ["python -m study.run --space four.yaml --trials 3"]
     assert first in (folder / "summary.md").read_text()
 
     table = pd.read_csv(folder / "trials.csv")
@@ -128,7 +127,7 @@ def test_a_study_without_data_or_network_runs_on_shapes_says_so_and_can_be_exten
     assert len(records(home, "shapes-four-1")) == 4
 
     for arguments, difference in (
-        (("--space", "two.yaml"), "--space is train_examples"),
+        (("--space", "one.yaml"), "--space is epochs absent; study shapes-four-1 has epochs [1, 2]"),
         (("--protocol", "notebook"), "--protocol is notebook; study shapes-four-1 has holdout"),
         (("--seed", "1"), "--seed is 1"),
         (("--objective", "mixture_accuracy"), "--objective is mixture_accuracy"),
@@ -140,41 +139,12 @@ def test_a_study_without_data_or_network_runs_on_shapes_says_so_and_can_be_exten
     code, printed = call(home, "--name", "shapes-four-1")
     assert code == 2
     assert "holds a study already" in printed
-    assert records(home, "shapes-four-1")[:3] == before
-
-
-def test_a_resume_with_other_data_is_refused_with_the_difference(home):
-    assert call(home, "--dataset", "shapes", "--space", "one.yaml", "--trials", "1", "--name", "x")[0] == 0
-    definition = home / "results" / "x" / "study.json"
-    about = json.loads(definition.read_text())
+    definition = folder / "study.json"
     definition.write_text(json.dumps({**about, "data": "0" * 64}))
-    code, printed = call(home, "--resume", "--name", "x", "--trials", "2")
+    code, printed = call(home, "--resume", "--trials", "5")
     assert code == 2
-    assert f"--data is shapes {about['data'][:12]}; study x has shapes {'0' * 12}" in printed
-
-
-def test_repeated_proposals_become_replicates_with_the_next_seed(home):
-    code, printed = call(home, "--dataset", "shapes", "--space", "two.yaml", "--trials", "5", "--name", "x")
-    assert code == 0, printed
-    found = sorted((record["config"]["epochs"], record["config"]["seed"]) for record in records(home, "x"))
-    by_epochs = {epochs: [seed for e, seed in found if e == epochs] for epochs in (1, 2)}
-    for seeds in by_epochs.values():
-        assert seeds == list(range(len(seeds)))
-    assert sum(map(len, by_epochs.values())) == 5
-    assert all(by_epochs.values())
-
-
-def test_a_space_of_scalars_is_a_study_of_replicates_and_grid_goes_round_by_round(home):
-    code, printed = call(
-        home, "--dataset", "shapes", "--space", "one.yaml", "--trials", "2", "--name", "x", "--seed", "4"
-    )
-    assert code == 0, printed
-    assert [record["config"]["seed"] for record in records(home, "x")] == [4000, 4001]
-    code, printed = call(
-        home, "--dataset", "shapes", "--space", "two.yaml", "--trials", "4", "--name", "y", "--sampler", "grid"
-    )
-    assert code == 0, printed
-    assert [record["replicate"] for record in records(home, "y")] == [0, 0, 1, 1]
+    assert f"--data is shapes {about['data'][:12]}; study shapes-four-1 has shapes {'0' * 12}" in printed
+    assert records(home, "shapes-four-1")[:3] == before
 
 
 def test_a_driver_killed_in_mid_trial_loses_nothing_that_was_finished(home):
@@ -197,10 +167,10 @@ def test_a_driver_killed_in_mid_trial_loses_nothing_that_was_finished(home):
     assert not (home / "results" / "x" / ".tune").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_cleanly_with_75_and_the_command_to_resume(home, number):
+@pytest.mark.parametrize(("number", "complete"), [(signal.SIGTERM, 1), (signal.SIGINT, 0)])
+def test_a_signal_ends_it_cleanly_with_75_and_the_command_to_resume(home, number, complete):
     with start(home, "--dataset", "shapes", "--space", "four.yaml", "--trials", "50", "--name", "x") as driver:
-        until(driver, "trial 2 started")
+        until(driver, f"trial {complete + 1} started")
         processes = below(driver.pid)
         began = time.monotonic()
         driver.send_signal(number)
@@ -211,7 +181,7 @@ def test_a_signal_ends_it_cleanly_with_75_and_the_command_to_resume(home, number
     assert "python -m study.run --resume --name x" in printed
     assert "Traceback" not in printed
     states = [record["state"] for record in records(home, "x")]
-    assert states[0] == "complete"
+    assert states[:complete] == ["complete"] * complete
     assert set(states) <= {"complete", "running"}
     assert len(pd.read_csv(home / "results" / "x" / "trials.csv")) == len(states)
 
@@ -242,12 +212,6 @@ def test_a_dry_run_prints_the_plan_and_its_cost_and_writes_nothing(home):
     assert not (home / "results").exists()
 
 
-def test_hours_that_are_over_end_it_as_interrupted(home):
-    code, printed = call(home, "--dataset", "shapes", "--space", "one.yaml", "--trials", "500", "--hours", "0.004")
-    assert code == 75
-    assert "of 500 trials" in printed
-
-
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
@@ -274,3 +238,21 @@ def test_data_that_were_named_and_are_not_there_are_exit_code_4(home):
     assert code == 4
     assert "nowhere" in printed
     assert len(printed.splitlines()) == 1
+
+
+def test_too_many_failed_trials_are_exit_code_3_with_the_reason(tmp_path, monkeypatch, capsys):
+    import study.search
+    from study.run import main
+
+    def fail(ledger, *_):
+        while not ledger.hopeless:
+            ledger.fail(ledger.start({}, 0).trial, "the loss is nan")
+
+    (tmp_path / "one.yaml").write_text(ONE_POINT)
+    monkeypatch.setattr(study.search, "search", fail)
+    monkeypatch.chdir(tmp_path)
+    assert main(["--dataset", "shapes", "--space", "one.yaml", "--name", "x", "--trials", "4"]) == 3
+    printed = capsys.readouterr()
+    assert "3 trials failed; the last: the loss is nan" in printed.err
+    assert "--resume --name x" in printed.err
+    assert "trial 2: the loss is nan" in printed.out

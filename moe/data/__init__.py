@@ -14,14 +14,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from moe.config import DATASETS
 from moe.data import cifar10, shapes
 from moe.data.arrays import Arrays, DataError
 from moe.data.cache import Cache, default_folder
 from moe.data.split import holdout
 
-__all__ = ["DATASETS", "DataError", "DataSet", "holdout", "load"]
-
-DATASETS = ("auto", "cifar10", "shapes")
+__all__ = ["DataError", "DataSet", "holdout", "load"]
 
 
 @dataclass(frozen=True)

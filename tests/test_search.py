@@ -1,0 +1,182 @@
+"""The searcher as Tune calls it: proposals, replicates, budget, errors. No cluster is started."""
+
+import json
+import time
+
+import optuna
+import pytest
+from ray.tune.search import Searcher
+
+from study.ledger import Ledger
+from study.search import Stop, StudySearch
+from study.space import parse
+from tests.study_helpers import SPACE, a_record, a_result, a_study
+
+
+class Deaf:
+    """A display that shows nothing."""
+
+    def started(self, record): ...
+
+    def progressed(self, number, stage, epoch, epochs): ...
+
+    def ended(self, record): ...
+
+
+class Driver:
+    """Calls the searcher as Tune does, one trial after another."""
+
+    def __init__(self, *records, concurrency=1, stop=None, **study):
+        self.kept = []
+        self.ledger = Ledger(a_study(**study), records, self.kept.append)
+        self.searcher = StudySearch(self.ledger, Deaf(), stop or Stop(), concurrency)
+        self.count = 0
+
+    def launch(self):
+        self.count += 1
+        return f"id{self.count}", self.searcher.suggest(f"id{self.count}")
+
+    def finish(self, trial_id, gain):
+        self.searcher.on_trial_result(trial_id, {"result": json.dumps(a_result(gain))})
+        self.searcher.on_trial_complete(trial_id, {"result": json.dumps(a_result(gain)), "done": True})
+
+    def run(self, gain=lambda config: 0.01):
+        """All trials to the end; the configs, in their order."""
+        configs = []
+        while True:
+            trial_id, suggestion = self.launch()
+            if suggestion == Searcher.FINISHED:
+                return configs
+            configs.append(suggestion["config"])
+            self.finish(trial_id, gain(suggestion["config"]))
+
+    def points(self, configs):
+        return [tuple(self.ledger.study.space.point(config).values()) for config in configs]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "qmc", "grid"])
+def test_the_first_trial_is_the_notebooks_default_and_the_budget_is_kept(sampler):
+    driver = Driver(sampler=sampler, trials=8)
+    configs = driver.run()
+    assert len(configs) == 8
+    assert (configs[0]["epochs"], configs[0]["use_large_experts"], configs[0]["seed"]) == (1, False, 0)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "grid"])
+def test_a_small_space_is_covered_before_any_config_is_replicated(sampler):
+    driver = Driver(sampler=sampler, trials=SPACE.size + 2)
+    configs = driver.run(lambda config: 0.01 * config["epochs"])
+    assert len(set(driver.points(configs)[: SPACE.size])) == SPACE.size
+    seeds = {}
+    for point, config in zip(driver.points(configs), configs, strict=True):
+        seeds.setdefault(point, []).append(config["seed"])
+    assert all(each == list(range(len(each))) for each in seeds.values())
+    assert len(driver.kept) == 2 * len(configs)
+
+
+def test_a_known_config_is_told_its_mean_and_another_asked_for():
+    class Stubborn(optuna.samplers.BaseSampler):
+        """Proposes the same point for ever."""
+
+        def infer_relative_search_space(self, study, trial):
+            return {}
+
+        def sample_relative(self, study, trial, search_space):
+            return {}
+
+        def sample_independent(self, study, trial, param_name, param_distribution):
+            return 0
+
+    driver = Driver(a_record(1, 0.02), a_record(2, 0.04, replicate=1), trials=4)
+    study = driver.searcher._ot_study
+    study.sampler = Stubborn()
+    _, suggestion = driver.launch()
+    assert suggestion["config"]["seed"] == 2  # it insisted, so it gets a replicate
+    told = [trial.value for trial in study.trials if trial.state is optuna.trial.TrialState.COMPLETE]
+    assert told == [0.02, 0.04] + [pytest.approx(0.03)] * 5
+
+
+def test_a_space_of_scalars_is_a_study_of_replicates():
+    fixed = parse("one", {"epochs": 1, "test_examples": 1000})
+    for sampler in ("tpe", "gp", "random", "qmc", "grid"):
+        configs = Driver(space=fixed, sampler=sampler, trials=3, seed=4).run()
+        assert [config["seed"] for config in configs] == [4000, 4001, 4002]
+
+
+def test_no_more_run_at_once_than_allowed_and_no_more_start_than_are_wanted():
+    driver = Driver(concurrency=3, trials=4, sampler="random")
+    launched = [driver.launch() for _ in range(4)]
+    assert [suggestion is None for _, suggestion in launched] == [False, False, False, True]
+    driver.finish(launched[0][0], 0.01)
+    assert driver.launch()[1] is not None
+    driver.finish(launched[1][0], 0.01)
+    assert driver.launch()[1] is None  # two done and two running are enough
+    assert len({json.dumps(suggestion["config"]) for _, suggestion in launched[:3]}) == 3
+
+
+def test_an_error_fails_the_trial_with_its_sentence_and_another_takes_its_place():
+    driver = Driver(trials=1)
+    trial_id, _ = driver.launch()
+    driver.searcher.on_trial_result(trial_id, {"error": "the loss is nan", "traceback": "Traceback"})
+    driver.searcher.on_trial_complete(trial_id, {"error": "the loss is nan", "traceback": "Traceback"})
+    failed = driver.ledger.records[1]
+    assert (failed.state, failed.error, failed.traceback) == ("failed", "the loss is nan", "Traceback")
+    assert len(driver.run()) == 1
+
+
+def test_a_worker_that_dies_without_a_word_fails_its_trial():
+    driver = Driver(trials=1)
+    trial_id, _ = driver.launch()
+    driver.searcher.on_trial_complete(trial_id, error=True)
+    assert "without a word" in driver.ledger.records[1].error
+
+
+def test_too_many_failures_end_the_search():
+    driver = Driver(trials=10)
+    for _ in range(3):
+        trial_id, _ = driver.launch()
+        driver.searcher.on_trial_complete(trial_id, error=True)
+    assert driver.launch()[1] == Searcher.FINISHED
+
+
+def test_a_trial_that_is_stopped_on_the_way_stays_running_for_a_resume():
+    driver = Driver(trials=3)
+    trial_id, _ = driver.launch()
+    driver.searcher.on_trial_result(trial_id, {"stage": "gate", "epoch": 1, "epochs": 4})
+    driver.searcher.on_trial_complete(trial_id, {"stage": "gate", "epoch": 1, "epochs": 4})
+    assert driver.ledger.records[1].state == "running"
+    assert len(driver.kept) == 1
+
+
+def test_a_resume_takes_up_what_was_in_flight_first_and_counts_what_was_done():
+    orphan = a_record(2, state="running", epochs=4, replicate=1, use_large_experts=True)
+    driver = Driver(a_record(1), orphan, a_record(3, state="failed", epochs=2), trials=3)
+    configs = driver.run()
+    assert configs[0] == orphan.config
+    assert sorted(driver.ledger.records) == [1, 2, 3, 4]
+    assert len(configs) == 2
+    assert driver.ledger.records[1] == a_record(1)
+
+
+def test_a_resumed_sampler_does_not_propose_the_same_points_again():
+    first = Driver(sampler="random", trials=3)
+    first.run()
+    again = Driver(*first.ledger.records.values(), sampler="random", trials=6)
+    assert again.points(again.run()) != first.points([record.config for record in first.ledger.records.values()])
+
+
+def test_a_deadline_stops_launching_in_time_for_another_trial_to_end():
+    ledger = Ledger(a_study(), [a_record(1)], lambda record: None)  # its trial took 60 s
+    assert Stop(deadline=time.monotonic() + 50).launching_is_over(ledger)
+    assert not Stop(deadline=time.monotonic() + 70).launching_is_over(ledger)
+    assert not Stop(deadline=time.monotonic() + 50).stop_all()
+    assert Stop(deadline=time.monotonic() - 1).stop_all()
+    assert Driver(stop=Stop(deadline=time.monotonic() - 1)).launch()[1] == Searcher.FINISHED
+
+
+def test_the_driver_spends_little_on_a_trial_of_a_long_study():
+    records = [a_record(n, 0.001 * (n % 7), replicate=n // 6, epochs=(1, 2, 4)[n % 3]) for n in range(1, 1001)]
+    driver = Driver(*records, trials=1010)
+    began = time.perf_counter()
+    assert len(driver.run()) == 10
+    assert (time.perf_counter() - began) / 10 < 0.25
