@@ -125,15 +125,23 @@ def _ranking(study: Study, records: Sequence[Record]) -> str:
     """The trials with the largest objective, as a Markdown table."""
     best = sorted((r for r in records if r.state == COMPLETE), key=lambda r: -r.value(study.objective))[:SHOWN]
     names = list(study.space.grids)
-    head = ["trial", "seed", *names, "gain", "mixture", "baseline", "gate", "seconds"]
+    beyond = frame(study, records).set_index("trial")["gain_vs_best_baseline"]
+    head = ["trial", "seed", *names, "gain", "vs best baseline", "mixture", "baseline", "gate", "seconds"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for record in best:
         found = record.result or {}
         accuracies = [f"{found[f'{name}_accuracy']:.3f}" for name in ("mixture", "baseline", "gate")]
         cells = [record.trial, record.config["seed"], *(record.config[name] for name in names)]
-        cells += [points(found["gain"]), *accuracies, f"{found['seconds']:.0f}"]
+        cells += [points(found["gain"]), points(beyond[record.trial]), *accuracies, f"{found['seconds']:.0f}"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines) + "\n\nGains are in percentage points, accuracies fractions of the scored images."
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Gains are in percentage points, accuracies fractions of the scored images. The best baseline is the study's own "
+            "at as many examples: a gain over a baseline that trained too little is none.",
+        ]
+    )
 
 
 def write_database(folder: Folder, study: Study, records: Sequence[Record]) -> None:

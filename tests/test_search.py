@@ -8,7 +8,8 @@ import pytest
 from ray.tune.search import Searcher
 
 from study.ledger import Ledger
-from study.search import Stop, StudySearch
+from study.search import Stop
+from study.search.searcher import StudySearch
 from study.space import parse
 from tests.study_helpers import SPACE, a_record, a_result, a_study
 

@@ -1,0 +1,31 @@
+"""Trials under Ray Tune: the only room that knows Ray.
+
+    Ledger <--> StudySearch (Optuna) --point, seed--> Tune --> worker: study.trial.evaluate
+                     ^                                              |
+                     +---------- progress, result or error ---------+
+
+Tune's own records, restore and tables play no part: the ledger's records are the study.
+"""
+
+import os
+
+#: how Tune is to behave in this process; set before Ray is imported
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # no tables: the study has its own
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV or TensorBoard files beside our records
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals are ours
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the objective exists in a trial's last row only
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "5",  # a trial that is told to stop in mid-epoch does not hold up the end
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own state is never read
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # they are in the records
+}
+for _name, _value in _ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
+
+from study.search.cluster import capacity  # noqa: E402
+from study.search.searcher import Display  # noqa: E402
+from study.search.stopping import Stop  # noqa: E402
+from study.search.tuning import search  # noqa: E402
+
+__all__ = ["Display", "Stop", "capacity", "search"]

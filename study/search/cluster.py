@@ -1,0 +1,71 @@
+"""Ray itself: a private one on this machine for as long as a study runs, or a cluster that is there already."""
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from study.machine import ClusterError
+from study.options import Resources
+
+
+@contextmanager
+def connected(address: str, resources: Resources | None) -> Iterator[None]:
+    """Ray for as long as it is needed: a private one of this size on this machine, or a cluster's."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    size = _private(resources) if address == "local" and resources else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **size)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise ClusterError(f"Ray at {address} does not answer: {' '.join(str(error).split())[:300]}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _private(resources: Resources) -> dict[str, Any]:
+    """How a Ray of our own is started: as large as the study, without a dashboard, under a token of its own."""
+    if "RAY_AUTH_MODE" not in os.environ:  # else Ray would keep a token, readable by all, in the home folder
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    return {
+        "num_cpus": resources.cpus_per_trial * resources.concurrency,
+        "num_gpus": _gpus_needed(resources),
+        "include_dashboard": False,
+        "object_store_memory": 100 * 2**20,
+    }
+
+
+def _gpus_needed(resources: Resources) -> int:
+    per_trial = resources.gpus_per_trial
+    if per_trial == 0:
+        return 0
+    if per_trial >= 1:
+        return int(per_trial * resources.concurrency)
+    return -(-resources.concurrency // int(1 / per_trial))
+
+
+def capacity(address: str) -> tuple[int, int]:
+    """The CPUs and GPUs of a cluster that is running.
+
+    Raises:
+        ClusterError: it cannot be reached.
+    """
+    with connected(address, None):
+        total = ray.cluster_resources()
+        return int(total.get("CPU", 0)), int(total.get("GPU", 0))
+
+
+def check_cluster(resources: Resources) -> None:
+    """Some node must be able to hold one trial, or it would wait for ever."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    wanted = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+    if not any(all(node.get(kind, 0) >= amount for kind, amount in wanted.items()) for node in nodes):
+        raise ClusterError(
+            f"no node of the cluster has the {wanted['CPU']} CPUs and {wanted['GPU']:g} GPUs of one trial; "
+            "lower --cpus-per-trial or --gpus-per-trial"
+        )

@@ -1,0 +1,52 @@
+"""The run of a study's trials: Tune around the searcher."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import optuna
+from ray import tune
+
+from study.ledger import Ledger
+from study.options import Resources
+from study.search.cluster import check_cluster, connected
+from study.search.searcher import Display, StudySearch
+from study.search.stopping import Stop, signals
+from study.trial import Job, evaluate
+
+
+def search(
+    ledger: Ledger, job: Job, resources: Resources, address: str, stop: Stop, display: Display, scratch: Path
+) -> None:
+    """Run trials until the ledger has enough, too many have failed, or `stop` says so.
+
+    Args:
+        scratch: an absolute folder for Tune, on storage that every node sees; removed at the end.
+
+    Raises:
+        ClusterError: the cluster cannot be reached, or can never run such a trial.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    shutil.rmtree(scratch, ignore_errors=True)
+    with connected(address, resources), signals(stop):
+        check_cluster(resources)
+        searcher = StudySearch(ledger, display, stop, resources.concurrency)
+
+        def trainable(params: dict[str, Any]) -> None:  # all that Ray sees
+            evaluate(job, params["config"], tune.report)
+
+        allotment = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, tune.PlacementGroupFactory([allotment])),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,
+                max_concurrent_trials=resources.concurrency,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(name="tune", storage_path=str(scratch), stop=stop, verbose=0),
+        )
+        try:
+            tuner.fit()
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,93 @@
+import json
+
+import pytest
+import torch
+
+import moe.data
+import moe.pipeline
+from moe.config import Config
+from moe.training import TrainingError
+from study import trial
+from study.trial import Job, devices, evaluate
+
+
+@pytest.fixture
+def job(data, monkeypatch):
+    monkeypatch.setattr(moe.data, "load", lambda *_, **__: data)
+    trial._data.cache_clear()
+    yield Job(dataset="coloured", folder=None, data=data.fingerprint, score_examples=100, cpus=1, gpus=0)
+    trial._data.cache_clear()
+
+
+CONFIG = Config(epochs=1, train_examples=100, test_examples=50).as_dict()
+
+
+def test_a_trial_reports_its_progress_and_last_its_result(job):
+    rows = []
+    evaluate(job, CONFIG, rows.append)
+    *progress, last = rows
+    assert progress[0] == {"stage": "baseline", "epoch": 1, "epochs": 1}
+    result = json.loads(last["result"])
+    assert result["scored_examples"] == 100
+    assert {name: result[name] for name in CONFIG} == CONFIG
+
+
+def test_progress_is_reported_once_a_second_at_most(job):
+    rows = []
+    evaluate(job, {**CONFIG, "epochs": 30, "train_examples": 50, "patience": 30}, rows.append)
+    result = json.loads(rows[-1]["result"])
+    assert len(rows) - 1 <= result["seconds"] + 2 < 150
+
+
+def test_other_data_than_the_studys_fail_the_trial_with_a_sentence(job):
+    import dataclasses
+
+    rows = []
+    evaluate(dataclasses.replace(job, data="0" * 64), CONFIG, rows.append)
+    assert [list(row) for row in rows] == [["error", "traceback"]]
+    assert "expected 000000000000" in rows[0]["error"]
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (TrainingError("the loss of stage gate is nan"), "the loss of stage gate is nan"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "out of GPU memory with batch_size 50"),
+    ],
+)
+def test_what_the_config_brings_about_is_reported_and_the_process_goes_on(job, monkeypatch, error, sentence):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(moe.pipeline, "run", fail)
+    rows = []
+    evaluate(job, CONFIG, rows.append)
+    assert rows[0]["error"].startswith(sentence)
+    assert "Traceback" in rows[0]["traceback"]
+
+
+def test_anything_else_is_reported_and_raised_so_that_the_process_is_not_used_again(job, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("CUDA error: an illegal\nmemory access")
+
+    monkeypatch.setattr(moe.pipeline, "run", fail)
+    rows = []
+    with pytest.raises(RuntimeError):
+        evaluate(job, CONFIG, rows.append)
+    assert "CUDA error: an illegal memory access" in rows[0]["error"]
+    assert "\n" not in rows[0]["error"]
+
+
+@pytest.mark.parametrize(("gpus", "visible", "expected"), [(1, 1, 1), (0.25, 1, 1), (2, 2, 2), (4, 4, 4), (0, 8, 0)])
+def test_devices_come_from_the_allotment_and_not_from_what_can_be_seen(monkeypatch, gpus, visible, expected):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    found = devices(gpus)
+    assert [device.type for device in found] == ["cuda"] * expected or (
+        expected == 0 and found == (torch.device("cpu"),)
+    )
+
+
+def test_a_gpu_that_was_allotted_and_is_not_there_is_an_error(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(RuntimeError, match="1 GPUs were allotted, but torch sees none"):
+        devices(1)
