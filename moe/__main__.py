@@ -1,6 +1,7 @@
 """One mixture: `python -m moe --epochs 5` trains its five stages and prints them as a table."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,17 +27,22 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
     arguments = parser.parse_args()
     config = config_from(arguments, PROGRAM)
-    if arguments.json and not arguments.json.parent.is_dir():
-        refuse(PROGRAM, f"--json is {arguments.json}; expected a file in a folder that exists")
+    target = arguments.json
+    if target and (target.is_dir() or not os.access(target.parent, os.W_OK)):
+        refuse(PROGRAM, f"--json is {target}; expected a file in a folder that can be written")
+    if arguments.dataset == "shapes" and arguments.data:
+        refuse(PROGRAM, f"--data is {arguments.data}; expected none with --dataset shapes, which is drawn by code")
     if arguments.describe:
         from moe.describe import describe
 
         print(describe(config))
         return 0
-    return _train(config, arguments.dataset or "auto", arguments.data, arguments.json)
+    return _train(config, arguments.dataset or "auto", arguments.data, target)
 
 
 def _train(config: Config, dataset: str, folder: Path | None, target: Path | None) -> int:
+    from torch import OutOfMemoryError
+
     from moe.data import DataError, load
     from moe.training import TrainingError
 
@@ -44,7 +50,7 @@ def _train(config: Config, dataset: str, folder: Path | None, target: Path | Non
         data = load(dataset, folder)
         print(f"Data: {data.source}", flush=True)
         result = _run_with_progress(config, data)
-    except (DataError, TrainingError) as error:
+    except (DataError, TrainingError, OutOfMemoryError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return ENVIRONMENT
     except KeyboardInterrupt:

@@ -4,7 +4,6 @@ Importing this file is cheap (no torch), so that a wrong value is refused before
 """
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +45,8 @@ class Config:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check_type(field.name, getattr(self, field.name), field.type)
-        object.__setattr__(self, "learning_rate", float(self.learning_rate))  # 1 and 1.0 are one choice
+        if isinstance(self.learning_rate, int) and 0 < self.learning_rate <= 1:
+            object.__setattr__(self, "learning_rate", 1.0)  # 1 and 1.0 are one choice
         if self.protocol not in IMAGES:
             raise ValueError(f"protocol is {self.protocol!r}; expected one of {', '.join(IMAGES)}")
         for name, (low, high) in self._ranges().items():
@@ -56,7 +56,7 @@ class Config:
             raise ValueError(
                 f"batch_size is {self.batch_size}; expected 1 to {self.train_examples}, the train_examples"
             )
-        if not (math.isfinite(self.learning_rate) and 0 < self.learning_rate <= 1):
+        if not 0 < self.learning_rate <= 1:
             raise ValueError(f"learning_rate is {self.learning_rate}; expected a number above 0, up to 1")
 
     def _ranges(self) -> dict[str, tuple[int, int]]:

@@ -32,7 +32,7 @@ class Split:
     train_labels: Tensor  # (N,)
     score_images: Tensor
     score_labels: Tensor
-    validation: int  # how many of the scored images stop training
+    stopping: int  # how many of the scored images stop training
 
     def to(self, device: torch.device) -> "Split":
         """The same images on a device."""
@@ -41,7 +41,7 @@ class Split:
 
     def examples(self, stage: str) -> tuple[Examples, Examples]:
         """What a stage learns from and what stops it."""
-        stop = slice(self.validation)
+        stop = slice(self.stopping)
         return (
             _viewed(stage, self.train_images, self.train_labels),
             _viewed(stage, self.score_images[stop], self.score_labels[stop]),
@@ -71,12 +71,12 @@ def split(config: Config, data: DataSet, score_examples: int | None = None) -> S
             data.test_images[test],
             data.test_labels[test],
         )
-    _check_classes(config, "train_examples", cut[1])
-    _check_classes(config, "test_examples", cut[3][: config.test_examples])
+    _require_every_class(config, "train_examples", cut[1])
+    _require_every_class(config, "test_examples", cut[3][: config.test_examples])
     return Split(*cut, config.test_examples)
 
 
-def _check_classes(config: Config, field: str, labels: Tensor) -> None:
+def _require_every_class(config: Config, field: str, labels: Tensor) -> None:
     missing = sorted(set(ARTIFICIAL + NATURAL) - set(labels.tolist()))
     if missing:
         raise DataError(
@@ -201,8 +201,8 @@ def _mixture_examples(
     Under `holdout` the frozen networks speak once for every image; under `notebook` their dropout stays on while
     the subgates train, so they speak anew for each batch.
     """
-    stop = opinion({name: values[: cut.validation] for name, values in said.items()})
-    validation = Examples(cut.score_images[: cut.validation], cut.score_labels[: cut.validation], stop)
+    stop = opinion({name: values[: cut.stopping] for name, values in said.items()})
+    validation = Examples(cut.score_images[: cut.stopping], cut.score_labels[: cut.stopping], stop)
     if config.protocol == HOLDOUT:
         learned = {name: predict(network, cut.train_images) for name, network in networks.items()}
         return Examples(cut.train_images, cut.train_labels, opinion(learned)), validation

@@ -12,7 +12,7 @@ from torch import Tensor
 from moe.config import ARTIFICIAL, NATURAL, Config
 from moe.networks import blend, opinion, says_natural
 from moe.stages import by_superclass, only
-from moe.training import Chain, Epoch
+from moe.training import Chain, Epoch, stop_epoch
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class StageResult:
         return cls(
             epochs=tuple(used),
             best_epoch=chain.resolve(epochs).epoch,
-            stopped="patience" if len(used) < epochs else "epochs",
+            stopped="patience" if stop_epoch(chain.losses, chain.spec.patience) == len(used) else "epochs",
             parameters=parameters,
             epochs_trained=len(used),
             epochs_reused=0,

@@ -162,6 +162,7 @@ def train(
     while not chain.finished(request.epochs):
         began = time.perf_counter()
         number = len(chain.epochs) + 1
+        chain.end = None  # until this epoch is whole: its tensors are those that are being trained
         learned = _learn(network, optimizer, examples, spec, number, device)
         epoch = Epoch(*learned, *evaluate(network, validation, spec.stage), time.perf_counter() - began)
         _check(epoch, spec, number)

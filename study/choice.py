@@ -2,7 +2,7 @@
 
 The largest of many noisy gains flatters itself. So the choice is made on each config's mean over its seeds, shrunk
 towards the mean of all configs by as much as noise explains their spread (empirical Bayes; normal model with known
-noise, Efron and Morris 1975), and the interval is the shrunk estimate's.
+noise, Efron and Morris 1975), and the interval is the shrunk estimate's, the error of that common mean included.
 """
 
 import math
@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 from typing import Any
+
+from scipy import stats
 
 from study.records import Record, Study
 
@@ -27,7 +29,7 @@ class Choice:
     seeds: tuple[int, ...]
     mean: float  # as observed
     estimate: float  # shrunk
-    low: float  # of the 95 % interval
+    low: float  # of the 95 % interval, on these images
     high: float
     noise: float  # standard deviation of one trial
     noise_from: str  # replicates or images
@@ -53,15 +55,16 @@ def choose(study: Study, complete: Sequence[Record]) -> Choice | None:
         return None
     values = {place: [r.value(study.objective) for r in group] for place, group in groups.items()}
     means = {place: fmean(found) for place, found in values.items()}
-    noise, noise_from = _noise(study, complete, list(values.values()))
-    spread = _spread(list(means.values()), [noise**2 / len(found) for found in values.values()])
-    centre = fmean(means.values())
+    noise, noise_from, quantile = _noise(study, complete, list(values.values()))
+    errors = {place: noise**2 / len(found) for place, found in values.items()}  # variances of the means
+    spread = _spread(list(means.values()), list(errors.values()))
+    centre, centre_error = fmean(means.values()), (spread**2 + fmean(errors.values())) / len(means)
 
     def shrink(place: int) -> tuple[float, float]:
-        """The estimate and its standard error."""
-        error = noise**2 / len(values[place])
-        weight = spread**2 / (spread**2 + error) if spread**2 + error > 0 else 1.0
-        return centre + weight * (means[place] - centre), math.sqrt(weight * error)
+        """The estimate and its standard error, that of the centre included."""
+        weight = spread**2 / (spread**2 + errors[place]) if spread > 0 else 0.0
+        estimate = centre + weight * (means[place] - centre)
+        return estimate, math.sqrt(weight * errors[place] + (1 - weight) ** 2 * centre_error)
 
     best = max(means, key=lambda place: (shrink(place)[0], means[place]))
     estimate, error = shrink(best)
@@ -71,8 +74,8 @@ def choose(study: Study, complete: Sequence[Record]) -> Choice | None:
         seeds=tuple(record.config["seed"] for record in groups[best]),
         mean=means[best],
         estimate=estimate,
-        low=estimate - Z95 * error,
-        high=estimate + Z95 * error,
+        low=estimate - quantile * error,
+        high=estimate + quantile * error,
         noise=noise,
         noise_from=noise_from,
         spread=spread,
@@ -80,14 +83,18 @@ def choose(study: Study, complete: Sequence[Record]) -> Choice | None:
     )
 
 
-def _noise(study: Study, complete: Sequence[Record], values: list[list[float]]) -> tuple[float, str]:
-    """The standard deviation of one trial: pooled over replicates if there are enough, else over images."""
+def _noise(study: Study, complete: Sequence[Record], values: list[list[float]]) -> tuple[float, str, float]:
+    """The standard deviation of one trial, where it is from, and how many of them an interval takes on each side.
+
+    Pooled over replicates if there are enough: then it is the noise between seeds, on the same images. Else over
+    images: the noise between images, with the same seed.
+    """
     freedom = sum(len(found) - 1 for found in values)
     if freedom >= LEAST_REPLICATES:
         pooled = sum(variance(found) * (len(found) - 1) for found in values if len(found) > 1) / freedom
-        return math.sqrt(pooled), "replicates"
+        return math.sqrt(pooled), "replicates", float(stats.t.ppf(0.975, freedom))
     squares = [image_noise(r.result, study.objective) ** 2 for r in complete if r.result]
-    return math.sqrt(fmean(squares)), "images"
+    return math.sqrt(fmean(squares)), "images", Z95
 
 
 def _spread(means: list[float], errors: list[float]) -> float:

@@ -5,7 +5,7 @@ difference.
 """
 
 import os
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,26 +127,26 @@ def define(asked: Wanted, data: "DataSet", sampler: str) -> Study:
     """The study, now that its data are known; other data than a resumed study's are refused with exit code 2.
 
     Args:
+        asked: what the options ask for.
+        data: the data set that it comes to.
         sampler: the one that `asked.sampler` resolves to.
     """
-    if asked.before:
-        if asked.before.data != data.fingerprint:
-            _refuse_change(
-                asked.before,
-                "--data",
-                f"{data.name} {data.fingerprint[:12]}",
-                f"{asked.before.dataset} {asked.before.data[:12]}",
-            )
-        return replace(asked.before, trials=asked.trials)
-    shared = {field.name: getattr(asked, field.name) for field in fields(Study) if hasattr(asked, field.name)}
-    name = asked.name or free_name(asked.results, f"{data.name}-{asked.space.name}")
+    before = asked.before
+    if before and before.data != data.fingerprint:
+        ours, theirs = f"{data.name} {data.fingerprint[:12]}", f"{before.dataset} {before.data[:12]}"
+        _refuse_change(before, "--data", ours, theirs)
+    if before:
+        return replace(before, trials=asked.trials, data_folder=asked.data_folder)
     return Study(
-        **{
-            **shared,
-            "name": name,
-            "sampler": sampler,
-            "dataset": data.name,
-            "data": data.fingerprint,
-            "source": data.source,
-        }
+        name=asked.name or free_name(asked.results, f"{data.name}-{asked.space.name}"),
+        space=asked.space,
+        objective=asked.objective,
+        sampler=sampler,
+        seed=asked.seed,
+        protocol=asked.protocol,
+        dataset=data.name,
+        data=data.fingerprint,
+        source=data.source,
+        data_folder=asked.data_folder,
+        trials=asked.trials,
     )

@@ -28,7 +28,7 @@ class Speed:
     evaluation: dict[str, float]
 
 
-def calibrate(resources: Resources, batch_size: int = 50) -> Speed:
+def calibrate(resources: Resources, batch_size: int) -> Speed:
     """Time a few training and evaluation steps of each network on what a trial is allotted."""
     torch.set_num_threads(resources.cpus_per_trial)
     device = devices(resources.gpus_per_trial)[0]

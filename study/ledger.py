@@ -117,8 +117,8 @@ class Ledger:
         return sum(values) / len(values) if values else None
 
     def taken(self, point: Point) -> bool:
-        """Whether a trial at this point is complete or running, so that another one would be a replicate."""
-        return any(record.state != FAILED for record in self._at(point))
+        """Whether this point was tried, or is being tried, so that another trial of it would be a replicate."""
+        return any(record.settled for record in self._at(point))
 
     def exhausted(self) -> bool:
         """Whether every point of the space is taken."""
@@ -127,8 +127,8 @@ class Ledger:
         return all(self.taken(self.study.space.at(position)) for position in range(self.study.space.size))
 
     def next_replicate(self, point: Point) -> int:
-        """The first replicate of a point that is neither complete nor running."""
-        used = {record.replicate for record in self._at(point) if record.state != FAILED}
+        """The first replicate of a point that is still to be tried; one whose worker was lost is tried again."""
+        used = {record.replicate for record in self._at(point) if record.settled}
         replicate = 0
         while replicate in used:
             replicate += 1

@@ -52,7 +52,10 @@ class Options:
 
 def parse(arguments: list[str] | None = None) -> Options:
     """Read the command line; what is wrong on its face is refused with exit code 2."""
-    return Options(**vars(_parser().parse_args(arguments)))
+    options = Options(**vars(_parser().parse_args(arguments)))
+    if options.dataset == "shapes" and options.data:
+        refuse(PROGRAM, f"--data is {options.data}; expected none with --dataset shapes, which is drawn by code")
+    return options
 
 
 def _parser() -> Parser:
@@ -108,8 +111,8 @@ def _name(text: str) -> str:
 
 def _gpus(text: str) -> float:
     value = number(text)
-    if not (0 <= value <= 1 or (math.isfinite(value) and value > 1 and value == int(value))):
-        raise argparse.ArgumentTypeError(f"is {text}; expected a fraction from 0 to 1 or a whole number")
+    if not (value == 0 or 0.01 <= value <= 1 or (math.isfinite(value) and value > 1 and value == int(value))):
+        raise argparse.ArgumentTypeError(f"is {text}; expected 0, a fraction from 0.01 to 1 or a whole number")
     return value
 
 
@@ -140,6 +143,7 @@ def resources(options: Options, cpus: int, gpus: int) -> Resources:
     By default a trial gets one GPU where there is one; without, up to four CPUs, because more threads do not
     make these small networks train faster.
     """
+    cpus = max(1, cpus)
     gpus_per_trial = options.gpus_per_trial if options.gpus_per_trial is not None else min(1, gpus)
     _check("gpus_per_trial", gpus_per_trial, gpus, "GPUs")
     _check("cpus_per_trial", options.cpus_per_trial, cpus, "CPUs")

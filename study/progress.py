@@ -2,9 +2,10 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from study.choice import image_noise, points
 from study.ledger import Ledger
@@ -13,13 +14,19 @@ from study.records import COMPLETE, FAILED, Record
 PLAIN_EVERY_S = 30.0  # between two plain lines on one trial's progress
 
 
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
 @dataclass
 class Progress:
     """Follows a study's trials and puts them into words."""
 
     ledger: Ledger
     terminal: bool
+    say: Callable[[str], None] = _print
     began: float = field(default_factory=time.monotonic)
+    last_end: float = 0.0
     ended_here: int = 0
     at: dict[int, str] = field(default_factory=dict)  # the running trials: what each is doing
     last_line: dict[int, float] = field(default_factory=dict)
@@ -28,23 +35,26 @@ class Progress:
         """A trial was launched."""
         self.at[record.trial] = "starting"
         self.last_line[record.trial] = time.monotonic()
-        self._say(f"trial {record.trial} started: {self._settings(record)}")
+        if not self.terminal:
+            self.say(f"trial {record.trial} started: {self._settings(record)}")
 
     def progressed(self, number: int, stage: str, epoch: int, epochs: int) -> None:
         """A running trial has trained an epoch."""
         self.at[number] = f"{stage}, epoch {epoch} of at most {epochs}"
-        if time.monotonic() - self.last_line[number] >= PLAIN_EVERY_S:
+        if not self.terminal and time.monotonic() - self.last_line[number] >= PLAIN_EVERY_S:
             self.last_line[number] = time.monotonic()
-            self._say(f"trial {number}: {self.at[number]}")
+            self.say(f"trial {number}: {self.at[number]}")
 
     def ended(self, record: Record) -> None:
         """A trial is complete or failed."""
         del self.at[record.trial]
-        self.ended_here += 1
         if record.state == FAILED:
-            self._say(f"trial {record.trial} failed: {record.error}")
-        else:
-            self._say(f"trial {record.trial}: {self._outcome(record)} | {self.standing()}")
+            self.say(f"trial {record.trial} failed: {record.error}")
+            return
+        self.ended_here += 1
+        self.last_end = time.monotonic()
+        standing = "" if self.terminal else f" | {self.standing()}"
+        self.say(f"trial {record.trial}: {self._outcome(record)}{standing}")
 
     def standing(self) -> str:
         """The study in one line: how far it is, its best trial, the time left."""
@@ -68,9 +78,12 @@ class Progress:
         return "\n".join(lines)
 
     def _left_s(self) -> float:
-        """Seconds left, if the trials to come take as long as those of this run so far; 0 where unknown."""
+        """Seconds left, if the trials to come take as long as those that this run completed; 0 where unknown."""
+        if not self.ended_here:
+            return 0.0
         missing = self.ledger.study.trials - len(self.ledger.of(COMPLETE))
-        return missing * (time.monotonic() - self.began) / self.ended_here if self.ended_here else 0.0
+        each = (self.last_end - self.began) / self.ended_here
+        return max(0.0, missing * each - (time.monotonic() - self.last_end))
 
     def _settings(self, record: Record) -> str:
         named = [f"{name} {record.config[name]}" for name in self.ledger.study.space.grids]
@@ -92,10 +105,6 @@ class Progress:
             f"baseline {result['baseline_accuracy']:.1%}, {duration(result['seconds'])}"
         )
 
-    def _say(self, line: str) -> None:
-        if not self.terminal:
-            print(line, flush=True)
-
 
 @contextmanager
 def showing(progress: Progress) -> Iterator[None]:
@@ -113,7 +122,8 @@ def showing(progress: Progress) -> Iterator[None]:
         def __rich__(self) -> Text:
             return Text(progress.panel())
 
-    with Live(Panel(), console=Console(file=sys.stdout), refresh_per_second=2):
+    with Live(Panel(), console=Console(file=sys.stdout), refresh_per_second=2) as live:
+        progress.say = partial(live.console.print, markup=False, highlight=False)
         yield
 
 

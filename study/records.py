@@ -12,6 +12,7 @@ import datetime
 import fcntl
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from study.space import Space
 
 RUNNING, COMPLETE, FAILED = "running", "complete", "failed"
 SEARCH = "search"
+LOST = "the worker ended without a word: killed, out of memory, or its node was lost"
 SEED_STRIDE = 1000  # between the seeds of two studies
 
 
@@ -80,6 +82,11 @@ class Record:
         """The record of the same trial at its end."""
         return dataclasses.replace(self, state=state, ended=now(), **fields)
 
+    @property
+    def settled(self) -> bool:
+        """Whether another trial like this would find the same: it is complete, running, or failed of itself."""
+        return not (self.state == FAILED and self.error == LOST)
+
     def value(self, objective: str) -> float:
         """The objective of a complete trial."""
         assert self.result is not None
@@ -130,19 +137,13 @@ class Folder:
         seeds = f"{SEED_STRIDE} * seed + replicate; a config's first trial is replicate 0"
         write(self.definition, {**study.as_dict(), "seeds": seeds, "runs": [*runs, this_run]})
 
-    def read_records(self) -> list[Record]:
+    def read_records(self, space: Space) -> list[Record]:
         """All trials, by number.
 
         Raises:
-            FolderError: a record is damaged.
+            FolderError: a record is damaged, or not at a point of the space.
         """
-        return [self._record(path) for path in sorted(self.trials.glob("[0-9]*.json"))]
-
-    def _record(self, path: Path) -> Record:
-        try:
-            return Record(**_read(path))
-        except (TypeError, ValueError) as error:
-            raise FolderError(f"{path} is damaged ({error}); move it away and its trial will be run again") from None
+        return [_record(path, space) for path in sorted(self.trials.glob("[0-9]*.json"))]
 
     def write_record(self, record: Record) -> None:
         """Write a trial's record, whole."""
@@ -162,6 +163,15 @@ class Folder:
             except BlockingIOError:
                 raise FolderError(f"{self.path} is in use by another driver; wait for it or stop it") from None
             yield
+
+
+def _record(path: Path, space: Space) -> Record:
+    try:
+        record = Record(**_read(path))
+        space.point(record.config)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise FolderError(f"{path} is damaged ({error}); move it away and another trial takes its place") from None
+    return record
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -196,8 +206,9 @@ def studies(results: Path) -> list[Path]:
 
 
 def free_name(results: Path, stem: str) -> str:
-    """The first of stem-1, stem-2, ... that no folder in `results` has."""
+    """The first of stem-1, stem-2, ... that no folder in `results` has, in characters that a name may have."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:60]
     number = 1
-    while (results / f"{stem}-{number}").exists():
+    while (results / f"{plain}-{number}").exists():
         number += 1
-    return f"{stem}-{number}"
+    return f"{plain}-{number}"

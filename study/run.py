@@ -3,7 +3,6 @@
 options --> study (new, or that of the folder) --> data --> trials under Ray --> tables --> exit code
 """
 
-import contextlib
 import errno
 import shlex
 import sys
@@ -15,23 +14,29 @@ from moe.config import Config
 from study import machine
 from study.definition import Wanted, define, wanted
 from study.options import PROGRAM, Options, Resources, local_resources, parse, resources
-from study.records import COMPLETE, FAILED, Folder, FolderError, Study, now
+from study.records import COMPLETE, FAILED, Folder, FolderError, Record, Study, now
 
 if TYPE_CHECKING:
     from moe.data import DataSet
     from study.ledger import Ledger
+    from study.stopping import Stop
 
 DONE, TOO_MANY_FAILED, ENVIRONMENT, INTERRUPTED = 0, 3, 4, 75
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """Run the command; the exit code."""
-    options = parse(arguments)
+    from study.stopping import Stop, signals
+
+    options = parse()
+    stop = Stop()
     try:
-        asked = wanted(options)
-        allotted = local_resources(options) if options.address == "local" else None
-        return _with_data(options, asked, allotted)
+        with signals(stop):
+            asked = wanted(options)
+            allotted = local_resources(options) if options.address == "local" else None
+            shown = _finished(options, asked)
+            return _with_data(options, asked, allotted, stop) if shown is None else shown
     except (FolderError, machine.ClusterError) as error:
         return _cannot(str(error))
     except OSError as error:
@@ -39,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return _cannot(f"{error.filename or options.results}: {error.strerror}")
     except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted before any trial was run", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -47,22 +53,37 @@ def _cannot(sentence: str) -> int:
     return ENVIRONMENT
 
 
-def _with_data(options: Options, asked: Wanted, allotted: Resources | None) -> int:
+def _finished(options: Options, asked: Wanted) -> int | None:
+    """Show a resumed study that has all its trials already; None where there is something to do."""
+    if not asked.before or options.dry_run:
+        return None
+    folder = Folder(options.results / asked.before.name)
+    records = folder.read_records(asked.before.space)
+    if sum(record.state == COMPLETE for record in records) < asked.trials:
+        return None
+    with folder.locked():
+        return _conclude(options, asked.before, folder, records)
+
+
+def _with_data(options: Options, asked: Wanted, allotted: Resources | None, stop: "Stop") -> int:
     """Go on once the data are there.
 
     Args:
+        options: as given.
+        asked: what they ask of the study.
         allotted: what a trial gets; None where a cluster has to be asked first.
+        stop: whether to end before the time.
     """
     from moe.data import DataError, load
     from study.samplers import resolve
 
     try:
         data = load(asked.dataset, Path(asked.data_folder) if asked.data_folder else None)
-        _check_classes(asked, data)
-        allotted = allotted or _share_of_cluster(options)
+        _check_smallest_cut(asked, data)
     except DataError as error:
         return _cannot(str(error))
     print(f"Data: {data.source}", flush=True)
+    allotted = _checked(options, allotted)
     study = define(asked, data, resolve(asked.sampler, asked.space, asked.trials))
     print(_headline(study, allotted), flush=True)
     if options.dry_run:
@@ -70,18 +91,36 @@ def _with_data(options: Options, asked: Wanted, allotted: Resources | None) -> i
         return DONE
     folder = Folder(options.results / study.name)
     with folder.locked():
-        return _search(options, study, folder, allotted)
+        if folder.exists() and not asked.before:
+            raise FolderError(f"{folder.path} was begun by another driver meanwhile; choose another --name")
+        ledger = _run_trials(options, study, folder, allotted, stop)
+        return _conclude(options, study, folder, list(ledger.records.values()), ledger.hopeless)
 
 
-def _check_classes(asked: Wanted, data: "DataSet") -> None:
-    """Every cut of the data that the space can ask for must hold every class; the smallest ones decide."""
+def _checked(options: Options, allotted: Resources | None) -> Resources:
+    """What a trial gets, once torch or the cluster has been asked whether it is there."""
+    if allotted is None:
+        from study.search import capacity
+
+        allotted = resources(options, *capacity(options.address, options.gpus_per_trial != 0))
+    if options.address == "local" or options.dry_run:
+        from study.trial import devices
+
+        devices(allotted.gpus_per_trial)
+    return allotted
+
+
+def _check_smallest_cut(asked: Wanted, data: "DataSet") -> None:
+    """Every cut of the data that the space can ask for must hold every class; the smallest one decides."""
     from moe.pipeline import split
 
-    fewest = {
-        name: min(asked.space.grids.get(name, (asked.space.fixed.get(name, getattr(Config(), name)),)))
-        for name in ("train_examples", "test_examples")
-    }
-    split(Config(**fewest, batch_size=1, protocol=asked.protocol), data)
+    smallest = Config(
+        train_examples=asked.space.least("train_examples"),
+        test_examples=asked.space.least("test_examples"),
+        batch_size=1,
+        protocol=asked.protocol,
+    )
+    split(smallest, data)
 
 
 def _headline(study: Study, allotted: Resources) -> str:
@@ -102,42 +141,36 @@ def _costs(study: Study, allotted: Resources) -> str:
     from study.estimate import calibrate, study_seconds
     from study.progress import duration
 
-    speed = calibrate(allotted)
+    speed = calibrate(allotted, study.space.least("batch_size"))
     whole, cheapest, dearest = study_seconds(
         study.space, study.protocol, study.trials, allotted.concurrency, speed, study.seed
     )
     return (
-        f"  about {duration(whole)} at most, {duration(cheapest)} to {duration(dearest)} a trial, by a short "
-        "calibration; stages that stop early make it less. Nothing was written."
+        f"  about {duration(whole)} if points were drawn evenly and no stage stopped early, {duration(cheapest)} to "
+        f"{duration(dearest)} a trial, by a short calibration on this machine. Nothing was written."
     )
 
 
-def _share_of_cluster(options: Options) -> Resources:
-    from study.search import capacity
+def _run_trials(options: Options, study: Study, folder: Folder, allotted: Resources, stop: "Stop") -> "Ledger":
+    """Run what is missing; the ledger of the study, then.
 
-    return resources(options, *capacity(options.address))
-
-
-def _search(options: Options, study: Study, folder: Folder, allotted: Resources) -> int:
-    """Run what is missing, then make everything that is derived."""
+    Raises:
+        OSError: a record could not be written; the trials before it are safe.
+    """
     from study.ledger import Ledger
-    from study.tables import write_all
-
-    ledger = Ledger(study, folder.read_records(), folder.write_record)
-    if len(ledger.of(COMPLETE)) < study.trials:
-        folder.write_study(study, _this_run())
-        print(f"  records in {folder.path}; {ledger.most_failures} failed trials would end it", flush=True)
-        _run_trials(options, ledger, folder, allotted)
-    write_all(folder, study, list(ledger.records.values()))
-    return _ending(options, ledger, folder)
-
-
-def _run_trials(options: Options, ledger: "Ledger", folder: Folder, allotted: Resources) -> None:
     from study.progress import Progress, showing
-    from study.search import Stop, search
+    from study.search import search
     from study.trial import Job
 
-    study = ledger.study
+    def keep(record: Record) -> None:
+        try:
+            folder.write_record(record)
+        except OSError as error:  # Tune would take it for the trial's failure
+            stop.broken = stop.broken or error
+
+    ledger = Ledger(study, folder.read_records(study.space), keep)
+    folder.write_study(study, _this_run())
+    print(f"  records in {folder.path}; {ledger.most_failures} failed trials would end it", flush=True)
     job = Job(
         dataset=study.dataset,
         folder=Path(study.data_folder).resolve() if study.data_folder else None,
@@ -146,10 +179,14 @@ def _run_trials(options: Options, ledger: "Ledger", folder: Folder, allotted: Re
         cpus=allotted.cpus_per_trial,
         gpus=allotted.gpus_per_trial,
     )
-    stop = Stop(deadline=time.monotonic() + 3600 * options.hours if options.hours else None)
+    stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
+    stop.in_order = True
     progress = Progress(ledger, terminal=sys.stdout.isatty())
     with showing(progress):
         search(ledger, job, allotted, options.address, stop, progress, (folder.path / ".tune").resolve())
+    if stop.broken:
+        raise stop.broken
+    return ledger
 
 
 def _this_run() -> dict[str, Any]:
@@ -162,26 +199,37 @@ def _this_run() -> dict[str, Any]:
     }
 
 
-def _ending(options: Options, ledger: "Ledger", folder: Folder) -> int:
-    """Say how the study ended."""
-    complete, failed, study = ledger.of(COMPLETE), ledger.of(FAILED), ledger.study
-    with contextlib.suppress(BrokenPipeError):
-        print(f"\n{(folder.path / 'summary.md').read_text('utf-8')}")
-        print(f"Everything is in {folder.path}: trials.csv, best.json, summary.md, study.db, trials/")
-    if len(complete) >= study.trials:
+def _conclude(options: Options, study: Study, folder: Folder, records: list[Record], gave_up: bool = False) -> int:
+    """Make everything that is derived, and say how the study ended: the exit code."""
+    from study.tables import write_all
+
+    write_all(folder, study, records)
+    print(f"\n{(folder.path / 'summary.md').read_text('utf-8')}")
+    print(f"Everything is in {folder.path}: trials.csv, best.json, summary.md, study.db, trials/", flush=True)
+    complete = sum(record.state == COMPLETE for record in records)
+    if complete >= study.trials:
         return DONE
-    resume = ["python", "-m", "study.run", "--resume", "--name", study.name]
-    if str(options.results) != "results":
-        resume += ["--results", str(options.results)]
-    if ledger.hopeless:
-        print(f"{PROGRAM}: {len(failed)} trials failed; the last: {failed[-1].error}", file=sys.stderr)
-        print(f"Try again with: {shlex.join(resume)}", file=sys.stderr)
+    goes_on = f"Go on with: {_resume_command(options, study)}"
+    if gave_up:
+        failed = [record for record in records if record.state == FAILED]
+        print(f"{PROGRAM}: {len(failed)} trials failed; the last: {failed[-1].error}\n{goes_on}", file=sys.stderr)
         return TOO_MANY_FAILED
-    print(
-        f"Interrupted with {len(complete)} of {study.trials} trials. Go on with: {shlex.join(resume)}",
-        file=sys.stderr,
-    )
+    print(f"Interrupted with {complete} of {study.trials} trials. {goes_on}", file=sys.stderr)
     return INTERRUPTED
+
+
+def _resume_command(options: Options, study: Study) -> str:
+    words = ["python", "-m", "study.run", "--resume", "--name", study.name]
+    for name, default in (
+        ("results", Path("results")),
+        ("address", "local"),
+        ("gpus_per_trial", None),
+        ("cpus_per_trial", None),
+        ("concurrency", None),
+    ):
+        if (value := getattr(options, name)) != default:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ from optuna.trial import FrozenTrial
 
 from study.space import SAMPLERS, Space
 
-NAMES = SAMPLERS
-
 
 def resolve(name: str, space: Space, trials: int) -> str:
     """The sampler that `name` stands for in a study of so many trials.
@@ -27,28 +25,24 @@ def resolve(name: str, space: Space, trials: int) -> str:
     Raises:
         ValueError: there is no such sampler.
     """
-    if name not in NAMES:
-        raise ValueError(f"sampler is {name!r}; expected one of {', '.join(NAMES)}")
+    if name not in SAMPLERS:
+        raise ValueError(f"sampler is {name!r}; expected one of {', '.join(SAMPLERS)}")
     if name != "auto":
         return name
     return "grid" if trials >= space.size else "tpe"
 
 
-def make(name: str, space: Space, seed: int, trials: int, recorded: int = 0) -> BaseSampler:
+def make(name: str, space: Space, seed: int, recorded: int = 0) -> BaseSampler:
     """A sampler for a study, or for the rest of one.
 
     Args:
-        name: one of `NAMES`.
+        name: what `resolve` gave.
         space: what is searched; nothing at all is fine.
         seed: the study's.
-        trials: how many complete trials the study is to have; `auto` depends on it.
         recorded: how many trials were recorded before, so that a resumed study does not draw the same
             points again; `grid` goes on in the order that the seed gives, whatever this is.
-
-    Raises:
-        ValueError: there is no such sampler.
     """
-    return _MAKERS[resolve(name, space, trials)](space, seed, _derived(seed, recorded))
+    return _MAKERS[name](space, seed, _derived(seed, recorded))
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:

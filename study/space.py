@@ -142,8 +142,15 @@ class Space:
 
     def score_examples(self) -> int:
         """The largest `test_examples` of the space: what every trial of the study is scored on."""
-        fixed = self.fixed.get("test_examples", Config().test_examples)
-        return int(max(self.grids.get("test_examples", (fixed,))))
+        return int(max(self._all("test_examples")))
+
+    def least(self, name: str) -> int:
+        """The smallest value that a whole-number field takes in the space."""
+        return int(min(self._all(name)))
+
+    def _all(self, name: str) -> tuple[Any, ...]:
+        """Every value of a field: its grid, what it is fixed at, or the config's default."""
+        return self.grids.get(name) or (self.fixed.get(name, getattr(Config(), name)),)
 
     def as_dict(self) -> dict[str, Any]:
         """The space as JSON takes it; `from_dict` is the inverse."""

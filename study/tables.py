@@ -20,14 +20,14 @@ from study.space import Space
 
 #: the columns of trials.csv, in order; each is a field of a record, of its config or of its result
 COLUMNS = {
-    "trial": "Int64", "phase": "str", "state": "str", "replicate": "Int64", "seed": "Int64", "dataset": "str",
-    "protocol": "str", "epochs": "Int64", "batch_size": "Int64", "train_examples": "Int64", "test_examples": "Int64",
+    "trial": "Int64", "phase": "string", "state": "string", "replicate": "Int64", "seed": "Int64", "dataset": "string",
+    "protocol": "string", "epochs": "Int64", "batch_size": "Int64", "train_examples": "Int64", "test_examples": "Int64",
     "use_large_experts": "boolean", "use_large_gating_mlp": "boolean", "use_large_baseline_classifier": "boolean",
     "learning_rate": "float64", "patience": "Int64", "gain": "float64", "mixture_accuracy": "float64",
     "baseline_accuracy": "float64", "gate_accuracy": "float64", "artificial_accuracy": "float64",
     "natural_accuracy": "float64", "oracle_gate_accuracy": "float64", "average_accuracy": "float64",
     "discordance": "float64", "parameters": "Int64", "seconds": "float64", "seconds_reused": "float64",
-    "epochs_trained": "Int64", "epochs_reused": "Int64", "device": "str", "threads": "Int64", "error": "str",
+    "epochs_trained": "Int64", "epochs_reused": "Int64", "device": "string", "threads": "Int64", "error": "string",
 }  # fmt: skip
 
 SHOWN = 10  # trials in the summary's table
@@ -134,14 +134,11 @@ def _ranking(study: Study, records: Sequence[Record]) -> str:
         cells = [record.trial, record.config["seed"], *(record.config[name] for name in names)]
         cells += [points(found["gain"]), points(beyond[record.trial]), *accuracies, f"{found['seconds']:.0f}"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "Gains are in percentage points, accuracies fractions of the scored images. The best baseline is the study's own "
-            "at as many examples: a gain over a baseline that trained too little is none.",
-        ]
+    note = (
+        "Gains are in percentage points, accuracies fractions of the scored images. The best baseline is the study's "
+        "own at as many examples: a gain over a baseline that trained too little is none."
     )
+    return "\n".join([*lines, "", note])
 
 
 def write_database(folder: Folder, study: Study, records: Sequence[Record]) -> None:

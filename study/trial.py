@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from moe.config import Config
+from study.machine import ClusterError
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -95,7 +96,7 @@ def devices(gpus: float) -> tuple[Any, ...]:
     """The devices of an allotment: the GPUs that this process sees, or the CPU where none was allotted.
 
     Raises:
-        RuntimeError: a GPU was allotted and there is none.
+        ClusterError: a GPU was allotted and there is none.
     """
     import torch
 
@@ -103,5 +104,5 @@ def devices(gpus: float) -> tuple[Any, ...]:
         return (torch.device("cpu"),)
     present = torch.cuda.device_count()
     if not present:
-        raise RuntimeError(f"{gpus:g} GPUs were allotted, but torch sees none on {socket.gethostname()}")
+        raise ClusterError(f"{gpus:g} GPUs a trial, but torch {torch.__version__} sees none on {socket.gethostname()}")
     return tuple(torch.device("cuda", index) for index in range(min(present, max(1, int(gpus)))))

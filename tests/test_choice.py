@@ -27,18 +27,26 @@ def test_a_lucky_single_trial_loses_to_a_mean_over_many_seeds():
     assert "seed" not in choice.config
 
 
-def test_one_trial_alone_is_taken_as_it_is_but_for_its_noise():
+def test_one_trial_alone_is_taken_as_it_is_with_the_noise_of_its_images():
     choice = choose(a_study(), [a_record(1, 0.03)])
     assert choice.estimate == choice.mean == 0.03
-    assert choice.low <= 0.03 <= choice.high
+    assert choice.high - choice.estimate == pytest.approx(1.96 * image_noise(a_result(0.03), "gain"), rel=1e-3)
 
 
-def test_where_noise_explains_everything_nothing_is_expected_beyond_the_mean():
+def test_replicates_of_one_config_have_the_interval_of_students_t():
+    gains = (0.01, 0.05, -0.02, 0.03, 0.0)
+    choice = choose(a_study(), [a_record(n, gain, replicate=n) for n, gain in enumerate(gains)])
+    assert choice.estimate == pytest.approx(0.014)
+    assert choice.high - choice.estimate == pytest.approx(2.776 * choice.noise / math.sqrt(5), rel=1e-3)
+
+
+def test_where_noise_explains_everything_the_common_mean_is_expected_with_its_error():
     records = [a_record(n, gain, epochs=e) for n, (e, gain) in enumerate(((1, 0.010), (2, 0.011), (4, 0.012)), 1)]
     choice = choose(a_study(), records)
     assert choice.spread == 0
     assert choice.estimate == pytest.approx(0.011)
     assert choice.mean == 0.012
+    assert choice.high - choice.estimate == pytest.approx(1.96 * choice.noise / math.sqrt(3), rel=1e-3)
 
 
 def test_the_estimate_flatters_itself_less_than_the_largest_mean():
@@ -46,7 +54,7 @@ def test_the_estimate_flatters_itself_less_than_the_largest_mean():
     draw = random.Random(1)
     study = a_study()
     points = [study.space.values(point) for point in study.space.points()]
-    observed, estimated = 0.0, 0.0
+    observed, estimated, covered = 0.0, 0.0, 0.0
     worlds = 300
     for _ in range(worlds):
         truth = [draw.gauss(0, 0.01) for _ in points]
@@ -59,7 +67,9 @@ def test_the_estimate_flatters_itself_less_than_the_largest_mean():
         chosen = next(n for n, values in enumerate(points) if all(choice.config[k] == v for k, v in values.items()))
         observed += (choice.mean - truth[chosen]) / worlds
         estimated += (choice.estimate - truth[chosen]) / worlds
+        covered += (choice.low <= truth[chosen] <= choice.high) / worlds
     assert observed > 0.005
+    assert covered > 0.85
     assert abs(estimated) < 0.004
 
 

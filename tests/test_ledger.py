@@ -1,6 +1,7 @@
 import pytest
 
 from study.ledger import Ledger, Verdict
+from study.records import LOST
 from tests.study_helpers import a_record, a_result, a_study
 
 POINT = {"epochs": 0, "use_large_experts": 0}
@@ -80,8 +81,15 @@ def test_what_is_known_of_a_point_is_the_mean_of_its_complete_trials(kept):
     assert ledger.next_replicate(OTHER) == 0
 
 
-def test_a_failed_trial_does_not_take_its_point_or_its_seed(kept):
+def test_a_trial_that_failed_of_itself_would_fail_again_so_the_next_seed_is_tried(kept):
     ledger = a_ledger(kept, a_record(1, state="failed"))
+    assert ledger.taken(POINT)
+    assert ledger.next_replicate(POINT) == 1
+
+
+def test_a_trial_whose_worker_was_lost_is_tried_again_with_its_seed(kept):
+    ledger = a_ledger(kept)
+    ledger.fail(ledger.start(POINT, 0).trial, LOST)
     assert not ledger.taken(POINT)
     assert ledger.next_replicate(POINT) == 0
 
@@ -92,6 +100,8 @@ def test_a_space_is_exhausted_when_every_point_is_complete_or_running(kept):
     numbers = [ledger.start(point, 0).trial for point in points]
     assert ledger.exhausted()
     ledger.fail(numbers[-1], "out of luck")
+    assert ledger.exhausted()
+    ledger.fail(numbers[-1], LOST)
     assert not ledger.exhausted()
 
 

@@ -113,7 +113,7 @@ class TestHoldout:
     def test_the_images_that_stop_are_the_first_of_those_that_score(self, data):
         config = Config(train_examples=100, test_examples=50)
         narrow, wide = split(config, data), split(config, data, score_examples=200)
-        assert (len(narrow.score_labels), len(wide.score_labels), wide.validation) == (50, 200, 50)
+        assert (len(narrow.score_labels), len(wide.score_labels), wide.stopping) == (50, 200, 50)
         assert torch.equal(wide.score_images[:50], narrow.score_images)
         assert len(wide.examples("baseline")[1]) == 50
 

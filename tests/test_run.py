@@ -1,6 +1,7 @@
 """`python -m study.run` as a person calls it: real Ray, real training on the built-in shapes, real kills."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -25,6 +26,7 @@ def home(tmp_path):
 
 
 def start(home, *arguments):
+    """A study that is running, in a process group of its own as a terminal would have it."""
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     return subprocess.Popen(
         [sys.executable, "-m", "study.run", *arguments],
@@ -33,6 +35,7 @@ def start(home, *arguments):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -116,8 +119,8 @@ def test_a_study_without_data_or_network_runs_on_shapes_says_so_and_can_be_exten
     }  # fmt: skip
 
     before = records(home, "shapes-four-1")
-    code, printed = call(home, "--resume")
-    assert code == 0
+    code, printed = call(home, "--resume", "--data", "nowhere")  # all is done: no data are needed
+    assert code == 0, printed
     assert "trial 1 started" not in printed
     assert "## Choice" in printed
 
@@ -173,7 +176,7 @@ def test_a_signal_ends_it_cleanly_with_75_and_the_command_to_resume(home, number
         until(driver, f"trial {complete + 1} started")
         processes = below(driver.pid)
         began = time.monotonic()
-        driver.send_signal(number)
+        os.killpg(driver.pid, number)  # as Ctrl-C in a terminal and a batch system do
         printed = driver.communicate(timeout=60)[0]
         assert driver.returncode == 75
         assert time.monotonic() - began < 20
@@ -207,7 +210,7 @@ def test_a_killed_worker_fails_its_trial_with_a_reason_and_is_replaced(home):
 def test_a_dry_run_prints_the_plan_and_its_cost_and_writes_nothing(home):
     code, printed = call(home, "--dataset", "shapes", "--dry-run", "--trials", "20")
     assert code == 0, printed
-    for part in ("20 trials over 144 points", "at most", "a trial", "Nothing was written"):
+    for part in ("20 trials over 144 points", "drawn evenly", "a trial", "Nothing was written"):
         assert part in printed
     assert not (home / "results").exists()
 
@@ -241,18 +244,40 @@ def test_data_that_were_named_and_are_not_there_are_exit_code_4(home):
 
 
 def test_too_many_failed_trials_are_exit_code_3_with_the_reason(tmp_path, monkeypatch, capsys):
-    import study.search
-    from study.run import main
-
     def fail(ledger, *_):
         while not ledger.hopeless:
-            ledger.fail(ledger.start({}, 0).trial, "the loss is nan")
+            ledger.fail(ledger.start({}, ledger.next_replicate({})).trial, "the loss is nan")
 
-    (tmp_path / "one.yaml").write_text(ONE_POINT)
-    monkeypatch.setattr(study.search, "search", fail)
-    monkeypatch.chdir(tmp_path)
-    assert main(["--dataset", "shapes", "--space", "one.yaml", "--name", "x", "--trials", "4"]) == 3
+    assert in_process(tmp_path, monkeypatch, fail) == 3
     printed = capsys.readouterr()
     assert "3 trials failed; the last: the loss is nan" in printed.err
     assert "--resume --name x" in printed.err
     assert "trial 2: the loss is nan" in printed.out
+
+
+def test_a_full_disk_ends_it_with_4_and_one_sentence(tmp_path, monkeypatch, capsys):
+    from study.records import Folder
+
+    def fill(ledger, job, resources, address, stop, *_):
+        monkeypatch.setattr(Folder, "write_record", full)
+        ledger.start({}, 0)
+        assert stop.now()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results/x/trials/0001.json")
+
+    assert in_process(tmp_path, monkeypatch, fill) == 4
+    assert capsys.readouterr().err == "python -m study.run: results/x/trials/0001.json: No space left on device\n"
+
+
+def in_process(folder, monkeypatch, search):
+    """The exit code of a study of four trials in which this stands for the search under Ray."""
+    import study.search
+    from study.run import main
+
+    (folder / "one.yaml").write_text(ONE_POINT)
+    monkeypatch.setattr(study.search, "search", search)
+    monkeypatch.chdir(folder)
+    command = "study.run --dataset shapes --space one.yaml --name x --trials 4"
+    monkeypatch.setattr(sys, "argv", command.split(" "))
+    return main()

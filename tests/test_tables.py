@@ -38,8 +38,6 @@ def test_the_table_loads_with_one_line_of_pandas_with_the_right_types(folder):
 
 def test_a_gain_over_a_crippled_baseline_does_not_count_against_the_best_one():
     study = a_study()
-    table = frame(study, [a_record(1, 0.01), a_record(2, 0.05, epochs=2)])
-    table.loc[1, "baseline_accuracy"] = 0.3
     records = [a_record(1, 0.01), a_record(2, 0.05, epochs=2)]
     records[1].result.update(baseline_accuracy=0.3, mixture_accuracy=0.35)
     found = frame(study, records)["gain_vs_best_baseline"].tolist()

@@ -8,6 +8,7 @@ import moe.pipeline
 from moe.config import Config
 from moe.training import TrainingError
 from study import trial
+from study.machine import ClusterError
 from study.trial import Job, devices, evaluate
 
 
@@ -89,5 +90,5 @@ def test_devices_come_from_the_allotment_and_not_from_what_can_be_seen(monkeypat
 
 def test_a_gpu_that_was_allotted_and_is_not_there_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(RuntimeError, match="1 GPUs were allotted, but torch sees none"):
+    with pytest.raises(ClusterError, match=r"1 GPUs a trial, but torch .* sees none"):
         devices(1)

@@ -44,9 +44,9 @@ def find(folder: Path) -> Source:
     Raises:
         DataError: there is no such folder, nothing in it is CIFAR-10, or a file is missing or damaged.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; expected one with {FORMS}")
     try:
+        if not folder.is_dir():
+            raise DataError(f"{folder} is not a folder; expected one with {FORMS}")
         source = _in_batches(folder) or _in_archive(folder) or _in_parquet(folder)
     except OSError as error:
         raise DataError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from error

@@ -11,6 +11,7 @@ import os
 
 #: how Tune is to behave in this process; set before Ray is imported
 _ENVIRONMENT = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in a worker
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # no tables: the study has its own
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV or TensorBoard files beside our records
@@ -25,7 +26,6 @@ for _name, _value in _ENVIRONMENT.items():
 
 from study.search.cluster import capacity  # noqa: E402
 from study.search.searcher import Display  # noqa: E402
-from study.search.stopping import Stop  # noqa: E402
 from study.search.tuning import search  # noqa: E402
 
-__all__ = ["Display", "Stop", "capacity", "search"]
+__all__ = ["Display", "capacity", "search"]

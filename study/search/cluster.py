@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from study.machine import ClusterError
 from study.options import Resources
@@ -20,7 +21,7 @@ def connected(address: str, resources: Resources | None) -> Iterator[None]:
     size = _private(resources) if address == "local" and resources else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **size)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise ClusterError(f"Ray at {address} does not answer: {' '.join(str(error).split())[:300]}") from error
     try:
         yield
@@ -49,15 +50,17 @@ def _gpus_needed(resources: Resources) -> int:
     return -(-resources.concurrency // int(1 / per_trial))
 
 
-def capacity(address: str) -> tuple[int, int]:
-    """The CPUs and GPUs of a cluster that is running.
+def capacity(address: str, gpus_wanted: bool) -> tuple[int, int]:
+    """The CPUs and GPUs of a cluster; of its nodes with a GPU alone, where there are some and they are wanted.
 
     Raises:
         ClusterError: it cannot be reached.
     """
     with connected(address, None):
-        total = ray.cluster_resources()
-        return int(total.get("CPU", 0)), int(total.get("GPU", 0))
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    with_gpu = [node for node in nodes if node.get("GPU", 0) >= 1]
+    counted = with_gpu if with_gpu and gpus_wanted else nodes
+    return int(sum(node.get("CPU", 0) for node in counted)), int(sum(node.get("GPU", 0) for node in counted))
 
 
 def check_cluster(resources: Resources) -> None:

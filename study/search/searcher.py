@@ -9,12 +9,11 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from study.ledger import Ledger, Point, Verdict
-from study.records import COMPLETE, FAILED, Record
+from study.records import COMPLETE, FAILED, LOST, RUNNING, Record
 from study.samplers import distributions, make
-from study.search.stopping import Stop
+from study.stopping import Stop
 
 INSISTENCE = 5  # times that a sampler may propose a known config before the trial becomes a replicate
-LOST = "the worker ended without a word: killed, out of memory, or its node was lost"
 
 
 class Display(Protocol):
@@ -44,17 +43,17 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
             space=distributions(study.space),
             metric=study.objective,
             mode="max",
-            sampler=make(study.sampler, study.space, study.seed, study.trials, recorded),
+            sampler=make(study.sampler, study.space, study.seed, recorded),
         )
         if self._ot_study is None:  # the parent makes none where nothing is searched
             self._setup_study("max")
         self._ledger, self._display, self._stop, self._concurrency = ledger, display, stop, concurrency
         self._numbers: dict[str, int] = {}  # Tune's id of each running trial to its number here
-        self._errors: dict[str, tuple[str, str | None]] = {}
+        self._lost: dict[str, int] = {}  # trials of which no more is known yet than that they ended
         self._tell_what_is_known()
 
     def _tell_what_is_known(self) -> None:
-        """Give Optuna the trials of earlier runs; a new study begins at the notebook's default."""
+        """Give Optuna the trials of earlier runs; the notebook's default comes first, if it is still to be tried."""
         ledger = self._ledger
         for record in ledger.of(COMPLETE):
             self._add(record, record.value(ledger.study.objective))
@@ -62,8 +61,9 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
             self._add(record, None)
         for record in ledger.orphans:
             self._ot_study.enqueue_trial(ledger.point(record))
-        if not ledger.records:
-            self._ot_study.enqueue_trial(ledger.study.space.nearest({}))
+        default = ledger.study.space.nearest({})
+        if not ledger.taken(default):
+            self._ot_study.enqueue_trial(default)
 
     def _add(self, record: Record, value: float | None) -> None:
         state = TrialState.FAIL if value is None else TrialState.COMPLETE
@@ -119,24 +119,38 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
         return proposal, proposal.params
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Pass a trial's progress on, and keep its error for its end."""
+        """Pass a trial's progress on; enter its end as soon as it is known, since a kill may be next."""
         number = self._numbers[trial_id]
         if "stage" in result:
             self._display.progressed(number, result["stage"], result["epoch"], result["epochs"])
-        if "error" in result:
-            self._errors[trial_id] = (result["error"], result["traceback"])
+        elif "result" in result:
+            self._ledger.complete(number, json.loads(result["result"]))
+        elif "error" in result:
+            self._ledger.fail(number, result["error"], result["traceback"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Enter a trial's end; one that was stopped on the way stays as it is, for a resume."""
-        number = self._numbers.pop(trial_id)
-        proposal = self._ot_trials.pop(trial_id)
-        found = (result or {}).get("result")
-        if trial_id in self._errors or error:
-            self._ledger.fail(number, *self._errors.pop(trial_id, (LOST, None)))
+        """Tell Optuna how a trial ended; one that was stopped on the way stays as it is, for a resume."""
+        number, proposal = self._numbers.pop(trial_id), self._ot_trials.pop(trial_id)
+        if error and self._ledger.records[number].state == RUNNING and not self._stop.now():
+            self._ledger.fail(number, LOST)
+            self._lost[trial_id] = number
+        record = self._ledger.records[number]
+        if record.state == COMPLETE:
+            self._ot_study.tell(proposal, record.value(self._ledger.study.objective))
+        elif record.state == FAILED:
             self._ot_study.tell(proposal, state=TrialState.FAIL)
-        elif found is not None:
-            self._ledger.complete(number, json.loads(found))
-            self._ot_study.tell(proposal, self._ledger.records[number].value(self._ledger.study.objective))
         else:
             return
-        self._display.ended(self._ledger.records[number])
+        self._display.ended(record)
+
+    def explain(self, trial_id: str, log: str) -> None:
+        """Enter why Tune could not run a trial, if it knows more than that its worker is gone.
+
+        Args:
+            trial_id: Tune's.
+            log: what Tune wrote down of the error; its last line is the reason.
+        """
+        number = self._lost.pop(trial_id, None)
+        lines = [line.strip() for line in log.splitlines() if line.strip()]
+        if number is not None and lines and "ActorDied" not in log:
+            self._ledger.fail(number, f"the trial could not be run: {lines[-1]}", log)

@@ -1,5 +1,6 @@
 """The run of a study's trials: Tune around the searcher."""
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,35 @@ from study.ledger import Ledger
 from study.options import Resources
 from study.search.cluster import check_cluster, connected
 from study.search.searcher import Display, StudySearch
-from study.search.stopping import Stop, signals
+from study.stopping import Stop, heed
 from study.trial import Job, evaluate
+
+
+class _Stopper(tune.Stopper):  # type: ignore[misc]
+    """A `Stop` as Tune asks for it."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+
+    def stop_all(self) -> bool:
+        """Whether running trials are to stop."""
+        return self._stop.now()
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No trial is stopped for what it reports."""
+        return False
+
+
+class _Reasons(tune.Callback):  # type: ignore[misc]
+    """Passes on why a trial ended that reported nothing itself."""
+
+    def __init__(self, searcher: StudySearch) -> None:
+        self._searcher = searcher
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Called after the searcher heard that the trial ended."""
+        with contextlib.suppress(OSError, TypeError):  # Tune wrote nothing down
+            self._searcher.explain(trial.trial_id, Path(trial.error_file).read_text("utf-8"))
 
 
 def search(
@@ -28,7 +56,8 @@ def search(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     shutil.rmtree(scratch, ignore_errors=True)
-    with connected(address, resources), signals(stop):
+    with connected(address, resources):
+        heed(stop)
         check_cluster(resources)
         searcher = StudySearch(ledger, display, stop, resources.concurrency)
 
@@ -44,7 +73,9 @@ def search(
                 max_concurrent_trials=resources.concurrency,
                 reuse_actors=True,
             ),
-            run_config=tune.RunConfig(name="tune", storage_path=str(scratch), stop=stop, verbose=0),
+            run_config=tune.RunConfig(
+                name="tune", storage_path=str(scratch), stop=_Stopper(stop), callbacks=[_Reasons(searcher)], verbose=0
+            ),
         )
         try:
             tuner.fit()

@@ -1,0 +1,66 @@
+"""How a study ends before its time: on a signal, when its hours are over, or when its folder cannot be written."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from study.ledger import Ledger
+from study.records import COMPLETE
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass
+class Stop:
+    """Whether, and why, a study is to end now."""
+
+    deadline: float | None = None  # of time.monotonic
+    signalled: bool = False
+    broken: OSError | None = None  # a record could not be written
+    in_order: bool = False  # trials run, or ran: a signal is heeded when they can be left; before, at once
+
+    def launching_is_over(self, ledger: Ledger) -> bool:
+        """Whether another trial would not end in time."""
+        if self.now() or self.deadline is None:
+            return self.now()
+        seconds = [float(r.result["seconds"]) for r in ledger.of(COMPLETE) if r.result]
+        return time.monotonic() + (sum(seconds) / len(seconds) if seconds else 0) > self.deadline
+
+    def now(self) -> bool:
+        """Whether running trials are to stop too."""
+        late = self.deadline is not None and time.monotonic() > self.deadline
+        return self.signalled or late or self.broken is not None
+
+
+@contextmanager
+def signals(stop: Stop) -> Iterator[None]:
+    """Heed SIGINT and SIGTERM while a study lasts."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    heed(stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def heed(stop: Stop) -> None:
+    """Let the first signal end the study: in order, or at once before trials run. A second one ends it at once.
+
+    To be called again after `ray.init`, which sets a handler of its own.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.signalled:
+            os._exit(75)
+        stop.signalled = True
+        if not stop.in_order:
+            raise KeyboardInterrupt
+        os.write(2, b"Stopping; a second signal ends it at once.\n")  # print is not safe in a handler
+
+    for number in SIGNALS:
+        signal.signal(number, handle)
