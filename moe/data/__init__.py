@@ -7,6 +7,7 @@ They are decoded once into the cache, and every process maps the same memory.
 """
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,4 +97,7 @@ def _data_set(name: str, arrays: Arrays, source: str) -> DataSet:
 
 def _once(cache: Cache, name: str, make: Callable[[], Arrays]) -> Arrays:
     """What the cache has under that name, made where it has nothing."""
-    return cache.find(name) or cache.keep(name, make())
+    if (arrays := cache.find(name)) is not None:
+        return arrays
+    print(f"preparing {name.split('-')[0]}, once: up to half a minute", file=sys.stderr, flush=True)
+    return cache.keep(name, make())
