@@ -74,7 +74,7 @@ class Progress:
         """What a terminal shows: the standing and a line for each running trial."""
         lines = [self.standing()]
         for number, doing in sorted(self.at.items()):
-            lines.append(f"  trial {number}  {self._settings(self.ledger.records[number])}  >  {doing}")
+            lines.append(f"  trial {number}: {doing} | {self._settings(self.ledger.records[number])}")
         return "\n".join(lines)
 
     def _left_s(self) -> float:
@@ -120,7 +120,7 @@ def showing(progress: Progress) -> Iterator[None]:
         """Asks for the text anew at each refresh, so that the time left goes on."""
 
         def __rich__(self) -> Text:
-            return Text(progress.panel())
+            return Text(progress.panel(), no_wrap=True, overflow="ellipsis")
 
     with Live(Panel(), console=Console(file=sys.stdout), refresh_per_second=2) as live:
         progress.say = partial(live.console.print, markup=False, highlight=False)

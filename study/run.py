@@ -181,9 +181,11 @@ def _run_trials(options: Options, study: Study, folder: Folder, allotted: Resour
     )
     stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
     stop.in_order = True
+    stop.last_words = lambda: _conclude(options, study, folder, list(ledger.records.values()))
     progress = Progress(ledger, terminal=sys.stdout.isatty())
     with showing(progress):
         search(ledger, job, allotted, options.address, stop, progress, (folder.path / ".tune").resolve())
+    stop.ended()
     if stop.broken:
         raise stop.broken
     return ledger

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -12,6 +14,7 @@ from study.ledger import Ledger
 from study.records import COMPLETE
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GRACE_S = 10.0  # for trials and Ray to end after a signal
 
 
 @dataclass
@@ -22,6 +25,8 @@ class Stop:
     signalled: bool = False
     broken: OSError | None = None  # a record could not be written
     in_order: bool = False  # trials run, or ran: a signal is heeded when they can be left; before, at once
+    last_words: Callable[[], int] | None = None  # concludes the study, where Ray does not let go of it in time
+    _timer: threading.Timer | None = None
 
     def launching_is_over(self, ledger: Ledger) -> bool:
         """Whether another trial would not end in time."""
@@ -34,6 +39,25 @@ class Stop:
         """Whether running trials are to stop too."""
         late = self.deadline is not None and time.monotonic() > self.deadline
         return self.signalled or late or self.broken is not None
+
+    def give_up_later(self) -> None:
+        """End the process in a while, tables written, if Ray hangs: a signal to a whole group kills it first."""
+        self._timer = threading.Timer(GRACE_S, self._give_up)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _give_up(self) -> None:
+        try:
+            if self.last_words:
+                self.last_words()
+        finally:
+            sys.stdout.flush()
+            os._exit(75)
+
+    def ended(self) -> None:
+        """Ray has let go."""
+        if self._timer:
+            self._timer.cancel()
 
 
 @contextmanager
@@ -60,6 +84,7 @@ def heed(stop: Stop) -> None:
         stop.signalled = True
         if not stop.in_order:
             raise KeyboardInterrupt
+        stop.give_up_later()
         os.write(2, b"Stopping; a second signal ends it at once.\n")  # print is not safe in a handler
 
     for number in SIGNALS:

@@ -500,11 +500,13 @@ def test_a_server_that_does_not_answer_is_given_up(monkeypatch):
         assert time.perf_counter() - start < 2.5
 
 
-def test_auto_without_network_is_shapes_with_the_reason_and_silent(capfd):
+def test_auto_without_network_is_shapes_with_the_reason_and_says_once_that_it_draws(capfd):
     data = load()
     assert data.name == "shapes"
     assert "CIFAR-10 could not be had (http://127.0.0.1:9/" in data.source
     assert "refused" in data.source
+    assert capfd.readouterr() == ("", "preparing shapes, once: up to half a minute\n")
+    load()
     assert capfd.readouterr() == ("", "")
 
 

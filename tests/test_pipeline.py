@@ -221,7 +221,7 @@ class TestCommand:
             ("--learning-rate", "nan", "above 0"),
             ("--protocol", "x", "holdout"),
             ("--dataset", "mnist", "cifar10"),
-            ("--json", "nowhere/out.json", "folder that exists"),
+            ("--json", "nowhere/out.json", "folder that can be written"),
         ],
     )
     def test_a_wrong_option_is_one_sentence_and_exit_code_2_without_torch(self, option, value, valid, tmp_path):

@@ -28,7 +28,7 @@ def test_plain_lines_tell_of_starts_ends_failures_the_best_and_the_time_left(led
     assert ended.startswith(
         "trial 2: gain +2.00 ± 1.00 points, mixture 52.0%, baseline 50.0%, 60 s | 2 of 5 trials done"
     )
-    assert "best gain +3.00 ± 0.98 points (trial 1)" in ended
+    assert "best gain +3.00 ± 1.00 points (trial 1)" in ended
     assert ended.endswith("about 3 min left")  # three are missing, one took a minute
     assert failed == "trial 3 failed: the loss is nan"
 
@@ -39,8 +39,8 @@ def test_a_terminal_shows_stage_and_epoch_of_each_running_trial_and_no_lines(led
     progress.started(record)
     progress.progressed(record.trial, "gate", 2, 4)
     assert progress.panel().splitlines() == [
-        "1 of 5 trials done, best gain +3.00 ± 0.98 points (trial 1)",
-        "  trial 2  epochs 2, use_large_experts False, seed 0  >  gate, epoch 2 of at most 4",
+        "1 of 5 trials done, best gain +3.00 ± 1.00 points (trial 1)",
+        "  trial 2: gate, epoch 2 of at most 4 | epochs 2, use_large_experts False, seed 0",
     ]
     with showing(progress):
         pass

@@ -101,7 +101,7 @@ def test_names_are_the_next_free_ones_and_the_newest_study_is_last(tmp_path):
         with Folder(tmp_path / f"shapes-notebook-{number}").locked():
             Folder(tmp_path / f"shapes-notebook-{number}").write_study(a_study(), {})
     assert free_name(tmp_path, "shapes-notebook") == "shapes-notebook-3"
-    assert free_name(tmp_path, "shapes-my spaß") == "shapes-my-spa-1"  # a name that --name takes
+    assert free_name(tmp_path, "shapes-my spass") == "shapes-my-spass-1"  # a name that --name takes
     Folder(tmp_path / "shapes-notebook-1").write_study(a_study(), {"touched": True})
     assert [path.name for path in studies(tmp_path)] == ["shapes-notebook-2", "shapes-notebook-1"]
     assert isinstance(Folder(studies(tmp_path)[0]).read_study(), Study)

@@ -85,6 +85,9 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study resumes from its records."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial, None for "not now", or that the search has ended."""
         if self._stop.launching_is_over(self._ledger):
@@ -143,14 +146,8 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
             return
         self._display.ended(record)
 
-    def explain(self, trial_id: str, log: str) -> None:
-        """Enter why Tune could not run a trial, if it knows more than that its worker is gone.
-
-        Args:
-            trial_id: Tune's.
-            log: what Tune wrote down of the error; its last line is the reason.
-        """
-        number = self._lost.pop(trial_id, None)
-        lines = [line.strip() for line in log.splitlines() if line.strip()]
-        if number is not None and lines and "ActorDied" not in log:
-            self._ledger.fail(number, f"the trial could not be run: {lines[-1]}", log)
+    def explain(self, trial_id: str, error: Exception) -> None:
+        """Enter why Tune could not run a trial that said nothing itself."""
+        if (number := self._lost.pop(trial_id, None)) is not None:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            self._ledger.fail(number, f"the trial could not be run: {reason}")

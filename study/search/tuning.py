@@ -1,12 +1,12 @@
 """The run of a study's trials: Tune around the searcher."""
 
-import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
 
 import optuna
 from ray import tune
+from ray.exceptions import RayActorError
 
 from study.ledger import Ledger
 from study.options import Resources
@@ -16,7 +16,14 @@ from study.stopping import Stop, heed
 from study.trial import Job, evaluate
 
 
-class _Stopper(tune.Stopper):  # type: ignore[misc]
+class _Unread:
+    """Tune pickles what it is given, to restore it one day; a study is never restored that way."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Stopper(_Unread, tune.Stopper):  # type: ignore[misc]
     """A `Stop` as Tune asks for it."""
 
     def __init__(self, stop: Stop) -> None:
@@ -31,16 +38,17 @@ class _Stopper(tune.Stopper):  # type: ignore[misc]
         return False
 
 
-class _Reasons(tune.Callback):  # type: ignore[misc]
+class _Reasons(_Unread, tune.Callback):  # type: ignore[misc]
     """Passes on why a trial ended that reported nothing itself."""
 
     def __init__(self, searcher: StudySearch) -> None:
         self._searcher = searcher
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Called after the searcher heard that the trial ended."""
-        with contextlib.suppress(OSError, TypeError):  # Tune wrote nothing down
-            self._searcher.explain(trial.trial_id, Path(trial.error_file).read_text("utf-8"))
+        """Called after the searcher heard that the trial ended; a dead worker is all that it needs to know."""
+        error = trial.get_pickled_error()
+        if error is not None and not isinstance(error, RayActorError):
+            self._searcher.explain(trial.trial_id, error)
 
 
 def search(
