@@ -32,7 +32,7 @@ def connected(address: str, resources: Resources | None) -> Iterator[None]:
 def _private(resources: Resources) -> dict[str, Any]:
     """How a Ray of our own is started: as large as the study, without a dashboard, under a token of its own."""
     if "RAY_AUTH_MODE" not in os.environ:  # else Ray would keep a token, readable by all, in the home folder
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     return {
         "num_cpus": resources.cpus_per_trial * resources.concurrency,
         "num_gpus": _gpus_needed(resources),
