@@ -17,10 +17,11 @@ from study.options import Resources
 @contextmanager
 def connected(address: str, resources: Resources | None) -> Iterator[None]:
     """Ray for as long as it is needed: a private one of this size on this machine, or a cluster's."""
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    # What Ray logs is about its own state, which nothing reads; what it knows of a trial reaches the record
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
     size = _private(resources) if address == "local" and resources else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **size)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **size)
     except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise ClusterError(f"Ray at {address} does not answer: {' '.join(str(error).split())[:300]}") from error
     try:
