@@ -155,7 +155,7 @@ def train(
     """
     spec = request.spec
     network = initial(spec).to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=spec.learning_rate, eps=1e-7, fused=True)  # Keras' epsilon
+    optimizer = adam(network, spec.learning_rate)
     if chain.end is not None:
         network.load_state_dict(chain.end["network"])
         optimizer.load_state_dict(chain.end["optimizer"])
@@ -171,6 +171,11 @@ def train(
             chain.weights[number] = {name: value.clone() for name, value in network.state_dict().items()}
         chain.end = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
         yield epoch
+
+
+def adam(network: nn.Module, learning_rate: float) -> torch.optim.Adam:
+    """Keras' Adam: its epsilon, and otherwise torch's, which adds it after bias correction where Keras does before."""
+    return torch.optim.Adam(network.parameters(), lr=learning_rate, eps=1e-7, fused=True)
 
 
 def initial(spec: Spec) -> nn.Module:

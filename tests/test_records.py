@@ -34,6 +34,14 @@ def test_a_record_is_replaced_whole_and_nothing_is_left_beside_it(folder):
     assert [path.name for path in folder.trials.iterdir()] == ["0001.json"]
 
 
+def test_a_reader_of_the_old_file_is_not_disturbed_by_a_new_one(tmp_path):
+    write_text(tmp_path / "file", "old")
+    with (tmp_path / "file").open() as reader:
+        write_text(tmp_path / "file", "new")
+        assert reader.read() == "old"
+    assert (tmp_path / "file").read_text() == "new"
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     write_text(tmp_path / "file", "old")
     with pytest.raises(UnicodeEncodeError):

@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import itertools
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from moe.networks import Opinion
 from moe.numerics import settle
 from moe.pipeline import split
 from moe.stages import STAGES, Request, plan
-from moe.training import Chain, Examples, TrainingError, best_epoch, stop_epoch, train
+from moe.training import Chain, Examples, TrainingError, adam, best_epoch, generator, stop_epoch, train
 
 CPU = torch.device("cpu")
 
@@ -118,14 +119,31 @@ def test_a_stage_stops_when_patience_ends_and_is_read_at_its_best_epoch(data):
     assert chain.finished(60)
 
 
-def test_a_frozen_number_of_steps_is_adam_with_keras_epsilon():
-    parameter = torch.nn.Parameter(torch.tensor([1.0, -0.5, 0.25]))
-    optimizer = torch.optim.Adam([parameter], lr=1e-3, eps=1e-7, fused=True)
-    for gradient in ([0.1, -0.02, 3.0], [0.05, 0.04, -1.0], [-0.2, 0.001, 0.5]):
-        parameter.grad = torch.tensor(gradient)
+def stepped(gradients, start):
+    """Parameters after steps of our optimizer along these gradients."""
+    network = torch.nn.ParameterList([torch.tensor(start)])
+    optimizer = adam(network, 1e-3)
+    for gradient in gradients:
+        network[0].grad = torch.tensor(gradient)
         optimizer.step()
-    keras = torch.tensor([0.998274207, -0.499663413, 0.248194367])
-    torch.testing.assert_close(parameter.detach(), keras, rtol=0, atol=2e-7)
+    return network[0].detach()
+
+
+def test_the_optimizer_is_keras_adam():
+    after = stepped([[0.1, -0.02, 3.0], [0.05, 0.04, -1.0], [-0.2, 0.001, 0.5]], [1.0, -0.5, 0.25])
+    torch.testing.assert_close(after, torch.tensor([0.998274207, -0.499663413, 0.248194367]), rtol=0, atol=2e-7)
+
+
+def test_the_optimizers_epsilon_is_keras():
+    assert float(stepped([[1e-6]], [1.0])) == pytest.approx(1 - 1e-3 * 1e-6 / (1e-6 + 1e-7), abs=1e-7)
+
+
+def test_every_seed_stage_epoch_and_purpose_draws_for_itself():
+    specs = [
+        plan(Config(seed=seed), "data", settle(CPU))[stage].spec for seed in (0, 1) for stage in ("gate", "mixture")
+    ]
+    kinds = itertools.product(specs, (1, 2), ("order", "dropout"))
+    assert len({float(torch.rand(1, generator=generator(*kind, CPU))) for kind in kinds}) == 4 * 2 * 2
 
 
 def test_a_loss_that_is_not_finite_fails_with_stage_epoch_and_a_way_out(data):
