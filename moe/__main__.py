@@ -57,7 +57,11 @@ def _train(config: Config, dataset: str, folder: Path | None, target: Path | Non
         return INTERRUPTED
     print(table(result))
     if target:
-        target.write_text(json.dumps(result.as_dict(), indent=2) + "\n")
+        try:
+            target.write_text(json.dumps(result.as_dict(), indent=2, allow_nan=False) + "\n")
+        except OSError as error:
+            print(f"{PROGRAM}: --json is {target}; it cannot be written: {error.strerror}", file=sys.stderr)
+            return ENVIRONMENT
     return 0
 
 

@@ -104,12 +104,17 @@ def _spread(means: list[float], errors: list[float]) -> float:
 
 def why(choice: Choice, objective: str) -> str:
     """The choice in words."""
+    seeds = f"{len(choice.trials)} seed{'s' if len(choice.trials) > 1 else ''}"
+    mean, estimate, low, high = (_shown(x, objective) for x in (choice.mean, choice.estimate, choice.low, choice.high))
     return (
-        f"highest {objective} of {choice.configs} configs after shrinkage: observed {points(choice.mean)} over "
-        f"{len(choice.trials)} seed{'s' if len(choice.trials) > 1 else ''}, expected {points(choice.estimate)} "
-        f"(95 % interval {points(choice.low)} to {points(choice.high)}); one trial's noise is "
-        f"{100 * choice.noise:.2f} points (from {choice.noise_from}), the configs' spread {100 * choice.spread:.2f}"
+        f"highest {objective} of {choice.configs} configs after shrinkage: observed {mean} over {seeds}, expected "
+        f"{estimate} (95 % interval {low} to {high}); one trial's noise is {100 * choice.noise:.2f} points "
+        f"(from {choice.noise_from}), the configs' spread {100 * choice.spread:.2f}"
     )
+
+
+def _shown(value: float, objective: str) -> str:
+    return f"{points(value)} points" if objective == "gain" else f"{100 * value:.2f} %"
 
 
 def points(fraction: float) -> str:

@@ -57,11 +57,13 @@ def wanted(options: Options) -> Wanted:
         seed=options.seed if options.seed is not None else (before.seed if before else 0),
         protocol=protocol,
         dataset=options.dataset or (before.dataset if before else "auto"),
-        data_folder=_data_folder(options) or (before.data_folder if before else None),
+        data_folder=_data_folder(options, before),
         trials=options.trials or (before.trials if before else DEFAULT_TRIALS),
     )
     if before:
         _check_same(asked, before)
+        if before.dataset == "shapes" and options.data:
+            _refuse_change(before, "--data", options.data, "shapes, which are drawn by code")
     return asked
 
 
@@ -93,11 +95,13 @@ def _space(options: Options, before: Study | None, protocol: str) -> Space:
     return space_of(options.space or "notebook", protocol)
 
 
-def _data_folder(options: Options) -> str | None:
-    """--data, else CIFAR10_DIR; the built-in shapes need none."""
-    if options.dataset == "shapes":
+def _data_folder(options: Options, before: Study | None) -> str | None:
+    """--data, else where the study had its data, else CIFAR10_DIR; the built-in shapes need none."""
+    if "shapes" in (options.dataset, before and before.dataset):
         return None
-    return str(options.data) if options.data else os.environ.get("CIFAR10_DIR")
+    if options.data:
+        return str(options.data)
+    return (before and before.data_folder) or os.environ.get("CIFAR10_DIR")
 
 
 def _check_same(asked: Wanted, before: Study) -> None:

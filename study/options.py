@@ -9,10 +9,10 @@ from pathlib import Path
 from moe.config import IMAGES
 from moe.options import Parser, add_data, number, option, refuse, whole
 from study import machine
+from study.records import OBJECTIVES
 from study.space import PRESETS, SAMPLERS, Space, read
 
 PROGRAM = "python -m study.run"
-OBJECTIVES = ("gain", "mixture_accuracy")
 MOST_TRIALS = 100_000
 MOST_SEED = 2_000_000  # a study's seeds are 1,000 apart and fit 31 bits
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")

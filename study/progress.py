@@ -10,12 +10,9 @@ from functools import partial
 from study.choice import image_noise, points
 from study.ledger import Ledger
 from study.records import COMPLETE, FAILED, Record
+from study.terminal import say
 
 PLAIN_EVERY_S = 30.0  # between two plain lines on one trial's progress
-
-
-def _print(line: str) -> None:
-    print(line, flush=True)
 
 
 @dataclass
@@ -24,7 +21,7 @@ class Progress:
 
     ledger: Ledger
     terminal: bool
-    say: Callable[[str], None] = _print
+    say: Callable[[str], None] = say
     began: float = field(default_factory=time.monotonic)
     last_end: float = 0.0
     ended_here: int = 0

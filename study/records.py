@@ -20,12 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.space import Space
+from moe.config import IMAGES, Config
+from study.space import SAMPLERS, Space
 
+OBJECTIVES = ("gain", "mixture_accuracy")
 RUNNING, COMPLETE, FAILED = "running", "complete", "failed"
 SEARCH = "search"
 LOST = "the worker ended without a word: killed, out of memory, or its node was lost"
 SEED_STRIDE = 1000  # between the seeds of two studies
+
+
+_CHOICES = {"objective": OBJECTIVES, "sampler": SAMPLERS, "protocol": tuple(IMAGES)}
+_NUMBERS = (*OBJECTIVES, "baseline_accuracy", "gate_accuracy", "discordance", "seconds", "scored_examples")
 
 
 class FolderError(Exception):
@@ -47,6 +53,16 @@ class Study:
     source: str  # the data in words, and why these
     data_folder: str | None  # where they were read, as given
     trials: int  # complete trials to reach
+
+    def __post_init__(self) -> None:
+        for name, valid in _CHOICES.items():
+            if (value := getattr(self, name)) not in valid:
+                raise ValueError(f"{name} is {value!r}; expected one of {', '.join(valid)}")
+        for name in ("seed", "trials"):
+            if type(value := getattr(self, name)) is not int or value < 0:
+                raise ValueError(f"{name} is {value!r}; expected a whole number from 0")
+        if not isinstance(self.data, str):
+            raise ValueError(f"data is {self.data!r}; expected a fingerprint")
 
     def seed_of(self, replicate: int) -> int:
         """The seed of a config's trials, by how many came before; the same for all configs."""
@@ -77,6 +93,17 @@ class Record:
     traceback: str | None = None
     started: str
     ended: str | None = None
+
+    def check(self, number: int, space: Space) -> None:
+        """Raise a ValueError, KeyError or TypeError if this cannot be what a study wrote under this number."""
+        space.point(self.config)
+        if Config(**self.config).as_dict() != self.config:
+            raise ValueError("its config lacks a field")
+        if self.trial != number or self.state not in (RUNNING, COMPLETE, FAILED):
+            raise ValueError(f"trial {self.trial!r}, state {self.state!r}")
+        if self.state == COMPLETE:
+            for name in _NUMBERS:
+                float((self.result or {})[name])
 
     def ended_as(self, state: str, **fields: Any) -> "Record":
         """The record of the same trial at its end."""
@@ -127,7 +154,8 @@ class Folder:
         if not self.exists():
             raise FolderError(f"{self.path} holds no study; expected a folder with study.json")
         try:
-            return Study.from_dict(_read(self.definition))
+            study = Study.from_dict(_read(self.definition))
+            return dataclasses.replace(study, name=self.path.name)  # the folder may have been renamed
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FolderError(f"{self.definition} is damaged ({error}); expected what a study wrote") from None
 
@@ -143,7 +171,7 @@ class Folder:
         Raises:
             FolderError: a record is damaged, or not at a point of the space.
         """
-        return [_record(path, space) for path in sorted(self.trials.glob("[0-9]*.json"))]
+        return [_record(path, space) for path in sorted(self.trials.glob("[0-9]*.json"), key=_number)]
 
     def write_record(self, record: Record) -> None:
         """Write a trial's record, whole."""
@@ -165,10 +193,14 @@ class Folder:
             yield
 
 
+def _number(path: Path) -> int:
+    return int(path.stem) if path.stem.isdigit() else 0
+
+
 def _record(path: Path, space: Space) -> Record:
     try:
         record = Record(**_read(path))
-        space.point(record.config)
+        record.check(int(path.stem), space)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise FolderError(f"{path} is damaged ({error}); move it away and another trial takes its place") from None
     return record

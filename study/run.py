@@ -7,6 +7,7 @@ import errno
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,17 @@ from study import machine
 from study.definition import Wanted, define, wanted
 from study.options import PROGRAM, Options, Resources, local_resources, parse, resources
 from study.records import COMPLETE, FAILED, Folder, FolderError, Record, Study, now
+from study.terminal import say, tolerate
 
 if TYPE_CHECKING:
     from moe.data import DataSet
-    from study.ledger import Ledger
     from study.stopping import Stop
 
 DONE, TOO_MANY_FAILED, ENVIRONMENT, INTERRUPTED = 0, 3, 4, 75
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO)
+_PATHS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+}  # what is wrong with a path or a disk, and not with this program
 
 
 def main() -> int:
@@ -31,6 +35,7 @@ def main() -> int:
 
     options = parse()
     stop = Stop()
+    tolerate()
     try:
         with signals(stop):
             asked = wanted(options)
@@ -40,11 +45,11 @@ def main() -> int:
     except (FolderError, machine.ClusterError) as error:
         return _cannot(str(error))
     except OSError as error:
-        if error.errno not in _DISK:
+        if error.errno not in _PATHS:
             raise
         return _cannot(f"{error.filename or options.results}: {error.strerror}")
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted before any trial was run", file=sys.stderr)
+        print(f"{PROGRAM}: interrupted; nothing was run", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -54,15 +59,20 @@ def _cannot(sentence: str) -> int:
 
 
 def _finished(options: Options, asked: Wanted) -> int | None:
-    """Show a resumed study that has all its trials already; None where there is something to do."""
-    if not asked.before or options.dry_run:
+    """Show a resumed study that has all its trials already; None where there is something to do or to check."""
+    if not asked.before or options.dry_run or options.data or options.dataset:
         return None
     folder = Folder(options.results / asked.before.name)
-    records = folder.read_records(asked.before.space)
-    if sum(record.state == COMPLETE for record in records) < asked.trials:
+    if _missing(folder, asked.before, asked.trials):
         return None
     with folder.locked():
-        return _conclude(options, asked.before, folder, records)
+        return _conclude(options, replace(asked.before, trials=asked.trials), folder)
+
+
+def _missing(folder: Folder, study: Study, trials: int) -> int:
+    """How many complete trials a folder lacks."""
+    complete = sum(record.state == COMPLETE for record in folder.read_records(study.space))
+    return max(0, trials - complete)
 
 
 def _with_data(options: Options, asked: Wanted, allotted: Resources | None, stop: "Stop") -> int:
@@ -82,19 +92,19 @@ def _with_data(options: Options, asked: Wanted, allotted: Resources | None, stop
         _check_smallest_cut(asked, data)
     except DataError as error:
         return _cannot(str(error))
-    print(f"Data: {data.source}", flush=True)
+    say(f"Data: {data.source}")
     allotted = _checked(options, allotted)
     study = define(asked, data, resolve(asked.sampler, asked.space, asked.trials))
-    print(_headline(study, allotted), flush=True)
-    if options.dry_run:
-        print(_costs(study, allotted))
-        return DONE
     folder = Folder(options.results / study.name)
+    say(_headline(study, allotted))
+    if options.dry_run:
+        say(_costs(study, allotted, _missing(folder, study, study.trials)))
+        return DONE
     with folder.locked():
         if folder.exists() and not asked.before:
             raise FolderError(f"{folder.path} was begun by another driver meanwhile; choose another --name")
-        ledger = _run_trials(options, study, folder, allotted, stop)
-        return _conclude(options, study, folder, list(ledger.records.values()), ledger.hopeless)
+        gave_up = bool(_missing(folder, study, study.trials)) and _run_trials(options, study, folder, allotted, stop)
+        return _conclude(options, study, folder, gave_up)
 
 
 def _checked(options: Options, allotted: Resources | None) -> Resources:
@@ -137,25 +147,26 @@ def _headline(study: Study, allotted: Resources) -> str:
     )
 
 
-def _costs(study: Study, allotted: Resources) -> str:
+def _costs(study: Study, allotted: Resources, missing: int) -> str:
     from study.estimate import calibrate, study_seconds
     from study.progress import duration
 
     speed = calibrate(allotted, study.space.least("batch_size"))
     whole, cheapest, dearest = study_seconds(
-        study.space, study.protocol, study.trials, allotted.concurrency, speed, study.seed
+        study.space, study.protocol, missing, allotted.concurrency, speed, study.seed
     )
     return (
-        f"  about {duration(whole)} if points were drawn evenly and no stage stopped early, {duration(cheapest)} to "
-        f"{duration(dearest)} a trial, by a short calibration on this machine. Nothing was written."
+        f"  {missing} trials to run: about {duration(whole)} if points were drawn evenly and no stage stopped early, "
+        f"{duration(cheapest)} to {duration(dearest)} a trial, by a short calibration on this machine. "
+        "Nothing was written."
     )
 
 
-def _run_trials(options: Options, study: Study, folder: Folder, allotted: Resources, stop: "Stop") -> "Ledger":
-    """Run what is missing; the ledger of the study, then.
+def _run_trials(options: Options, study: Study, folder: Folder, allotted: Resources, stop: "Stop") -> bool:
+    """Run what is missing; whether too many trials failed.
 
     Raises:
-        OSError: a record could not be written; the trials before it are safe.
+        FolderError: a record could not be written; the trials before it are safe.
     """
     from study.ledger import Ledger
     from study.progress import Progress, showing
@@ -170,7 +181,7 @@ def _run_trials(options: Options, study: Study, folder: Folder, allotted: Resour
 
     ledger = Ledger(study, folder.read_records(study.space), keep)
     folder.write_study(study, _this_run())
-    print(f"  records in {folder.path}; {ledger.most_failures} failed trials would end it", flush=True)
+    say(f"  records in {folder.path}; {ledger.most_failures} failed trials would end it")
     job = Job(
         dataset=study.dataset,
         folder=Path(study.data_folder).resolve() if study.data_folder else None,
@@ -181,14 +192,17 @@ def _run_trials(options: Options, study: Study, folder: Folder, allotted: Resour
     )
     stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
     stop.in_order = True
-    stop.last_words = lambda: _conclude(options, study, folder, list(ledger.records.values()))
+    stop.last_words = lambda: _conclude(options, study, folder)
     progress = Progress(ledger, terminal=sys.stdout.isatty())
     with showing(progress):
         search(ledger, job, allotted, options.address, stop, progress, (folder.path / ".tune").resolve())
     stop.ended()
     if stop.broken:
-        raise stop.broken
-    return ledger
+        raise FolderError(
+            f"{folder.path} cannot be written: {stop.broken.strerror}; the trials recorded before are safe, and once "
+            f"there is room they go on with: {_resume_command(options, study)}"
+        )
+    return ledger.hopeless
 
 
 def _this_run() -> dict[str, Any]:
@@ -201,13 +215,14 @@ def _this_run() -> dict[str, Any]:
     }
 
 
-def _conclude(options: Options, study: Study, folder: Folder, records: list[Record], gave_up: bool = False) -> int:
+def _conclude(options: Options, study: Study, folder: Folder, gave_up: bool = False) -> int:
     """Make everything that is derived, and say how the study ended: the exit code."""
     from study.tables import write_all
 
+    records = folder.read_records(study.space)
     write_all(folder, study, records)
-    print(f"\n{(folder.path / 'summary.md').read_text('utf-8')}")
-    print(f"Everything is in {folder.path}: trials.csv, best.json, summary.md, study.db, trials/", flush=True)
+    say(f"\n{(folder.path / 'summary.md').read_text('utf-8')}")
+    say(f"Everything is in {folder.path}: trials.csv, best.json, summary.md, study.db, trials/")
     complete = sum(record.state == COMPLETE for record in records)
     if complete >= study.trials:
         return DONE

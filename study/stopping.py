@@ -13,7 +13,7 @@ from types import FrameType
 from study.ledger import Ledger
 from study.records import COMPLETE
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_S = 10.0  # for trials and Ray to end after a signal
 
 
@@ -62,7 +62,7 @@ class Stop:
 
 @contextmanager
 def signals(stop: Stop) -> Iterator[None]:
-    """Heed SIGINT and SIGTERM while a study lasts."""
+    """Heed SIGINT, SIGTERM and SIGHUP while a study lasts."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     heed(stop)
     try:
@@ -88,4 +88,5 @@ def heed(stop: Stop) -> None:
         os.write(2, b"Stopping; a second signal ends it at once.\n")  # print is not safe in a handler
 
     for number in SIGNALS:
-        signal.signal(number, handle)
+        if not (number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN):  # as nohup has it
+            signal.signal(number, handle)

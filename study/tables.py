@@ -7,6 +7,7 @@ All of it can be thrown away and made again.
 
 import dataclasses
 import logging
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -70,7 +71,10 @@ def write_all(folder: Folder, study: Study, records: Sequence[Record]) -> Choice
         }
         write(folder.path / "best.json", {"study": study.name, "dataset": study.dataset, **described})
     write_text(folder.path / "summary.md", summary(study, records, choice))
-    write_database(folder, study, records)
+    try:
+        write_database(folder, study, records)
+    except OSError as error:
+        print(f"{folder.path / 'study.db'} could not be written: {error}; a resume makes it again", file=sys.stderr)
     return choice
 
 
@@ -154,6 +158,8 @@ def write_database(folder: Folder, study: Study, records: Sequence[Record]) -> N
         storage.remove_session()
         storage.engine.dispose()
         partial.replace(folder.path / "study.db")
+    except optuna.exceptions.StorageInternalError as error:  # a full disk, above all
+        raise OSError(str(error)) from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -75,5 +75,5 @@ def test_the_estimate_flatters_itself_less_than_the_largest_mean():
 
 def test_the_reason_gives_the_numbers():
     sentence = why(choose(a_study(), [a_record(1, 0.03), a_record(2, 0.01, epochs=2)]), "gain")
-    for part in ("gain of 2 configs", "observed +3.00 over 1 seed,", "95 % interval", "from images"):
+    for part in ("gain of 2 configs", "observed +3.00 points over 1 seed,", "95 % interval", "from images"):
         assert part in sentence

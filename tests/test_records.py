@@ -78,6 +78,49 @@ def test_a_damaged_study_is_refused_by_name(folder, damage):
         folder.read_study()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state": "banana"},
+        {"trial": 7},
+        {"result": None},
+        {"result": {"gain": 0.1}},
+        {"config": {}},
+        {"config": {"epochs": 0}},
+    ],
+)
+def test_a_record_that_was_edited_into_nonsense_is_refused_by_name(folder, change):
+    folder.write_record(a_record(3))
+    path = folder.trials / "0003.json"
+    entries = json.loads(path.read_text())
+    if change.get("config"):
+        change = {"config": {**entries["config"], **change["config"]}}
+    path.write_text(json.dumps({**entries, **change}))
+    with pytest.raises(FolderError, match=r"0003\.json is damaged"):
+        folder.read_records(SPACE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"objective": "loss"}, {"sampler": "zzz"}, {"protocol": "q"}, {"seed": "a"}, {"trials": -5}, {"data": None}],
+)
+def test_a_study_that_was_edited_into_nonsense_is_refused_by_name(folder, change):
+    folder.definition.write_text(json.dumps({**json.loads(folder.definition.read_text()), **change}))
+    with pytest.raises(FolderError, match=r"study\.json is damaged"):
+        folder.read_study()
+
+
+def test_a_folder_that_was_renamed_is_a_study_of_its_new_name(folder):
+    renamed = folder.path.rename(folder.path.with_name("other"))
+    assert Folder(renamed).read_study() == a_study(name="other")
+
+
+def test_records_come_by_number_beyond_four_digits(folder):
+    for number in (10_000, 9_999):
+        folder.write_record(a_record(number))
+    assert [record.trial for record in folder.read_records(SPACE)] == [9_999, 10_000]
+
+
 def test_a_folder_without_a_study_is_refused(tmp_path):
     with pytest.raises(FolderError, match="holds no study"):
         Folder(tmp_path).read_study()

@@ -121,7 +121,7 @@ def test_a_study_without_data_or_network_runs_on_shapes_says_so_and_can_be_exten
     }  # fmt: skip
 
     before = records(home, "shapes-four-1")
-    code, printed = call(home, "--resume", "--data", "nowhere")  # all is done: no data are needed
+    code, printed = call(home, "--resume")
     assert code == 0, printed
     assert "trial 1 started" not in printed
     assert "## Choice" in printed
@@ -135,6 +135,7 @@ def test_a_study_without_data_or_network_runs_on_shapes_says_so_and_can_be_exten
         (("--space", "one.yaml"), "--space is epochs absent; study shapes-four-1 has epochs [1, 2]"),
         (("--protocol", "notebook"), "--protocol is notebook; study shapes-four-1 has holdout"),
         (("--seed", "1"), "--seed is 1"),
+        (("--data", "elsewhere"), "--data is elsewhere; study shapes-four-1 has shapes"),
         (("--objective", "mixture_accuracy"), "--objective is mixture_accuracy"),
     ):
         code, printed = call(home, "--resume", *arguments)
@@ -269,7 +270,10 @@ def test_a_full_disk_ends_it_with_4_and_one_sentence(tmp_path, monkeypatch, caps
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results/x/trials/0001.json")
 
     assert in_process(tmp_path, monkeypatch, fill) == 4
-    assert capsys.readouterr().err == "python -m study.run: results/x/trials/0001.json: No space left on device\n"
+    assert capsys.readouterr().err == (
+        "python -m study.run: results/x cannot be written: No space left on device; the trials recorded before are "
+        "safe, and once there is room they go on with: python -m study.run --resume --name x\n"
+    )
 
 
 def in_process(folder, monkeypatch, search):
@@ -283,3 +287,21 @@ def in_process(folder, monkeypatch, search):
     command = "study.run --dataset shapes --space one.yaml --name x --trials 4"
     monkeypatch.setattr(sys, "argv", command.split(" "))
     return main()
+
+
+def test_a_reader_that_goes_away_and_a_terminal_without_plus_minus_end_no_study(home):
+    arguments = ("--dataset", "shapes", "--space", "one.yaml", "--trials", "1", "--name", "x")
+    with start(home, *arguments, PYTHONIOENCODING="ascii") as driver:
+        until(driver, "Study x")
+        driver.stdout.close()
+        assert driver.wait(timeout=100) == 0
+    assert [record["state"] for record in records(home, "x")] == ["complete"]
+    assert (home / "results" / "x" / "summary.md").exists()
+
+
+def test_a_cluster_that_does_not_answer_is_one_sentence_and_exit_code_4_within_seconds(home):
+    began = time.monotonic()
+    code, printed = call(home, "--dataset", "shapes", "--address", "127.0.0.1:9", "--trials", "1")
+    assert code == 4
+    assert printed.splitlines()[-1].startswith("python -m study.run: Ray at 127.0.0.1:9 does not answer")
+    assert time.monotonic() - began < 30

@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,8 @@ from ray.exceptions import RayError
 from study.machine import ClusterError
 from study.options import Resources
 
+CONNECT_S = 5.0
+
 
 @contextmanager
 def connected(address: str, resources: Resources | None) -> Iterator[None]:
@@ -21,8 +24,11 @@ def connected(address: str, resources: Resources | None) -> Iterator[None]:
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     size = _private(resources) if address == "local" and resources else {}
     try:
+        if ":" in address:  # Ray itself would try for minutes
+            host, port = address.rsplit(":", 1)
+            socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **size)
-    except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (RayError, RuntimeError, ValueError, OverflowError, OSError) as error:
         raise ClusterError(f"Ray at {address} does not answer: {' '.join(str(error).split())[:300]}") from error
     try:
         yield
