@@ -14,7 +14,7 @@ from study.ledger import Ledger
 from study.records import COMPLETE
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-GRACE_S = 10.0  # for trials and Ray to end after a signal
+GRACE_S = 8.0  # for trials and Ray to end after a signal
 
 
 @dataclass

@@ -35,7 +35,7 @@ def test_a_trial_reports_its_progress_and_last_its_result(job):
 
 def test_progress_is_reported_once_a_second_at_most(job):
     rows = []
-    evaluate(job, {**CONFIG, "epochs": 30, "train_examples": 50, "patience": 30}, rows.append)
+    evaluate(job, {**CONFIG, "epochs": 15, "train_examples": 50, "patience": 15}, rows.append)
     result = json.loads(rows[-1]["result"])
     assert len(rows) - 1 <= result["seconds"] + 2 < 150
 
