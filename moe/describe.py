@@ -49,4 +49,4 @@ def _layers(network: nn.Module) -> str:
         device="cpu",
         verbose=0,
     )
-    return str(shown)
+    return str(shown).replace("Units.MEGABYTES", "M")  # torchinfo 1.8 prints its enum's name since Python 3.11

@@ -130,5 +130,6 @@ def test_the_description_names_every_network_its_parameters_and_what_trains():
     text = describe(Config(use_large_experts=True))
     for part in ("1,488,810", "2,164,258", "[1, 64, 8, 8]", "mixture, as stage mixture trains it"):
         assert part in text
+    assert "Units." not in text
     mixture = text[text.index("mixture, as stage") :]
     assert "Trainable params: 3,167,272" in mixture
