@@ -25,7 +25,7 @@ class Stop:
     signalled: bool = False
     broken: OSError | None = None  # a record could not be written
     in_order: bool = False  # trials run, or ran: a signal is heeded when they can be left; before, at once
-    last_words: Callable[[], int] | None = None  # concludes the study, where Ray does not let go of it in time
+    last_words: Callable[[], int] | None = None  # while trials run: concludes the study, should Ray not let go of it
     _timer: threading.Timer | None = None
 
     def launching_is_over(self, ledger: Ledger) -> bool:
@@ -42,6 +42,8 @@ class Stop:
 
     def give_up_later(self) -> None:
         """End the process in a while, tables written, if Ray hangs: a signal to a whole group kills it first."""
+        if self.last_words is None:  # no trial runs any more, and what is left takes no longer
+            return
         self._timer = threading.Timer(GRACE_S, self._give_up)
         self._timer.daemon = True
         self._timer.start()
@@ -56,6 +58,7 @@ class Stop:
 
     def ended(self) -> None:
         """Ray has let go."""
+        self.last_words = None
         if self._timer:
             self._timer.cancel()
 

@@ -204,4 +204,4 @@ def test_the_driver_spends_little_on_a_trial_of_a_long_study():
     driver = Driver(*records, trials=1010)
     began = time.perf_counter()
     assert len(driver.run()) == 10
-    assert (time.perf_counter() - began) / 10 < 0.5  # 0.05 when nothing else runs; mostly TPE's own work
+    assert (time.perf_counter() - began) / 10 < 0.25  # 0.014 on a machine at rest, mostly TPE's own work
