@@ -4,6 +4,8 @@
     result = run(Config(epochs=5))
     print(result.gain)
 
+With `store=Store()` no stage is trained twice.
+
 Importing this package is cheap; torch is loaded with `run`.
 """
 
@@ -14,8 +16,9 @@ from moe.config import Config
 if TYPE_CHECKING:
     from moe.pipeline import run
     from moe.result import Result
+    from moe.store.store import Store
 
-__all__ = ["Config", "Result", "run"]
+__all__ = ["Config", "Result", "Store", "run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -27,4 +30,8 @@ def __getattr__(name: str) -> Any:
         from moe.result import Result
 
         return Result
+    if name == "Store":
+        from moe.store.store import Store
+
+        return Store
     raise AttributeError(f"moe has no {name!r}; it has {', '.join(__all__)}")

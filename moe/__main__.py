@@ -1,16 +1,23 @@
-"""One mixture: `python -m moe --epochs 5` trains its five stages and prints them as a table."""
+"""One mixture: `python -m moe --epochs 5` trains its five stages and prints them as a table.
 
+`python -m moe predict` is in `moe/predict.py`.
+"""
+
+import argparse
 import json
 import os
+import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe.config import Config
-from moe.options import Parser, add_config, add_data, config_from, refuse
+from moe.options import Parser, add_config, add_data, add_store, config_from, refuse, store_of
+from moe.saved import SavedError, how_to_ask, save, vacant
 
 if TYPE_CHECKING:
-    from moe.data import DataSet
+    from moe.pipeline import Finished
     from moe.result import Result
 
 PROGRAM = "python -m moe"
@@ -20,11 +27,21 @@ INTERRUPTED = 130  # of Ctrl-C
 
 def main() -> int:
     """Parse, train one mixture, print it; the exit code."""
-    parser = Parser(prog=PROGRAM, description="Train one mixture of experts and print its five stages.")
+    if sys.argv[1:2] == ["predict"]:
+        from moe.predict import main as predict
+
+        return predict(sys.argv[2:])
+    parser = Parser(
+        prog=PROGRAM,
+        description="Train one mixture of experts and print its five stages.",
+        epilog=f"{PROGRAM} predict DIR IMAGE... classifies pictures with a mixture that --save kept.",
+    )
     add_config(parser)
     add_data(parser)
+    add_store(parser)
     parser.add_argument("--describe", action="store_true", help="show the networks and leave")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
+    parser.add_argument("--save", type=vacant, metavar="DIR", help="keep the trained mixture there")
     arguments = parser.parse_args()
     config = config_from(arguments, PROGRAM)
     target = arguments.json
@@ -37,51 +54,53 @@ def main() -> int:
 
         print(describe(config))
         return 0
-    return _train(config, arguments.dataset or "auto", arguments.data, target)
+    return _train(config, arguments, store_of(arguments, PROGRAM))
 
 
-def _train(config: Config, dataset: str, folder: Path | None, target: Path | None) -> int:
+def _train(config: Config, arguments: argparse.Namespace, place: str | None) -> int:
     from torch import OutOfMemoryError
 
     from moe.data import DataError, load
+    from moe.pipeline import train_mixture
+    from moe.progress import bars
+    from moe.store.store import Store
     from moe.training import TrainingError
 
     try:
-        data = load(dataset, folder)
+        data = load(arguments.dataset or "auto", arguments.data)
         print(f"Data: {data.source}", flush=True)
-        result = _run_with_progress(config, data)
-    except (DataError, TrainingError, OutOfMemoryError) as error:
+        with Store(place, warn=_say) if place else nullcontext() as store:
+            with bars(config.epochs) as watch:
+                finished = train_mixture(config, data, store, watch=watch)
+            print(table(finished.result))
+            _write(finished, arguments.json, arguments.save)
+    except (DataError, TrainingError, OutOfMemoryError, SavedError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return ENVIRONMENT
     except KeyboardInterrupt:
         return INTERRUPTED
-    print(table(result))
-    if target:
-        try:
-            target.write_text(json.dumps(result.as_dict(), indent=2, allow_nan=False) + "\n")
-        except OSError as error:
-            print(f"{PROGRAM}: --json is {target}; it cannot be written: {error.strerror}", file=sys.stderr)
-            return ENVIRONMENT
     return 0
 
 
-def _run_with_progress(config: Config, data: "DataSet") -> "Result":
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+def _write(finished: "Finished", target: Path | None, folder: Path | None) -> None:
+    """Keep what was asked for.
 
-    from moe.pipeline import run
-    from moe.stages import STAGES
-    from moe.training import Epoch
+    Raises:
+        SavedError: it cannot be written.
+    """
+    if target:
+        try:
+            target.write_text(json.dumps(finished.result.as_dict(), indent=2, allow_nan=False) + "\n")
+        except OSError as error:
+            raise SavedError(f"--json is {target}; it cannot be written: {error.strerror}") from None
+    if folder:
+        command = shlex.join(["python", "-m", "moe", *sys.argv[1:]])
+        save(folder, finished.networks, finished.result, {"command": command})
+        print(how_to_ask(folder))
 
-    columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.fields[news]}"), console=Console(stderr=True)) as progress:
-        bars = {name: progress.add_task(name, total=config.epochs, start=False, news="") for name in STAGES}
 
-        def watch(stage: str, epoch: int, epochs: int, came_to: Epoch) -> None:
-            progress.start_task(bars[stage])
-            progress.update(bars[stage], completed=epoch, news=f"validation loss {came_to.validation_loss:.4f}")
-
-        return run(config, data, watch=watch)
+def _say(sentence: str) -> None:
+    print(f"{PROGRAM}: {sentence}", file=sys.stderr)
 
 
 def table(result: "Result") -> str:
@@ -94,10 +113,12 @@ def table(result: "Result") -> str:
         "natural": score.natural_accuracy,
         "mixture": score.mixture_accuracy,
     }
-    lines = [f"{'stage':<12}{'accuracy':>9}{'epochs':>8}{'best':>6}{'stopped':>10}{'parameters':>12}{'seconds':>9}"]
+    lines = [
+        f"{'stage':<12}{'accuracy':>9}{'epochs':>8}{'reused':>8}{'best':>6}{'stopped':>10}{'parameters':>12}{'seconds':>9}"
+    ]
     for name, stage in result.stages.items():
         lines.append(
-            f"{name:<12}{accuracies[name]:>9.2%}{len(stage.epochs):>8}{stage.best_epoch:>6}{stage.stopped:>10}"
+            f"{name:<12}{accuracies[name]:>9.2%}{len(stage.epochs):>8}{stage.epochs_reused:>8}{stage.best_epoch:>6}{stage.stopped:>10}"
             f"{stage.parameters:>12,}{stage.seconds:>9.1f}"
         )
     images = "validation" if result.config.protocol == "holdout" else "test"
@@ -110,6 +131,8 @@ def table(result: "Result") -> str:
         f"controls: oracle gate {score.oracle_gate_accuracy:.2%}, plain average of baseline and expert "
         f"{score.average_accuracy:.2%}; exactly one of mixture and baseline is right on {score.discordance:.2%}"
     )
+    if saved := sum(stage.seconds_reused for stage in result.stages.values()):
+        lines.append(f"the stage store had what took {saved:.0f} s to train")
     return "\n".join(lines)
 
 

@@ -11,6 +11,12 @@ ARTIFICIAL = (0, 1, 8, 9)  # airplane, automobile, ship, truck
 NATURAL = (2, 3, 4, 5, 6, 7)  # bird, cat, deer, dog, frog, horse
 CLASSES = 10
 
+#: per data set, its classes in words
+CLASS_NAMES = {
+    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    "shapes": ("cross", "tee", "peanut", "clover", "butterfly", "flower", "whirl", "windmill", "angle", "zigzag"),
+}
+
 HOLDOUT, NOTEBOOK = "holdout", "notebook"
 DATASETS = ("auto", "cifar10", "shapes")  # auto: CIFAR-10 if it can be had, else shapes
 

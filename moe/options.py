@@ -1,4 +1,4 @@
-"""Command-line options: those of a config and of the data, and how a wrong one is refused.
+"""Command-line options: those of a config, of the data and of the store, and how a wrong one is refused.
 
 A refusal is one sentence on stderr that names the option, the value and what is valid, and exit code 2. Nothing
 here imports torch.
@@ -111,3 +111,36 @@ def add_data(parser: argparse._ActionsContainer) -> None:
         choices=DATASETS,
         help="auto: CIFAR-10 if it can be had, else the built-in shapes (default)",
     )
+
+
+def add_store(parser: argparse._ActionsContainer) -> None:
+    """--store, None where it is not given, and --no-store."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--store",
+        type=_store,
+        metavar="PATH|URL",
+        help="where trained stages are kept and found again (default: MOE_STORE, or the user's cache)",
+    )
+    which.add_argument("--no-store", action="store_true", help="train every stage, and keep none")
+
+
+def _store(text: str) -> str:
+    from moe.store.location import checked
+
+    try:
+        return checked(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"is {error}") from None
+
+
+def store_of(arguments: Any, program: str) -> str | None:
+    """Where the store is that the options ask for; None for none. A wrong MOE_STORE is refused with exit code 2."""
+    from moe.store.location import checked, default_location
+
+    if arguments.no_store:
+        return None
+    try:
+        return arguments.store or checked(default_location())
+    except ValueError as error:
+        refuse(program, f"MOE_STORE is {error}")

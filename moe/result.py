@@ -38,24 +38,25 @@ class StageResult:
     best_epoch: int  # the one it was read at, from 1
     stopped: str  # "epochs": as many as the config allows; "patience": no lower validation loss
     parameters: int
-    epochs_trained: int
-    epochs_reused: int
-    seconds: float  # spent training here
-    seconds_reused: float  # that reuse saved
+    epochs_trained: int  # by this run
+    epochs_reused: int  # from the store
+    seconds: float  # of the epochs trained
+    seconds_reused: float  # of the epochs reused, where they were trained
 
     @classmethod
     def of(cls, chain: Chain, epochs: int, parameters: int) -> "StageResult":
-        """What `chain`, trained here from its start, came to for a request of so many epochs."""
+        """What `chain` came to for a request of so many epochs."""
         used = chain.epochs[: chain.used(epochs)]
+        reused, trained = used[: chain.reused], used[chain.reused :]
         return cls(
             epochs=tuple(used),
             best_epoch=chain.resolve(epochs).epoch,
             stopped="patience" if stop_epoch(chain.losses, chain.spec.patience) == len(used) else "epochs",
             parameters=parameters,
-            epochs_trained=len(used),
-            epochs_reused=0,
-            seconds=sum(epoch.seconds for epoch in used),
-            seconds_reused=0.0,
+            epochs_trained=len(trained),
+            epochs_reused=len(reused),
+            seconds=sum(epoch.seconds for epoch in trained),
+            seconds_reused=sum(epoch.seconds for epoch in reused),
         )
 
 

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -23,7 +24,7 @@ from moe.stages import STAGES, Checkpoint, Request, Spec
 
 State = dict[str, Tensor]
 
-EVALUATION_BATCH = 1000
+EVALUATION_BATCH = {"cpu": 100, "cuda": 1000}  # where a larger one falls out of the cache, or keeps the GPU busy
 _LEAST, _MOST = math.log(1e-7), math.log1p(-1e-7)  # Keras clips probabilities to [1e-7, 1 - 1e-7]
 
 
@@ -42,14 +43,22 @@ class Epoch:
     seconds: float
 
 
+class End(NamedTuple):
+    """What it takes to go on after an epoch, as tensors by name."""
+
+    network: State
+    optimizer: State  # "parameter/key" for each key of Adam's state
+
+
 @dataclass
 class Chain:
     """A stage as far as it has been trained."""
 
     spec: Spec
     epochs: list[Epoch] = field(default_factory=list)
-    weights: dict[int, State] = field(default_factory=dict)  # by epoch, from 1; those that a request can resolve to
-    end: dict[str, State] | None = None  # network and optimizer after the last epoch
+    weights: dict[int, State] = field(default_factory=dict)  # by epoch, from 1; of those in memory
+    end: End | None = None  # after the last epoch
+    reused: int = 0  # the epochs, from the first on, that were there before
 
     @property
     def losses(self) -> list[float]:
@@ -157,8 +166,7 @@ def train(
     network = initial(spec).to(device)
     optimizer = adam(network, spec.learning_rate)
     if chain.end is not None:
-        network.load_state_dict(chain.end["network"])
-        optimizer.load_state_dict(chain.end["optimizer"])
+        _restore(network, optimizer, chain.end)
     while not chain.finished(request.epochs):
         began = time.perf_counter()
         number = len(chain.epochs) + 1
@@ -169,13 +177,29 @@ def train(
         chain.epochs.append(epoch)
         if reads_last(spec) or best_epoch(chain.losses) == number:
             chain.weights[number] = {name: value.clone() for name, value in network.state_dict().items()}
-        chain.end = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+        chain.end = _end(network, optimizer)
         yield epoch
 
 
 def adam(network: nn.Module, learning_rate: float) -> torch.optim.Adam:
     """Keras' Adam: its epsilon, and otherwise torch's, which adds it after bias correction where Keras does before."""
     return torch.optim.Adam(network.parameters(), lr=learning_rate, eps=1e-7, fused=True)
+
+
+def _end(network: nn.Module, optimizer: torch.optim.Adam) -> End:
+    """The tensors themselves, no copies: the next epoch changes them."""
+    named = network.named_parameters()
+    state = {f"{name}/{key}": value for name, weight in named for key, value in optimizer.state[weight].items()}
+    return End(network.state_dict(), state)
+
+
+def _restore(network: nn.Module, optimizer: torch.optim.Adam, end: End) -> None:
+    network.load_state_dict(end.network)
+    weights = dict(network.named_parameters())
+    for place, value in end.optimizer.items():
+        name, key = place.rsplit("/", 1)
+        like = weights[name] if value.dim() else value.to(weights[name].device)  # a count has no layout
+        optimizer.state[weights[name]][key] = torch.empty_like(like).copy_(value)
 
 
 def initial(spec: Spec) -> nn.Module:
@@ -208,11 +232,16 @@ def _learn(
     return loss_mean, accuracy
 
 
+def batches(values: Tensor) -> Sequence[Tensor]:
+    """Values for as many images, cut into what is evaluated at a time."""
+    return torch.split(values, EVALUATION_BATCH[values.device.type])
+
+
 @torch.no_grad()
 def evaluate(network: nn.Module, examples: Examples, stage: str) -> tuple[float, float]:
     """Mean loss and accuracy over all examples, without dropout."""
     sums = torch.zeros(2, dtype=torch.float64, device=examples.labels.device)
-    for rows in torch.split(torch.arange(len(examples), device=examples.labels.device), EVALUATION_BATCH):
+    for rows in batches(torch.arange(len(examples), device=examples.labels.device)):
         logits = examples.logits(network, rows)
         labels = examples.labels[rows]
         sums += torch.stack((loss_of(stage, logits, labels).double() * len(rows), (logits.argmax(1) == labels).sum()))

@@ -1,23 +1,30 @@
-"""What a study will cost, from a short calibration on the device at hand."""
+"""What a study will cost, with and without the stage store, from a short calibration on the device at hand."""
 
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from statistics import fmean
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
 from torch.nn import functional
 
-from moe.config import ARTIFICIAL, CLASSES, NATURAL, NOTEBOOK, Config
+from moe.config import ARTIFICIAL, CLASSES, HOLDOUT, NATURAL, NOTEBOOK, Config
 from moe.networks import BLOCKS, IMAGE, Layers, subgate, vgg
+from moe.numerics import Numerics
+from moe.stages import STAGES, plan
 from study.options import Resources
-from study.space import Space
+from study.records import Study
 from study.trial import devices
 
 CALIBRATION_STEPS = 5
-SAMPLED_POINTS = 1000
+SHARES = {  # of the images, that a frozen network learns from
+    "baseline": 1.0,
+    "gate": 1.0,
+    "artificial": len(ARTIFICIAL) / CLASSES,
+    "natural": len(NATURAL) / CLASSES,
+}
+ANY = Numerics(device="any", torch="any")
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,33 @@ class Speed:
 
     training: dict[str, float]
     evaluation: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a stage costs, in what a Speed is in."""
+
+    epoch: float
+    reading: float  # once its network is to speak of the images that later stages and scores need
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What some trials take."""
+
+    stages: int = 0
+    epochs: int = 0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a study will take at most."""
+
+    apart: Tally  # if every trial trains everything
+    shared: Tally  # if no stage is trained twice
+    cheapest: float  # trial
+    dearest: float
 
 
 def calibrate(resources: Resources, batch_size: int) -> Speed:
@@ -68,33 +102,69 @@ def _seconds(work: Callable[[], Any], device: torch.device) -> float:
     return min(times[1:])
 
 
-def price(config: Config, speed: Speed, score_examples: int) -> float:
-    """Seconds that a config takes at most: every stage for all its epochs, then the scoring."""
-    sizes = {
-        "baseline": (config.use_large_baseline_classifier, 1.0),
-        "gate": (config.use_large_gating_mlp, 1.0),
-        "artificial": (config.use_large_experts, len(ARTIFICIAL) / CLASSES),
-        "natural": (config.use_large_experts, len(NATURAL) / CLASSES),
-    }
-    seconds = 0.0
-    for large, share in sizes.values():
-        size = "large" if large else "small"
-        training = config.train_examples * speed.training[size]
-        seconds += config.epochs * share * (training + config.test_examples * speed.evaluation[size])
-        readings = config.epochs if config.protocol == NOTEBOOK else 1  # of the frozen networks by the mixture
-        seconds += (readings * config.train_examples + score_examples) * speed.evaluation[size]
+def price(config: Config, speed: Speed, score_examples: int) -> dict[str, Price]:
+    """What each stage of a config costs."""
+    prices = {}
+    for name, share in SHARES.items():
+        size = STAGES[name].size(config)
+        learning = config.train_examples * speed.training[size] + config.test_examples * speed.evaluation[size]
+        read = (score_examples + (config.protocol == HOLDOUT) * config.train_examples) * speed.evaluation[size]
+        prices[name] = Price(epoch=share * learning, reading=read)
     subgates = config.train_examples * speed.training["subgate"] + config.test_examples * speed.evaluation["subgate"]
-    return seconds + 2 * config.epochs * subgates
+    frozen = sum(speed.evaluation[STAGES[name].size(config)] for name in SHARES) * config.train_examples
+    prices["mixture"] = Price(
+        epoch=2 * subgates + (config.protocol == NOTEBOOK) * frozen,  # whose frozen networks speak anew in each epoch
+        reading=2 * score_examples * speed.evaluation["subgate"],
+    )
+    return prices
 
 
-def study_seconds(
-    space: Space, protocol: str, trials: int, concurrency: int, speed: Speed, seed: int
-) -> tuple[float, float, float]:
-    """Seconds for a whole study, and for its cheapest and its dearest trial, if points were drawn evenly."""
-    draw = random.Random(seed)
-    places = range(space.size) if space.size <= SAMPLED_POINTS else draw.choices(range(space.size), k=SAMPLED_POINTS)
-    prices = [
-        price(Config(protocol=protocol, **space.values(space.at(place))), speed, space.score_examples())
-        for place in places
-    ]
-    return trials * fmean(prices) / concurrency, min(prices), max(prices)
+def forecast(study: Study, trials: int, recorded: Sequence[dict[str, Any]], speed: Speed) -> Forecast:
+    """What further trials cost if points are drawn evenly, each once before any is drawn again.
+
+    It is an upper bound: no stage stops early, and mixtures count as one only if their stages' epochs agree too.
+
+    Args:
+        recorded: the configs of the trials that the study has, whose stages are taken to be in the store.
+    """
+    drawn = list(_drawn(study, trials))
+    apart = [_tally(study, [config], speed, {}) for config in drawn]
+    stored: dict[str, set[int]] = {}
+    _tally(study, [Config(**config) for config in recorded], speed, stored)
+    return Forecast(
+        apart=Tally(*(sum(column) for column in zip(*map(astuple, apart), strict=True))) if apart else Tally(),
+        shared=_tally(study, drawn, speed, stored),
+        cheapest=min((tally.cost for tally in apart), default=0.0),
+        dearest=max((tally.cost for tally in apart), default=0.0),
+    )
+
+
+def _drawn(study: Study, trials: int) -> Iterator[Config]:
+    space = study.space
+    order = random.Random(study.seed).sample(range(space.size), min(trials, space.size))
+    for number in range(trials):
+        replicate, place = divmod(number, len(order))
+        values = space.values(space.at(order[place]))
+        yield Config(**values, protocol=study.protocol, seed=study.seed_of(replicate))
+
+
+def _tally(study: Study, configs: Sequence[Config], speed: Speed, stored: dict[str, set[int]]) -> Tally:
+    """What configs cost one after the other, each finding what was trained before it.
+
+    Args:
+        stored: by a stage's address, the epochs that were asked of it; grows.
+    """
+    stages = epochs = 0
+    cost = 0.0
+    for config in configs:
+        prices = price(config, speed, study.space.score_examples())
+        for name, request in plan(config, study.data, ANY).items():
+            asked = stored.setdefault(request.spec.address, set())
+            if fresh := max(0, request.epochs - max(asked, default=0)):
+                stages += not asked
+                epochs += fresh
+                cost += fresh * prices[name].epoch
+            if request.epochs not in asked:  # its best epoch may be another, whose network is still to speak
+                cost += prices[name].reading
+            asked.add(request.epochs)
+    return Tally(stages, epochs, cost)

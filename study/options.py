@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe.config import IMAGES
-from moe.options import Parser, add_data, number, option, refuse, whole
+from moe.options import Parser, add_data, add_store, number, option, refuse, store_of, whole
 from study import machine
 from study.records import OBJECTIVES
 from study.space import PRESETS, SAMPLERS, Space, read
@@ -45,9 +45,15 @@ class Options:
     cpus_per_trial: int | None
     concurrency: int | None
     address: str
+    store: str | None
+    no_store: bool
     resume: bool
     hours: float | None
     dry_run: bool
+
+    def location(self) -> str | None:
+        """Where trained stages are kept; None for --no-store. A wrong MOE_STORE is refused with exit code 2."""
+        return store_of(self, PROGRAM)
 
 
 def parse(arguments: list[str] | None = None) -> Options:
@@ -55,6 +61,7 @@ def parse(arguments: list[str] | None = None) -> Options:
     options = Options(**vars(_parser().parse_args(arguments)))
     if options.dataset == "shapes" and options.data:
         refuse(PROGRAM, f"--data is {options.data}; expected none with --dataset shapes, which is drawn by code")
+    options.location()
     return options
 
 
@@ -88,6 +95,7 @@ def _parser() -> Parser:
     )
     folder.add_argument("--resume", action="store_true", help="go on with --name, or with the newest study")
     add_data(folder)
+    add_store(folder)
     resources = parser.add_argument_group("resources")
     resources.add_argument("--gpus-per-trial", type=_gpus, metavar="G", help="1 where there is a GPU, else 0")
     resources.add_argument("--cpus-per-trial", type=whole(1, 4096), metavar="C", help="default: a fair share")

@@ -10,7 +10,7 @@ from functools import partial
 from study.choice import image_noise, points
 from study.ledger import Ledger
 from study.records import COMPLETE, FAILED, Record
-from study.terminal import say
+from study.terminal import duration, say
 
 PLAIN_EVERY_S = 30.0  # between two plain lines on one trial's progress
 
@@ -27,6 +27,7 @@ class Progress:
     ended_here: int = 0
     at: dict[int, str] = field(default_factory=dict)  # the running trials: what each is doing
     last_line: dict[int, float] = field(default_factory=dict)
+    warnings: set[str] = field(default_factory=set)
 
     def started(self, record: Record) -> None:
         """A trial was launched."""
@@ -41,6 +42,12 @@ class Progress:
         if not self.terminal and time.monotonic() - self.last_line[number] >= PLAIN_EVERY_S:
             self.last_line[number] = time.monotonic()
             self.say(f"trial {number}: {self.at[number]}")
+
+    def warned(self, sentence: str) -> None:
+        """A worker did without something; every other worker may say the same."""
+        if sentence not in self.warnings:
+            self.warnings.add(sentence)
+            self.say(f"warning: {sentence}")
 
     def ended(self, record: Record) -> None:
         """A trial is complete or failed."""
@@ -97,9 +104,11 @@ class Progress:
     def _outcome(self, record: Record) -> str:
         assert record.result is not None
         result = record.result
+        reused, epochs = result["epochs_reused"], result["epochs_reused"] + result["epochs_trained"]
         return (
             f"{self._objective(record)}, mixture {result['mixture_accuracy']:.1%}, "
             f"baseline {result['baseline_accuracy']:.1%}, {duration(result['seconds'])}"
+            + (f" ({reused} of {epochs} epochs from the store)" if reused else "")
         )
 
 
@@ -122,12 +131,3 @@ def showing(progress: Progress) -> Iterator[None]:
     with Live(Panel(), console=Console(file=sys.stdout), refresh_per_second=2) as live:
         progress.say = partial(live.console.print, markup=False, highlight=False)
         yield
-
-
-def duration(seconds: float) -> str:
-    """A time span in words, rounded to what matters."""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    if seconds < 99.5 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -16,7 +16,7 @@ from study import machine
 from study.definition import Wanted, define, wanted
 from study.options import PROGRAM, Options, Resources, local_resources, parse, resources
 from study.records import COMPLETE, FAILED, Folder, FolderError, Record, Study, now
-from study.terminal import say, tolerate
+from study.terminal import duration, say, tolerate
 
 if TYPE_CHECKING:
     from moe.data import DataSet
@@ -98,7 +98,7 @@ def _with_data(options: Options, asked: Wanted, allotted: Resources | None, stop
     folder = Folder(options.results / study.name)
     say(_headline(study, allotted))
     if options.dry_run:
-        say(_costs(study, allotted, _missing(folder, study, study.trials)))
+        say(_costs(study, allotted, folder))
         return DONE
     with folder.locked():
         if folder.exists() and not asked.before:
@@ -122,7 +122,7 @@ def _checked(options: Options, allotted: Resources | None) -> Resources:
 
 def _check_smallest_cut(asked: Wanted, data: "DataSet") -> None:
     """Every cut of the data that the space can ask for must hold every class; the smallest one decides."""
-    from moe.pipeline import split
+    from moe.cut import cut
 
     smallest = Config(
         train_examples=asked.space.least("train_examples"),
@@ -130,7 +130,7 @@ def _check_smallest_cut(asked: Wanted, data: "DataSet") -> None:
         batch_size=1,
         protocol=asked.protocol,
     )
-    split(smallest, data)
+    cut(smallest, data)
 
 
 def _headline(study: Study, allotted: Resources) -> str:
@@ -147,18 +147,20 @@ def _headline(study: Study, allotted: Resources) -> str:
     )
 
 
-def _costs(study: Study, allotted: Resources, missing: int) -> str:
-    from study.estimate import calibrate, study_seconds
-    from study.progress import duration
+def _costs(study: Study, allotted: Resources, folder: Folder) -> str:
+    from study.estimate import calibrate, forecast
 
-    speed = calibrate(allotted, study.space.least("batch_size"))
-    whole, cheapest, dearest = study_seconds(
-        study.space, study.protocol, missing, allotted.concurrency, speed, study.seed
-    )
+    recorded = [record.config for record in folder.read_records(study.space)]
+    missing = _missing(folder, study, study.trials)
+    cost = forecast(study, missing, recorded, calibrate(allotted, study.space.least("batch_size")))
+    apart, shared = (duration(tally.cost / allotted.concurrency) for tally in (cost.apart, cost.shared))
     return (
-        f"  {missing} trials to run: about {duration(whole)} if points were drawn evenly and no stage stopped early, "
-        f"{duration(cheapest)} to {duration(dearest)} a trial, by a short calibration on this machine. "
-        "Nothing was written."
+        f"  {missing} trials to run, {duration(cost.cheapest)} to {duration(cost.dearest)} each without reuse. "
+        f"They ask for {cost.apart.stages} stages, {cost.apart.epochs} epochs in all; {cost.shared.stages} stages, "
+        f"{cost.shared.epochs} epochs, are distinct.\n"
+        f"  By a short calibration on this machine: about {apart} if each trial trains everything, about {shared} with "
+        "the stage store. Both are for points drawn evenly\n"
+        "  and no stage stopping early; a sampler that comes back to what is good reuses more. Nothing was written."
     )
 
 
@@ -180,7 +182,7 @@ def _run_trials(options: Options, study: Study, folder: Folder, allotted: Resour
             stop.broken = stop.broken or error
 
     ledger = Ledger(study, folder.read_records(study.space), keep)
-    folder.write_study(study, _this_run())
+    folder.write_study(study, _this_run(options))
     say(f"  records in {folder.path}; {ledger.most_failures} failed trials would end it")
     job = Job(
         dataset=study.dataset,
@@ -189,6 +191,8 @@ def _run_trials(options: Options, study: Study, folder: Folder, allotted: Resour
         score_examples=study.space.score_examples(),
         cpus=allotted.cpus_per_trial,
         gpus=allotted.gpus_per_trial,
+        store=options.location(),
+        since=time.time(),
     )
     stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
     stop.in_order = True
@@ -205,13 +209,14 @@ def _run_trials(options: Options, study: Study, folder: Folder, allotted: Resour
     return ledger.hopeless
 
 
-def _this_run() -> dict[str, Any]:
+def _this_run(options: Options) -> dict[str, Any]:
     """What a study remembers of each run that added to it."""
     return {
         "started": now(),
         "command": shlex.join(["python", "-m", "study.run", *sys.argv[1:]]),
         "commit": machine.commit(),
         "versions": machine.versions(),
+        "store": options.location(),
     }
 
 
@@ -243,9 +248,11 @@ def _resume_command(options: Options, study: Study) -> str:
         ("gpus_per_trial", None),
         ("cpus_per_trial", None),
         ("concurrency", None),
+        ("store", None),
     ):
         if (value := getattr(options, name)) != default:
             words += [f"--{name.replace('_', '-')}", str(value)]
+    words += ["--no-store"] * options.no_store
     return shlex.join(words)
 
 

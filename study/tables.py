@@ -18,6 +18,7 @@ import pandas as pd
 from study.choice import Choice, choose, points, why
 from study.records import COMPLETE, FAILED, Folder, Record, Study, write, write_text
 from study.space import Space
+from study.terminal import duration
 
 #: the columns of trials.csv, in order; each is a field of a record, of its config or of its result
 COLUMNS = {
@@ -91,6 +92,8 @@ def summary(study: Study, records: Sequence[Record], choice: Choice | None) -> s
         f"({study.space.size} points), sampler {study.sampler}, objective {study.objective}, "
         f"protocol {study.protocol}, {_scored(study)}.",
     ]
+    if saved := what_the_store_saved(records):
+        lines += ["", saved]
     if choice:
         lines += [
             "",
@@ -109,6 +112,23 @@ def summary(study: Study, records: Sequence[Record], choice: Choice | None) -> s
     if failed:
         lines += ["", "## Failed", "", *(f"- trial {record.trial}: {record.error}" for record in failed)]
     return "\n".join(lines) + "\n"
+
+
+def what_the_store_saved(records: Sequence[Record]) -> str:
+    """How much of the study was reused, in a sentence; none where no trial is complete."""
+    found = [record.result for record in records if record.state == COMPLETE and record.result]
+    sums = {
+        name: sum(result[name] for result in found)
+        for name in ("epochs_trained", "epochs_reused", "seconds", "seconds_reused")
+    }
+    epochs = sums["epochs_trained"] + sums["epochs_reused"]
+    if not epochs:
+        return ""
+    return (
+        f"{epochs} epochs of stages were needed: {sums['epochs_trained']} were trained, {sums['epochs_reused']} "
+        f"({sums['epochs_reused'] / epochs:.0%}) came from the store. The trials took {duration(sums['seconds'])}; "
+        f"training what was reused had taken {duration(sums['seconds_reused'])}."
+    )
 
 
 def _scored(study: Study) -> str:
@@ -130,13 +150,25 @@ def _ranking(study: Study, records: Sequence[Record]) -> str:
     best = sorted((r for r in records if r.state == COMPLETE), key=lambda r: -r.value(study.objective))[:SHOWN]
     names = list(study.space.grids)
     beyond = frame(study, records).set_index("trial")["gain_vs_best_baseline"]
-    head = ["trial", "seed", *names, "gain", "vs best baseline", "mixture", "baseline", "gate", "seconds"]
+    head = [
+        "trial",
+        "seed",
+        *names,
+        "gain",
+        "vs best baseline",
+        "mixture",
+        "baseline",
+        "gate",
+        "seconds",
+        "seconds reused",
+    ]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for record in best:
         found = record.result or {}
         accuracies = [f"{found[f'{name}_accuracy']:.3f}" for name in ("mixture", "baseline", "gate")]
         cells = [record.trial, record.config["seed"], *(record.config[name] for name in names)]
-        cells += [points(found["gain"]), points(beyond[record.trial]), *accuracies, f"{found['seconds']:.0f}"]
+        cells += [points(found["gain"]), points(beyond[record.trial]), *accuracies]
+        cells += [f"{found[name]:.0f}" for name in ("seconds", "seconds_reused")]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     note = (
         "Gains are in percentage points, accuracies fractions of the scored images. The best baseline is the study's "

@@ -4,6 +4,7 @@ import json
 import socket
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,8 @@ Report = Callable[[dict[str, Any]], None]
 
 REPORT_EVERY_S = 1.0
 
+_warnings: deque[str] = deque()  # of the store's threads, until a report takes them along
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -28,10 +31,14 @@ class Job:
     score_examples: int
     cpus: int
     gpus: float
+    store: str | None  # where trained stages are; None: train every one
+    since: float  # when the driver began, in seconds since 1970: what was used since then stays in the store
 
 
 def evaluate(job: Job, config: dict[str, Any], report: Report) -> None:
     """Train a config and report on it: its progress, then one row with `result` (JSON) or `error` (a sentence).
+
+    What the store warned of since the last row goes with the next one, as `warnings`.
 
     What the config or its data bring about is reported as an error. Anything else is reported and raised as well,
     because after it this process may not be fit for another trial.
@@ -41,17 +48,20 @@ def evaluate(job: Job, config: dict[str, Any], report: Report) -> None:
     from moe.data import DataError
     from moe.training import TrainingError
 
+    def tell(row: dict[str, Any]) -> None:
+        report(row | {"warnings": [_warnings.popleft() for _ in range(len(_warnings))]} if _warnings else row)
+
     try:
-        result = _train(job, Config(**config), report)
+        result = _train(job, Config(**config), tell)
     except (TrainingError, DataError) as error:
-        report(_failure(str(error)))
+        tell(_failure(str(error)))
     except OutOfMemoryError:
-        report(_failure(f"out of GPU memory with batch_size {config['batch_size']}, {job.gpus:g} GPU a trial"))
+        tell(_failure(f"out of GPU memory with batch_size {config['batch_size']}, {job.gpus:g} GPU a trial"))
     except Exception as error:
-        report(_failure(f"{type(error).__name__} on {socket.gethostname()}: {error}"))
+        tell(_failure(f"{type(error).__name__} on {socket.gethostname()}: {error}"))
         raise
     else:
-        report({"result": json.dumps(result, allow_nan=False)})
+        tell({"result": json.dumps(result, allow_nan=False)})
 
 
 def _failure(sentence: str) -> dict[str, Any]:
@@ -73,9 +83,22 @@ def _train(job: Job, config: Config, report: Report) -> dict[str, Any]:
             last = time.monotonic()
             report({"stage": stage, "epoch": epoch, "epochs": epochs})
 
-    data = _data(job)
-    result = run(config, data, devices=devices(job.gpus), score_examples=job.score_examples, watch=watch)
-    return result.as_dict()
+    return run(
+        config,
+        _data(job),
+        _store(job),
+        devices=devices(job.gpus),
+        score_examples=job.score_examples,
+        watch=watch,
+    ).as_dict()
+
+
+@lru_cache(maxsize=1)
+def _store(job: Job) -> Any:
+    """The job's store, opened once per process."""
+    from moe.store.store import Store
+
+    return Store(job.store, warn=_warnings.append, since=job.since) if job.store else None
 
 
 @lru_cache(maxsize=1)

@@ -3,9 +3,10 @@ import dataclasses
 import pytest
 
 from moe.config import Config
-from study.estimate import Speed, calibrate, price, study_seconds
+from study.estimate import Speed, calibrate, forecast, price
 from study.options import Resources
 from study.space import PRESETS
+from tests.study_helpers import a_study
 
 SPEED = Speed(
     training={"small": 0.001, "large": 0.002, "subgate": 0.0001},
@@ -13,13 +14,17 @@ SPEED = Speed(
 )
 
 
+def total(config, score_examples):
+    return sum(p.epoch * config.epochs + p.reading for p in price(config, SPEED, score_examples).values())
+
+
 def test_a_config_costs_its_epochs_of_every_stage_and_one_reading_by_the_mixture():
     config = Config(epochs=2, train_examples=1000, test_examples=100)
     networks = 1 + 1 + 0.4 + 0.6  # experts see their classes only
     stages = 2 * networks * (1000 * 0.001 + 100 * 0.0002)
     readings = 4 * (1000 + 500) * 0.0002
-    subgates = 2 * 2 * (1000 * 0.0001 + 100 * 0.00001)
-    assert price(config, SPEED, score_examples=500) == pytest.approx(stages + readings + subgates)
+    subgates = 2 * 2 * (1000 * 0.0001 + 100 * 0.00001) + 2 * 500 * 0.00001
+    assert total(config, 500) == pytest.approx(stages + readings + subgates)
 
 
 @pytest.mark.parametrize(
@@ -28,13 +33,30 @@ def test_a_config_costs_its_epochs_of_every_stage_and_one_reading_by_the_mixture
 )
 def test_more_of_anything_costs_more(change):
     config = Config(epochs=2, train_examples=1000)
-    assert price(dataclasses.replace(config, **change), SPEED, 1000) > price(config, SPEED, 1000)
+    assert total(dataclasses.replace(config, **change), 1000) > total(config, 1000)
 
 
-def test_a_study_costs_its_trials_over_those_at_once():
-    whole, cheapest, dearest = study_seconds(PRESETS["notebook"], "holdout", 50, 2, SPEED, seed=0)
-    assert cheapest < whole * 2 / 50 < dearest
-    assert study_seconds(PRESETS["notebook"], "holdout", 100, 2, SPEED, seed=0)[0] == pytest.approx(2 * whole)
+def test_a_study_costs_less_where_trials_share_stages():
+    forecast_of = {n: forecast(a_study(trials=n, space=PRESETS["notebook"]), n, [], SPEED) for n in (1, 50, 144, 288)}
+    assert forecast_of[1].shared == forecast_of[1].apart
+    assert forecast_of[1].apart.cost == forecast_of[1].cheapest == forecast_of[1].dearest
+    fifty = forecast_of[50]
+    assert fifty.apart.stages == 250
+    assert fifty.shared.stages <= 24 + 50  # four networks of two sizes at three numbers of examples; mixtures
+    assert fifty.cheapest < fifty.apart.cost / 50 < fifty.dearest
+    assert fifty.shared.cost < fifty.apart.cost / 2
+    assert forecast_of[288].shared.cost == pytest.approx(
+        2 * forecast_of[144].shared.cost
+    )  # another seed shares nothing
+
+
+def test_what_the_store_has_of_recorded_trials_costs_nothing():
+    study = a_study(space=PRESETS["notebook"])
+    default = study.space.values(study.space.nearest({}))
+    longer = Config(**{**default, "epochs": 8}).as_dict()
+    fresh, resumed = forecast(study, 144, [], SPEED), forecast(study, 144, [longer], SPEED)
+    assert resumed.apart == fresh.apart
+    assert resumed.shared.epochs == fresh.shared.epochs - 5 * 8  # the longest of each of its chains
 
 
 def test_a_calibration_finds_the_subgate_cheapest_and_training_dearer_than_evaluation():

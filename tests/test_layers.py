@@ -50,7 +50,7 @@ def test_three_lines_are_enough_for_one_mixture():
 
     assert callable(moe.run)
     assert moe.Config().epochs == 1
-    with pytest.raises(AttributeError, match="moe has no 'train'; it has Config, Result, run"):
+    with pytest.raises(AttributeError, match="moe has no 'train'; it has Config, Result, Store, run"):
         moe.train  # noqa: B018
 
 

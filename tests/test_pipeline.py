@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from moe import Config, run
+from moe.cut import cut
 from moe.data import DataError
 from moe.networks import Mixture
-from moe.pipeline import predict, split
+from moe.pipeline import predict
 from moe.training import Examples
 
 CPU = torch.device("cpu")
@@ -95,14 +96,14 @@ def test_frozen_networks_are_bit_identical_after_the_last_stage(protocol, tiny, 
     import moe.pipeline
 
     frozen = {}
-    original = moe.pipeline._mixture_examples
+    original = moe.pipeline._mixture_lesson
 
-    def remember(config, cut, networks, said):
-        for name, network in networks.items():
-            frozen[name] = (network, {k: v.clone() for k, v in network.state_dict().items()})
-        return original(config, cut, networks, said)
+    def remember(images, stages, said):
+        for name, stage in stages.items():
+            frozen[name] = (stage.network, {k: v.clone() for k, v in stage.network.state_dict().items()})
+        return original(images, stages, said)
 
-    monkeypatch.setattr(moe.pipeline, "_mixture_examples", remember)
+    monkeypatch.setattr(moe.pipeline, "_mixture_lesson", remember)
     run(dataclasses.replace(tiny, protocol=protocol), data)
     assert len(frozen) == 4
     for network, before in frozen.values():
@@ -112,28 +113,28 @@ def test_frozen_networks_are_bit_identical_after_the_last_stage(protocol, tiny, 
 class TestHoldout:
     def test_the_images_that_stop_are_the_first_of_those_that_score(self, data):
         config = Config(train_examples=100, test_examples=50)
-        narrow, wide = split(config, data), split(config, data, score_examples=200)
+        narrow, wide = cut(config, data), cut(config, data, score_examples=200)
         assert (len(narrow.score_labels), len(wide.score_labels), wide.stopping) == (50, 200, 50)
         assert torch.equal(wide.score_images[:50], narrow.score_images)
         assert len(wide.examples("baseline")[1]) == 50
 
     def test_smaller_sets_nest_in_larger_ones(self, data):
-        small, large = (split(Config(train_examples=n), data) for n in (100, 300))
+        small, large = (cut(Config(train_examples=n), data) for n in (100, 300))
         assert torch.equal(large.train_images[:100], small.train_images)
 
     def test_no_image_both_teaches_and_scores_and_the_test_images_stay_closed(self, data):
         closed = dataclasses.replace(data, test_images=None, test_labels=None)
-        cut = split(Config(train_examples=1000, test_examples=500), closed)
-        taught = {image.numpy().tobytes() for image in cut.train_images}
+        images = cut(Config(train_examples=1000, test_examples=500), closed)
+        taught = {image.numpy().tobytes() for image in images.train_images}
         assert len(taught) == 1000
-        assert not any(image.numpy().tobytes() in taught for image in cut.score_images)
+        assert not any(image.numpy().tobytes() in taught for image in images.score_images)
 
     def test_every_class_is_there_from_ten_images_on(self, data):
-        cut = split(Config(train_examples=10, test_examples=10, batch_size=10), data)
-        assert sorted(cut.train_labels.tolist()) == sorted(cut.score_labels.tolist()) == list(range(10))
+        images = cut(Config(train_examples=10, test_examples=10, batch_size=10), data)
+        assert sorted(images.train_labels.tolist()) == sorted(images.score_labels.tolist()) == list(range(10))
 
     def test_seeds_share_the_images_that_score_but_not_those_that_teach(self, data):
-        first, second = (split(Config(train_examples=100, seed=seed), data) for seed in (0, 1))
+        first, second = (cut(Config(train_examples=100, seed=seed), data) for seed in (0, 1))
         assert torch.equal(first.score_images, second.score_images)
         assert not torch.equal(first.train_images, second.train_images)
 
@@ -150,9 +151,9 @@ class TestNotebook:
     )
 
     def test_it_takes_the_first_images_of_either_set(self, data):
-        cut = split(self.config, data, score_examples=400)
-        assert torch.equal(cut.train_images, data.train_images[:100])
-        assert torch.equal(cut.score_images, data.test_images[:50])
+        images = cut(self.config, data, score_examples=400)
+        assert torch.equal(images.train_images, data.train_images[:100])
+        assert torch.equal(images.score_images, data.test_images[:50])
 
     def test_the_mixture_is_read_at_its_last_epoch_and_the_others_at_their_best(self, data):
         stages = run(self.config, data).stages
@@ -180,7 +181,7 @@ class TestNotebook:
     def test_a_class_without_an_image_is_refused(self, data):
         lacking = dataclasses.replace(data, train_labels=data.train_labels % 9)
         with pytest.raises(DataError, match="train_examples is 100; expected more: class 9"):
-            split(self.config, lacking)
+            cut(self.config, lacking)
 
 
 def test_log_probabilities_are_bounded_and_sum_to_one(data):

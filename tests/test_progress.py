@@ -47,6 +47,22 @@ def test_a_terminal_shows_stage_and_epoch_of_each_running_trial_and_no_lines(led
     assert "gate, epoch 2 of at most 4" in capsys.readouterr().out
 
 
+def test_what_several_workers_warn_of_is_said_once(ledger, capsys):
+    progress = Progress(ledger, terminal=False)
+    for sentence in ("the store is full", "the store is full", "another"):
+        progress.warned(sentence)
+    assert capsys.readouterr().out.splitlines() == ["warning: the store is full", "warning: another"]
+
+
+def test_a_trial_says_how_much_of_it_came_from_the_store(ledger, capsys):
+    progress = Progress(ledger, terminal=False)
+    record = ledger.start(POINT, 0)
+    progress.started(record)
+    ledger.complete(record.trial, {**a_result(0.03), "epochs_trained": 3, "epochs_reused": 7})
+    progress.ended(ledger.records[record.trial])
+    assert "(7 of 10 epochs from the store)" in capsys.readouterr().out
+
+
 def test_a_long_trial_says_now_and_then_where_it_is(ledger, capsys):
     progress = Progress(ledger, terminal=False)
     record = ledger.start(POINT, 0)

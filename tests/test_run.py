@@ -27,7 +27,7 @@ def home(tmp_path):
 
 def start(home, *arguments, **environment):
     """A study that is running, in a process group of its own as a terminal would have it."""
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), **environment}
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "MOE_STORE": str(home / "stages"), **environment}
     environment = {name: value for name, value in environment.items() if value is not None}
     return subprocess.Popen(
         [sys.executable, "-m", "study.run", *arguments],
@@ -210,10 +210,48 @@ def test_a_killed_worker_fails_its_trial_with_a_reason_and_is_replaced(home):
     assert found[0]["error"] in (home / "results" / "x" / "summary.md").read_text()
 
 
+def test_a_study_finds_the_same_with_and_without_the_store(home):
+    common = ["--dataset", "shapes", "--space", "four.yaml", "--trials", "4", "--concurrency", "1"]
+    for name, extra in (("with", []), ("without", ["--no-store"]), ("again", [])):
+        code, printed = call(home, *common, "--name", name, *extra)
+        assert code == 0, printed
+    tables = {name: pd.read_csv(home / "results" / name / "trials.csv") for name in ("with", "without", "again")}
+    costs = ["seconds", "seconds_reused", "epochs_trained", "epochs_reused"]
+    for name in ("without", "again"):
+        pd.testing.assert_frame_equal(
+            tables["with"].drop(columns=costs), tables[name].drop(columns=costs), check_exact=True
+        )
+    epochs = {name: (table["epochs_trained"].sum(), table["epochs_reused"].sum()) for name, table in tables.items()}
+    assert epochs["without"][1] == epochs["again"][0] == 0
+    assert epochs["with"][1] > 0
+    assert sum(epochs["with"]) == epochs["without"][0] == epochs["again"][1]
+    assert f"{epochs['with'][1]} (" in (home / "results" / "with" / "summary.md").read_text()
+
+
+def test_a_wrong_store_is_refused_and_a_full_one_only_warned_of(home):
+    (home / "file").write_text("")
+    for words, environment in ((["--store", "file"], {}), ([], {"MOE_STORE": "file"}), (["--store", "warp://x"], {})):
+        code, printed = call(home, "--dataset", "shapes", *words, **environment)
+        assert code == 2
+        assert len(printed.splitlines()) == 1
+        assert "expected a folder" in printed
+    code, printed = call(
+        home, "--dataset", "shapes", "--space", "one.yaml", "--trials", "2", "--store", str(home / "file" / "below")
+    )
+    assert code == 0, printed
+    assert printed.count("warning: the store cannot be written") == 1
+
+
 def test_a_dry_run_prints_the_plan_and_its_cost_and_writes_nothing(home):
     code, printed = call(home, "--dataset", "shapes", "--dry-run", "--trials", "20")
     assert code == 0, printed
-    for part in ("20 trials over 144 points", "drawn evenly", "a trial", "Nothing was written"):
+    for part in (
+        "20 trials over 144 points",
+        "100 stages",
+        "are distinct",
+        "with the stage store",
+        "Nothing was written",
+    ):
         assert part in printed
     assert not (home / "results").exists()
 

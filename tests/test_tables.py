@@ -51,6 +51,15 @@ def test_no_trial_at_all_makes_an_empty_table_and_no_choice(folder):
     assert "no trials" in (folder.path / "summary.md").read_text()
 
 
+def test_the_summary_says_what_the_store_saved(folder):
+    records = [a_record(1, 0.01), a_record(2, 0.02, epochs=2)]
+    records[1].result.update(epochs_trained=1, epochs_reused=9, seconds=30.0, seconds_reused=600.0)
+    page = summary(a_study(), records, None)
+    assert "15 epochs of stages were needed: 6 were trained, 9 (60%) came from the store." in page
+    assert "The trials took 90 s; training what was reused had taken 10 min." in page
+    assert "came from the store" not in summary(a_study(), [a_record(1, state="failed")], None)
+
+
 def test_only_failures_make_a_summary_with_their_reasons(folder):
     write_all(folder, a_study(), [a_record(1, state="failed")])
     assert "trial 1: out of luck" in (folder.path / "summary.md").read_text()

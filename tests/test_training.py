@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from moe.config import Config
+from moe.cut import cut
 from moe.networks import Opinion
 from moe.numerics import settle
-from moe.pipeline import split
 from moe.stages import STAGES, Request, plan
-from moe.training import Chain, Examples, TrainingError, adam, best_epoch, generator, stop_epoch, train
+from moe.training import Chain, End, Examples, TrainingError, adam, best_epoch, generator, stop_epoch, train
 
 CPU = torch.device("cpu")
 
@@ -40,7 +40,7 @@ def test_patience_counts_epochs_in_a_row():
 def spec_and_examples(stage, data, **choices):
     config = Config(train_examples=100, test_examples=50, batch_size=20, **choices)
     spec = plan(config, data.fingerprint, settle(CPU))[stage].spec
-    learn, stop = split(config, data).examples(stage)
+    learn, stop = cut(config, data).examples(stage)
     if stage == "mixture":
         learn, stop = (Examples(each.images, each.labels, pretended_opinion(each.labels)) for each in (learn, stop))
     return spec, learn, stop
@@ -61,10 +61,10 @@ def trained(spec, learn, stop, *epochs):
         for _ in train(Request(spec, upto), chain, learn, stop, CPU):
             pass
         kept = io.BytesIO()
-        torch.save({"weights": chain.weights, "end": chain.end}, kept)
+        torch.save({"weights": chain.weights, "end": tuple(chain.end)}, kept)
         kept.seek(0)
         loaded = torch.load(kept, weights_only=True)
-        chain = Chain(spec, chain.epochs, loaded["weights"], loaded["end"])
+        chain = Chain(spec, chain.epochs, loaded["weights"], End(*loaded["end"]))
     return chain
 
 
@@ -80,8 +80,8 @@ def test_four_epochs_straight_equal_two_and_two_bit_for_bit(stage, data):
     assert straight.weights.keys() == halves.weights.keys()
     for epoch, weights in straight.weights.items():
         assert all(torch.equal(value, halves.weights[epoch][name]) for name, value in weights.items())
-    ends = zip(straight.end["network"].values(), halves.end["network"].values(), strict=True)
-    assert all(torch.equal(one, other) for one, other in ends)
+    for one, other in zip(straight.end, halves.end, strict=True):
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def test_ten_epochs_contain_the_five_epoch_result(data):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -15,9 +16,13 @@ from study.trial import Job, devices, evaluate
 @pytest.fixture
 def job(data, monkeypatch):
     monkeypatch.setattr(moe.data, "load", lambda *_, **__: data)
-    trial._data.cache_clear()
-    yield Job(dataset="coloured", folder=None, data=data.fingerprint, score_examples=100, cpus=1, gpus=0)
-    trial._data.cache_clear()
+    kept = (trial._data, trial._store)
+    for per_process in kept:
+        per_process.cache_clear()
+    fields = {"dataset": "coloured", "folder": None, "data": data.fingerprint, "score_examples": 100}
+    yield Job(**fields, cpus=1, gpus=0, store=None, since=0)
+    for per_process in kept:
+        per_process.cache_clear()
 
 
 CONFIG = Config(epochs=1, train_examples=100, test_examples=50).as_dict()
@@ -40,9 +45,32 @@ def test_progress_is_reported_once_a_second_at_most(job):
     assert len(rows) - 1 <= result["seconds"] + 2 < 150
 
 
-def test_other_data_than_the_studys_fail_the_trial_with_a_sentence(job):
-    import dataclasses
+def test_a_trial_whose_stages_are_all_stored_finds_the_same_in_well_under_a_second(job, tmp_path):
+    job = dataclasses.replace(job, store=str(tmp_path / "store"))
+    rows = []
+    for _ in range(2):
+        evaluate(job, CONFIG, rows.append)
+    first, second = (json.loads(row["result"]) for row in rows if "result" in row)
+    assert (first["epochs_trained"], first["epochs_reused"]) == (5, 0)
+    assert (second["epochs_trained"], second["epochs_reused"]) == (0, 5)
+    assert second["seconds"] < 1
+    for name in ("seconds", "seconds_reused", "epochs_trained", "epochs_reused", "stages"):
+        del first[name], second[name]
+    assert first == second
+    trial._store(job).close()
 
+
+def test_what_the_store_warns_of_goes_along_with_the_next_report(job, tmp_path):
+    (tmp_path / "file").write_text("")
+    rows = []
+    evaluate(dataclasses.replace(job, store=str(tmp_path / "file" / "below")), CONFIG, rows.append)
+    warnings = [sentence for row in rows for sentence in row.get("warnings", ())]
+    assert len(warnings) == 1
+    assert "the store cannot be written" in warnings[0]
+    assert "result" in rows[-1]
+
+
+def test_other_data_than_the_studys_fail_the_trial_with_a_sentence(job):
     rows = []
     evaluate(dataclasses.replace(job, data="0" * 64), CONFIG, rows.append)
     assert [list(row) for row in rows] == [["error", "traceback"]]

@@ -25,6 +25,9 @@ class Display(Protocol):
     def progressed(self, number: int, stage: str, epoch: int, epochs: int) -> None:
         """A running trial has trained an epoch."""
 
+    def warned(self, sentence: str) -> None:
+        """A worker did without something."""
+
     def ended(self, record: Record) -> None:
         """A trial is complete or failed."""
 
@@ -124,6 +127,8 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass a trial's progress on; enter its end as soon as it is known, since a kill may be next."""
         number = self._numbers[trial_id]
+        for sentence in result.get("warnings", ()):
+            self._display.warned(sentence)
         if "stage" in result:
             self._display.progressed(number, result["stage"], result["epoch"], result["epochs"])
         elif "result" in result:

@@ -1,0 +1,24 @@
+"""Tensors as bytes, in the safetensors format: nothing in it can run, and equal tensors give equal bytes."""
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+State = dict[str, Tensor]
+
+
+def pack(state: State) -> bytes:
+    """Tensors by name, on any device and in any layout, as bytes."""
+    return save({name: value.detach().cpu().contiguous() for name, value in sorted(state.items())})
+
+
+def unpack(content: bytes) -> State:
+    """What was packed, on the CPU; images and kernels with their channels last, as they are trained.
+
+    The layout decides which kernel computes, and so the last bits of what a network says.
+    """
+    return {name: _channels_last(value) for name, value in load(content).items()}
+
+
+def _channels_last(value: Tensor) -> Tensor:
+    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value

@@ -1,0 +1,218 @@
+"""How many image passes a list of trials takes, one after another, here and in the plain peer. Nothing is run.
+
+    trials --ours--> Cost     what moe.pipeline and moe.supply do, with a store that was empty or with none
+    trials --peers--> Cost    what tests.benchmarks.peer does
+    studies --table--> both, and what reuse has to do with it
+
+An image pass is one image forward through one network, or backward through one; both subgates are one network.
+Images count as balanced, a tenth to each class: so `holdout` cuts them, `notebook` nearly.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from statistics import median
+from typing import Any
+
+import torch
+
+from moe.config import CLASSES, HOLDOUT, Config
+from moe.numerics import Numerics
+from moe.stages import STAGES, Checkpoint, Spec, plan, resolved
+from study.records import COMPLETE, Record
+
+FROZEN = STAGES["mixture"].needs
+ANY = Numerics(device="any", torch="any")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A config and what its stages came to."""
+
+    config: Config
+    used: Mapping[str, int]  # epochs, by stage
+    read: Mapping[str, int]  # the epoch whose weights later stages and scores see, from 1
+
+    @classmethod
+    def of(cls, config: Config, stages: Mapping[str, Mapping[str, Any]]) -> "Trial":
+        """The trial whose result has these stages."""
+        used = {name: len(stages[name]["epochs"]) for name in STAGES}
+        return cls(config, used, {name: stages[name]["best_epoch"] for name in STAGES})
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What some trials take."""
+
+    passes: int = 0
+    subgates: int = 0  # of the passes; their arithmetic is about an eighth of a VGG's
+    epochs: int = 0  # trained, over all stages
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.passes + other.passes, self.subgates + other.subgates, self.epochs + other.epochs)
+
+
+def from_records(records: Iterable[Record]) -> list[Trial]:
+    """The complete trials of a study."""
+    done = [(record, record.result) for record in records if record.state == COMPLETE]
+    return [Trial.of(Config(**record.config), result["stages"]) for record, result in done if result]
+
+
+def assumed(config: Config, stop: int | None = None) -> Trial:
+    """A trial of which each stage uses all its epochs, or so many at most, and is read at the last."""
+    epochs = dict.fromkeys(STAGES, min(config.epochs, stop or config.epochs))
+    return Trial(config, epochs, epochs)
+
+
+def ours(trials: Iterable[Trial], score_examples: int, reuse: bool) -> Cost:
+    """What the pipeline takes for these trials, one after another.
+
+    Args:
+        trials: in the order in which they are run.
+        score_examples: as in `moe.run`.
+        reuse: with one store, empty at first; else with none.
+    """
+    return sum(ours_each(trials, score_examples, reuse), Cost())
+
+
+def ours_each(trials: Iterable[Trial], score_examples: int, reuse: bool) -> Iterator[Cost]:
+    """What each trial takes after those before it."""
+    shelf = _Shelf()
+    for trial in trials:
+        yield _ours(trial, score_examples, shelf if reuse else _Shelf())
+
+
+def peers(trials: Iterable[Trial], score_examples: int) -> Cost:
+    """What the peer takes for these trials, given the epochs that each stage used."""
+    return sum(peers_each(trials, score_examples), Cost())
+
+
+def peers_each(trials: Iterable[Trial], score_examples: int) -> Iterator[Cost]:
+    """What the peer takes for each trial."""
+    for trial in trials:
+        config, mixed = trial.config, trial.used["mixture"]
+        subgates = mixed * _epoch("mixture", config) + score_examples
+        vggs = sum(trial.used[name] * _epoch(name, config) for name in FROZEN)
+        vggs += mixed * len(FROZEN) * (config.train_examples + config.test_examples)  # in every batch of the mixture
+        vggs += (1 + len(FROZEN)) * score_examples  # the baseline by itself, then in the mixture
+        yield Cost(vggs + subgates, subgates, sum(trial.used.values()))
+
+
+#: how trials can be run, and what each of them takes then
+WAYS: dict[str, Callable[[list[Trial], int], Iterable[Cost]]] = {
+    "ours": lambda trials, scored: ours_each(trials, scored, reuse=True),
+    "no reuse": lambda trials, scored: ours_each(trials, scored, reuse=False),
+    "peer": peers_each,
+}
+Sums = dict[str, Cost]  # by way
+
+COLUMNS: dict[str, Callable[[Sums], float]] = {
+    **{way: lambda sums, way=way: sums[way].passes / 1e6 for way in WAYS},  # type: ignore[misc]
+    "peer / ours": lambda sums: _over(sums["peer"].passes, sums["ours"].passes),
+    "VGGs alone": lambda sums: _over(_vggs(sums["peer"]), _vggs(sums["ours"])),
+    "no reuse / ours": lambda sums: _over(sums["no reuse"].passes, sums["ours"].passes),
+}
+
+
+def table(studies: list[list[Trial]], scored: int) -> str:
+    """Image passes in millions: of each study's first trials and of all, and how dear a trial is early and late."""
+    trials, edge = len(studies[0]), max(1, len(studies[0]) // 10)
+    costs = [{way: list(count(trials, scored)) for way, count in WAYS.items()} for trials in studies]
+    parts = {f"{mark} trials": slice(mark) for mark in (trials // 4, trials // 2, trials) if mark}
+    parts |= {f"the first {edge}": slice(edge), f"the last {edge}": slice(-edge, None)}
+    lines = [f"{'million passes':<16}" + "".join(f"{name:>20}" for name in COLUMNS)]
+    sums = {}
+    for label, part in parts.items():
+        sums[label] = [{way: sum(each[way][part], Cost()) for way in WAYS} for each in costs]
+        lines.append(_line(label, [[value(ways) for ways in sums[label]] for value in COLUMNS.values()]))
+    first, last = list(sums.values())[-2:]
+    growth = [
+        [_over(late[way].passes, early[way].passes) for early, late in zip(first, last, strict=True)] for way in WAYS
+    ]
+    return "\n".join([*lines, _line("last / first", growth)])
+
+
+def spread(values: Sequence[float]) -> str:
+    """Their median, lowest and highest."""
+    middle, low, high = (_short(value) for value in (median(values), min(values), max(values)))
+    return f"{middle} ({low}–{high})" if len(values) > 1 else middle
+
+
+@dataclass
+class _Shelf:
+    """What a store has of the trials so far."""
+
+    epochs: dict[str, int] = field(default_factory=dict)  # trained, by address
+    said: set[tuple[Checkpoint, str]] = field(default_factory=set)
+
+    def train(self, spec: Spec, used: int) -> int:
+        """Bring a chain to so many epochs; how many that takes."""
+        before = self.epochs.get(spec.address, 0)
+        self.epochs[spec.address] = max(before, used)
+        return self.epochs[spec.address] - before
+
+    def say(self, checkpoint: Checkpoint, of: str, passes: int) -> int:
+        """Let a network speak of some images; the passes that takes."""
+        if (checkpoint, of) in self.said:
+            return 0
+        self.said.add((checkpoint, of))
+        return passes
+
+
+def _ours(trial: Trial, score_examples: int, shelf: _Shelf) -> Cost:
+    config = trial.config
+    learn, stop = config.train_examples, config.test_examples
+    once = config.protocol == HOLDOUT  # the frozen networks speak, not anew in each epoch of the mixture
+    scored = max(stop, score_examples) if once else stop
+    requests = plan(config, "any", ANY)
+    vggs, trained, checkpoints = 0, 0, {}
+    for name in FROZEN:
+        spec = requests[name].spec
+        epochs = shelf.train(spec, trial.used[name])
+        vggs, trained = vggs + epochs * _epoch(name, config), trained + epochs
+        checkpoints[name] = Checkpoint(name, spec.address, trial.read[name])
+    spec = resolved(requests["mixture"], checkpoints).spec
+    mixed = shelf.train(spec, trial.used["mixture"])
+    for checkpoint in checkpoints.values():
+        vggs += shelf.say(checkpoint, "stop", stop)
+        if scored > stop:
+            vggs += shelf.say(checkpoint, f"score-{scored}", scored - stop)
+        if not once:
+            vggs += mixed * learn
+        elif mixed:
+            vggs += shelf.say(checkpoint, "train", learn)
+    weighed = Checkpoint("mixture", spec.address, trial.read["mixture"])
+    subgates = mixed * _epoch("mixture", config)
+    subgates += shelf.say(weighed, f"score-{scored}", 2 * scored)  # under the gate, and under the true superclass
+    return Cost(vggs + subgates, subgates, trained + mixed)
+
+
+def _epoch(stage: str, config: Config) -> int:
+    """The passes of a stage's own network in an epoch: forward and backward to learn, forward to stop."""
+    return 2 * _images(stage, config.train_examples) + _images(stage, config.test_examples)
+
+
+@lru_cache
+def _images(stage: str, images: int) -> int:
+    """How many of some images a stage sees."""
+    if images % CLASSES:
+        raise ValueError(f"a config asks for {images} images; expected a multiple of {CLASSES}, an equal share a class")
+    return int(STAGES[stage].view(torch.arange(images) % CLASSES)[0].sum())
+
+
+def _line(label: str, columns: list[list[float]]) -> str:
+    return f"{label:<16}" + "".join(f"{spread(values):>20}" for values in columns)
+
+
+def _vggs(cost: Cost) -> int:
+    return cost.passes - cost.subgates
+
+
+def _over(value: float, other: float) -> float:
+    return value / other if other else math.inf
+
+
+def _short(value: float) -> str:
+    """Three digits, more only before the point."""
+    return f"{value:,.{sum(value < bound for bound in (1, 10, 100))}f}"

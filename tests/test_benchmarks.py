@@ -1,0 +1,188 @@
+"""The counts behind a comparison with the plain peer. What they compare takes minutes, and is run by hand."""
+
+import dataclasses
+from collections import Counter
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch.nn.modules.module import register_module_forward_hook
+
+from moe import Config, run
+from moe.networks import Layers
+from moe.stages import STAGES
+from moe.store.store import Store
+from study.records import Folder
+from study.space import PRESETS, parse
+from tests.benchmarks import passes, peer, reuse
+from tests.benchmarks.passes import Cost, Trial, assumed
+from tests.study_helpers import SPACE, a_record, a_study
+
+SMALL = {"train_examples": 40, "test_examples": 20, "batch_size": 40}
+HASTY = {**SMALL, "patience": 1, "learning_rate": 0.01}
+SCORED = 50
+CONFIGS = [
+    Config(epochs=2, **SMALL),
+    Config(epochs=1, **SMALL),  # within the first
+    Config(epochs=4, **SMALL),  # beyond it
+    Config(epochs=2, **SMALL),  # all known
+    Config(epochs=2, use_large_baseline_classifier=True, **SMALL),  # another baseline, so another mixture
+    Config(epochs=1, **{**SMALL, "test_examples": SCORED}),  # what stops is all that is scored
+    Config(epochs=10, **HASTY),
+    Config(epochs=12, **HASTY),  # the same, since patience ends it
+    Config(epochs=1, seed=1, **SMALL),
+    Config(epochs=1, protocol="notebook", **SMALL),
+    Config(epochs=2, protocol="notebook", **SMALL),  # its frozen networks run in every batch of the mixture
+]
+APART = [CONFIGS[0], CONFIGS[0], CONFIGS[5], CONFIGS[10]]
+
+
+@contextmanager
+def watched():
+    """Counts, by outputs, the images that go forward and backward through each network."""
+    images = Counter()
+
+    def watch(network, _inputs, output):
+        if isinstance(network, Layers):
+            outputs = output.shape[1]
+            images[outputs] += len(output)
+            if output.requires_grad:
+                output.register_hook(lambda gradient: images.update({outputs: len(gradient)}))
+
+    hook = register_module_forward_hook(watch)
+    try:
+        yield images
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize(("reuse", "configs", "known"), [(True, CONFIGS, [3, 7]), (False, APART, [])])
+def test_our_passes_are_those_that_the_networks_make(data, tmp_path, reuse, configs, known):
+    store = Store(str(tmp_path)) if reuse else None
+    trials, seen = [], []
+    for config in configs:
+        with watched() as images:
+            result = run(config, data, store, score_examples=SCORED)
+        trials.append(Trial.of(config, result.as_dict()["stages"]))
+        subgates, odd = divmod(images[20], 2)  # two of them make one network
+        assert not odd
+        seen.append(Cost(images[10] + images[2] + subgates, subgates, result.row()["epochs_trained"]))
+    if store:
+        store.close()
+    assert list(passes.ours_each(trials, SCORED, reuse)) == seen
+    assert passes.ours(trials, SCORED, reuse) == sum(seen, Cost())
+    assert [place for place, cost in enumerate(seen) if cost == Cost()] == known
+
+
+@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[6]])
+def test_the_peers_passes_are_those_that_it_counts(data, config):
+    found = peer.run_one(config.as_dict(), data, SCORED, threads=torch.get_num_threads())
+    trial = Trial(config, found["epochs"], found["epochs"])
+    assert passes.peers([trial], SCORED).passes == found["passes"]
+    assert passes.peers([trial], SCORED).epochs == sum(found["epochs"].values())
+
+
+def test_where_stages_stop_early_a_larger_number_of_epochs_costs_nothing():
+    eight, thirty = (Config(epochs=epochs) for epochs in (8, 30))
+    early = list(passes.ours_each([assumed(eight, 5), assumed(thirty, 5)], 1000, reuse=True))
+    assert early[0].epochs == 5 * len(STAGES)
+    assert early[1] == Cost()
+    late = list(passes.ours_each([assumed(eight), assumed(thirty)], 1000, reuse=True))
+    assert late[1].epochs == 4 * (30 - 8) + 30  # the mixture stands on other checkpoints
+
+
+def test_images_that_cannot_be_shared_equally_are_refused():
+    with pytest.raises(ValueError, match="asks for 1003 images; expected a multiple of 10"):
+        passes.peers([assumed(Config(train_examples=1003))], 1000)
+
+
+def test_a_simulated_study_is_searched_as_a_real_one():
+    space = parse("four", {"epochs": [1, 2], "use_large_experts": [False, True], "test_examples": 100})
+    configs = reuse.searched(space, 10, seed=3)
+    assert (configs[0].epochs, configs[0].use_large_experts) == (1, False)
+    for point in space.points():
+        seeds = [config.seed for config in configs if space.point(config.as_dict()) == point]
+        assert seeds
+        assert seeds == list(range(3000, 3000 + len(seeds)))
+
+
+def test_a_replay_prints_passes_at_its_marks_with_and_without_reuse():
+    text = reuse.replay(PRESETS["notebook"], 12, 1)
+    tables = text.split("\n\n")[1:]
+    assert [table.splitlines()[0] for table in tables] == [
+        "Every stage trains to its last epoch",
+        "Every stage stops after 10 epochs",
+        "Every stage stops after 5 epochs",
+    ]
+    labels = [line[:16].strip() for line in tables[0].splitlines()[2:]]
+    assert labels == ["3 trials", "6 trials", "12 trials", "the first 1", "the last 1", "last / first"]
+    mine, alone, theirs = map(float, tables[0].splitlines()[4][16:].split()[:3])
+    assert mine < alone < theirs
+    with pytest.raises(ValueError, match="--replay is 3"):
+        reuse.replay(PRESETS["notebook"], 3, 1)
+
+
+def a_past(tmp_path, *, epochs_trained=(5, 5), starts=("10:00", "10:01")):
+    """A study's folder with two trials, of one epoch and of two, whose first network is shared."""
+    folder = Folder(tmp_path / "example")
+    folder.trials.mkdir(parents=True)
+    folder.write_study(a_study(trials=2), {})
+    for number, (trained, start) in enumerate(zip(epochs_trained, starts, strict=True), 1):
+        stages = {name: {"epochs": [{}] * number, "best_epoch": number} for name in STAGES}
+        record = a_record(number, epochs=number)
+        result = {**record.result, "stages": stages, "epochs_trained": trained}
+        times = {"started": f"2026-01-01T{start}:00+00:00", "ended": "2026-01-01T10:01:00+00:00"}
+        if number == 2:
+            times["ended"] = "2026-01-01T10:03:00+00:00"
+        folder.write_record(dataclasses.replace(record, result=result, **times))
+    return folder.path
+
+
+def test_a_recorded_study_takes_from_its_first_start_to_its_last_end(tmp_path):
+    past = reuse.recorded(a_past(tmp_path, epochs_trained=(5, 6)))  # four chains go on by one, the mixture is new
+    assert past.seconds == 180
+    assert passes.ours(past.trials, past.score_examples, reuse=True).epochs == 11
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ({"epochs_trained": (5, 10)}, "15 epochs were trained; expected 11, as with an empty store"),
+        ({"epochs_trained": (5, 6), "starts": ("10:00", "10:00")}, "trials ran side by side"),
+    ],
+)
+def test_a_study_that_says_nothing_of_reuse_is_refused(tmp_path, how, why):
+    with pytest.raises(ValueError, match=why):
+        reuse.recorded(a_past(tmp_path, **how))
+
+
+def found(trial, seconds):
+    """What the peer would have found."""
+    cost = passes.peers([trial], SPACE.score_examples())
+    return {"epochs": trial.used, "passes": cost.passes, "seconds": seconds}
+
+
+def test_the_peers_time_is_its_own_or_estimated_from_a_part(tmp_path):
+    past = reuse.recorded(a_past(tmp_path, epochs_trained=(5, 6)))
+    one, two = past.trials
+    whole = reuse.compared(past, [0, 1], [found(one, 100), found(two, 200)], 360)
+    assert ratios(whole)[:2] == [2.0, 1.36]  # 360 / 180 s; 15 / 11 epochs
+    assert "ESTIMATED" not in whole
+    part = reuse.compared(past, [1], [found(two, 180)], 999)
+    share = passes.peers([one], 1000).passes / passes.peers([two], 1000).passes
+    assert ratios(part)[0] == pytest.approx(1 + share, abs=0.006)
+    assert ratios(part)[1:] == ratios(whole)[1:]
+    assert "ESTIMATED from 1 of 2 trials (2)" in part
+
+
+def ratios(text):
+    return next(list(map(float, line.split()[3:])) for line in text.splitlines() if line.startswith("peer / ours"))
+
+
+def test_a_part_of_the_trials_is_always_the_same_and_never_more_than_there_are():
+    assert reuse.sample(4, None) == [0, 1, 2, 3]
+    assert reuse.sample(50, 0) == []
+    assert len(set(reuse.sample(50, 7))) == 7
+    assert reuse.sample(50, 7) == reuse.sample(50, 7)
+    with pytest.raises(ValueError, match="--peer-trials is 5; expected 0 to 4"):
+        reuse.sample(4, 5)
