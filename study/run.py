@@ -216,7 +216,7 @@ def _this_run(options: Options) -> dict[str, Any]:
         "command": shlex.join(["python", "-m", "study.run", *sys.argv[1:]]),
         "commit": machine.commit(),
         "versions": machine.versions(),
-        "store": options.location(),
+        "store": "none" if options.no_store else options.store or "default",
     }
 
 
