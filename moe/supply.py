@@ -6,6 +6,7 @@ Independent stages are trained side by side where there are devices. A stage tha
 for later; nobody waits while holding anything, so nobody waits for ever.
 """
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -53,21 +54,26 @@ class Supply:
 
     def all(self, tasks: Sequence[Task], devices: Sequence[torch.device]) -> dict[str, "Trained"]:
         """Bring stages that do not need one another to the end of their requests, one on each device at a time."""
-        waiting, chains = deque(tasks), dict[str, Chain]()
+        waiting, chains, ended = deque(tasks), dict[str, Chain](), threading.Event()
         if len(devices) == 1:  # in this thread, where torch's thread count has been set
-            self._work(waiting, chains, devices[0])
+            self._work(waiting, chains, ended, devices[0])
         else:
             with ThreadPoolExecutor(len(devices)) as pool:
-                for future in [pool.submit(self._work, waiting, chains, device) for device in devices]:
-                    future.result()
+                try:
+                    for future in [pool.submit(self._work, waiting, chains, ended, device) for device in devices]:
+                        future.result()
+                finally:
+                    ended.set()
         names = [task.request.spec.stage for task in tasks]
         return {name: Trained(task, chains[name], self, devices[0]) for name, task in zip(names, tasks, strict=True)}
 
-    def _work(self, waiting: deque[Task], chains: dict[str, Chain], device: torch.device) -> None:
+    def _work(
+        self, waiting: deque[Task], chains: dict[str, Chain], ended: threading.Event, device: torch.device
+    ) -> None:
         """Take tasks until none is left; those that another process is at go back to the end."""
         taken = 0
         try:
-            while True:
+            while not ended.is_set():
                 try:
                     task = waiting.popleft()
                 except IndexError:
@@ -82,7 +88,7 @@ class Supply:
                 if taken >= len(waiting):
                     time.sleep(self.store.timing.poll_s)
         except BaseException:
-            waiting.clear()  # the other devices end with what they are at
+            ended.set()  # the other devices end with what they are at
             raise
 
     def _attempt(self, task: Task, device: torch.device) -> Chain | None:
@@ -98,6 +104,7 @@ class Supply:
         try:
             with claim:
                 if claim.chain.finished(request.epochs):  # by another, meanwhile
+                    self._tell(request, claim.chain)
                     return claim.chain
                 for _ in train(request, claim.chain, *task.lesson(device), device):
                     claim.advanced()
@@ -135,7 +142,7 @@ class Trained:
 
     def _weights(self) -> State:
         """From memory or the store; trained again where neither has them any more."""
-        for supply in (self.supply, Supply(NoStore())):
+        for supply in (self.supply, self.supply, Supply(NoStore())):  # the first may only learn of a longer chain
             if (state := self._found()) is not None:
                 return state
             self.chain = supply.one(self.task, self.device).chain

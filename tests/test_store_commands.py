@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import uuid
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from moe.store.entries import Entries, as_json, folder_of
 from moe.store.eviction import SLACK_S, carry_out, choose, evict
 from moe.store.eviction import plan as plan_gc
 from moe.store.inventory import Entry, Presence, take
+from moe.store.leases import Owner
 from moe.store.local import Local
 from moe.store.location import place_at
 from moe.store.manifest import Manifest
@@ -76,10 +77,10 @@ def put(place, seed=0, used=NOW, stage="gate", epochs=1):
     return folder
 
 
-def arrive(place, since=NOW, beat=NOW):
+def arrive(place, since=NOW, beat=NOW, **more):
     """The file of a session; its path."""
     path = f"sessions/{uuid.uuid4().hex}.json"
-    place.replace(path, json.dumps({"since": since, "beat": beat}).encode())
+    place.replace(path, json.dumps({"since": since, "beat": beat, **more}).encode())
     return path
 
 
@@ -249,6 +250,18 @@ class TestChoosing:
     def test_the_oldest_of_several_running_studies_counts(self):
         entries = [entry("long ago", NOW - 5000)]
         assert choose(entries, [presence(NOW - 10), presence(NOW - 6000), presence(NOW - 10)], 0, NOW) == []
+
+    def test_a_study_whose_process_was_killed_protects_nothing_at_once(self, place):
+        put(place)
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+            born = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
+            owner = asdict(replace(Owner.me(), pid=process.pid, born=born))
+            arrive(place, owner=owner)
+            gc(place)
+            assert len(kept(place)) == 1
+            process.kill()
+        gc(place)
+        assert kept(place) == set()
 
     @pytest.mark.parametrize(("silent_s", "stays"), [(DEAD_S - 1, True), (DEAD_S, False), (-30, True)])
     def test_a_study_without_a_beat_protects_nothing(self, silent_s, stays):

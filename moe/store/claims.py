@@ -70,16 +70,15 @@ class Claim:
         Raises:
             LeaseLostError: another trains this chain now.
         """
+        due = time.monotonic() - self._committed_at >= self._every_s
         if self._lease:
             self._lease.epochs = len(self.chain.epochs)
-            if not self._leases.mine(self._lease):
+            if not self._leases.mine(self._lease, now=due):
                 raise LeaseLostError(f"{self._folder} was taken over")
-        if time.monotonic() - self._committed_at >= self._every_s:
+        if due:
             self._commit(going_on=True)
 
     def _commit(self, *, going_on: bool) -> None:
-        if self._lease and not self._leases.mine(self._lease, now=True):
-            raise LeaseLostError(f"{self._folder} was taken over")
         chain = self.chain
         best = chain.resolve(len(chain.epochs)).epoch
         fresh = {epoch: state for epoch, state in chain.weights.items() if epoch not in self._filed}
@@ -119,9 +118,10 @@ class Claim:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, error: object, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         try:
-            if error is None and len(self.chain.epochs) > self._committed:
+            whole = error is None or issubclass(error, LeaseLostError)  # an epoch that was taken over is still good
+            if whole and len(self.chain.epochs) > self._committed:
                 self._commit(going_on=False)
         finally:
             if self._lease:

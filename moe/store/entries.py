@@ -72,22 +72,27 @@ class Entries:
 
     def load(self, folder: str, found: Manifest, content: Content) -> State | None:
         """The tensors of a content; None where it is damaged or gone, and then its manifest is set aside."""
-        if state := self._verified(folder, content.file, content.sha256):
+        state, damaged = self._verified(folder, content.file, content.sha256)
+        if state is not None:
             return state
         files = self._care.files(folder)
-        if found.name in files:  # and has not been replaced by a longer one meanwhile, or the place gone
-            damaged = [content.file] if content.file in files else []
-            self.set_aside(folder, [found.name, *damaged], f"{content.file} is {'damaged' if damaged else 'missing'}")
+        if found.name not in files:  # it has been replaced by a longer one meanwhile, or the place is gone
+            return None
+        if damaged:
+            self.set_aside(folder, [found.name, content.file], f"{content.file} is damaged")
+        elif content.file not in files:
+            self.set_aside(folder, [found.name], f"{content.file} is missing")
         return None
 
-    def _verified(self, folder: str, name: str, sha256: str) -> State | None:
+    def _verified(self, folder: str, name: str, sha256: str) -> tuple[State | None, bool]:
+        """The tensors of a file, and whether it is damaged; neither where it cannot be read."""
         for _ in range(2):  # what a network garbled once, it may deliver the next time
             content = self._care.read(f"{folder}/{name}")
             if content is None:
-                return None
+                return None, False
             if digest(content) == sha256:
-                return unpack(content)
-        return None
+                return unpack(content), False
+        return None, True
 
     def says(self, checkpoint: Checkpoint, of: str) -> State | None:
         """What the checkpoint's network said of the images called `of`; None where that was not kept."""
@@ -95,9 +100,11 @@ class Entries:
         for name in self._care.files(folder):
             if not name.startswith(start) or f"{folder}/{name}" in self._useless:
                 continue
-            if state := self._verified(folder, name, name.removeprefix(start).removesuffix(".safetensors")):
+            state, damaged = self._verified(folder, name, name.removeprefix(start).removesuffix(".safetensors"))
+            if state is not None:
                 return state
-            self.set_aside(folder, [name], "it does not match its hash")
+            if damaged:
+                self.set_aside(folder, [name], "it does not match its hash")
         return None
 
     def keep(self, checkpoint: Checkpoint, of: str, state: State) -> None:
@@ -110,7 +117,8 @@ class Entries:
         packed = pack(state)
         content = Content(digest(packed), len(packed))
         path = f"{folder}/{content.file}"
-        if path in self._written or self._care.read(path) == packed:
+        there = self._care.files(folder).get(content.file) == content.bytes
+        if there and (path in self._written or self._care.read(path) == packed):
             return content
         if not self._care.replace(path, packed):
             return None
@@ -119,14 +127,12 @@ class Entries:
 
     def publish(self, folder: str, manifest: Manifest) -> None:
         """Let a chain appear, and remove the shorter ones that it makes idle."""
-        path = f"{folder}/{manifest.name}"
-        created = self._care.create(path, seal(manifest))
-        if created is None:
+        needed, present = {content.file for content in manifest.contents}, self._care.files(folder)
+        if not needed <= present.keys():  # set aside, evicted, or removed by one that computed other bits
             return
-        needed = _files_of(seal(manifest) if created else self._care.read(path))
-        if not needed:  # another made it, and it cannot be read
+        if not self._care.create(f"{folder}/{manifest.name}", seal(manifest)):  # whoever was first tidies up
             return
-        for name in self._care.files(folder):
+        for name in present:
             epochs = epochs_of(name)
             if epochs is None or epochs >= len(manifest.epochs):
                 continue

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from moe.store.leases import gone
 from moe.store.manifest import Manifest, epochs_of, unseal
 from moe.store.place import Place
 from moe.store.session import DEAD_S
@@ -78,10 +79,11 @@ class Presence:
     bytes: int
     since: float  # what was used since then it needs
     beat: float  # when it last said that it is alive
+    gone: bool = False  # it was of this machine, and is not there any more
 
     def alive(self, now: float) -> bool:
         """Whether it is taken to be at work still."""
-        return now - self.beat < DEAD_S
+        return not self.gone and now - self.beat < DEAD_S
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,11 +138,11 @@ def _sessions(place: Place) -> tuple[Presence, ...]:
 def _presence(place: Place, path: str, size: int) -> Presence | None:
     if (content := place.read(path)) is None:  # it ended meanwhile
         return None
-    since = beat = 0.0  # of one that is damaged: a process at work replaces it soon
+    since, beat, ended = 0.0, 0.0, False  # of one that is damaged: a process at work replaces it soon
     with suppress(ValueError, TypeError, KeyError):
         says = json.loads(content)
-        since, beat = float(says["since"]), float(says["beat"])
-    return Presence(path=path, bytes=size, since=since, beat=beat)
+        since, beat, ended = float(says["since"]), float(says["beat"]), gone(says.get("owner", {}))
+    return Presence(path=path, bytes=size, since=since, beat=beat, gone=ended)
 
 
 def _entry(place: Place, folder: str) -> Entry:

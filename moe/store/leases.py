@@ -167,7 +167,7 @@ class Leases:
         if says.get("released"):
             return True
         owner = _json(self._care.read(f"{folder}/lease-{generation:04d}.json"))
-        if _gone(owner):
+        if gone(owner):
             return True
         now = time.monotonic()
         sight = self._seen.setdefault((folder, generation), _Sight(beat, says.get("epochs"), now, now))
@@ -212,7 +212,8 @@ def _json(content: bytes | None) -> dict[str, Any]:
     return {}
 
 
-def _gone(owner: dict[str, Any]) -> bool:
+def gone(owner: dict[str, Any]) -> bool:
+    """Whether the owner that a file names is known to have ended."""
     try:
         return Owner(**owner).gone()
     except TypeError:  # damaged: only its beat can tell

@@ -4,14 +4,13 @@ sessions/<id>.json      {"since": 1790000000.0, "beat": 1790000100.0, "host": ..
 """
 
 import json
-import os
-import socket
 import threading
 import time
 import uuid
+from dataclasses import asdict
 
 from moe.store.care import Care
-from moe.store.leases import Leases, Timing
+from moe.store.leases import Leases, Owner, Timing
 
 EVERY_S = 60.0
 DEAD_S = 10 * EVERY_S  # without a beat for so long, a session has ended
@@ -29,6 +28,7 @@ class Session:
         self._leases = leases
         self._timing = timing
         self._since = since
+        self._owner = Owner.me()
         self._file = f"sessions/{uuid.uuid4().hex}.json"
         self._used: set[str] = set()
         self._closed = threading.Event()
@@ -52,7 +52,7 @@ class Session:
                 self._write()
 
     def _write(self) -> None:
-        says = {"since": self._since, "beat": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
+        says = {"since": self._since, "beat": time.time(), "owner": asdict(self._owner)}
         self._care.replace(self._file, json.dumps(says).encode())
 
     def first_use(self, folder: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Self
 from moe.stages import Checkpoint, Spec
 from moe.store.care import Care
 from moe.store.claims import Claim
-from moe.store.entries import Entries, folder_of
+from moe.store.entries import ATTEMPTS, Entries, folder_of
 from moe.store.leases import Leases, TakenError, Timing
 from moe.store.location import default_location, place_at
 from moe.store.manifest import Content, Manifest
@@ -105,7 +105,9 @@ class Store:
 
         One whose end is damaged gets set aside, and the next shorter one is taken.
         """
-        while (found := self._entries.newest(spec)) is not None:
+        for _ in range(ATTEMPTS):
+            if (found := self._entries.newest(spec)) is None:
+                break
             self._manifests[folder_of(spec)] = found
             chain = _chain(spec, found)
             if found.end is None:  # patience has ended it

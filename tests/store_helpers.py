@@ -1,0 +1,157 @@
+"""What tests of the store share: a training that takes no time, and places that fail when told to."""
+
+import multiprocessing
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from moe.config import Config
+from moe.numerics import Numerics
+from moe.stages import Request, Spec, plan
+from moe.store.claims import Claim
+from moe.store.leases import Timing
+from moe.store.manifest import epochs_of
+from moe.store.place import Place, PlaceError
+from moe.store.store import Store
+from moe.training import Chain, End, Epoch, State, best_epoch
+
+AT_ONCE = Timing(commit_every_s=0, ttl_s=0, rest_s=0, poll_s=0.01)  # commits each epoch, waits for nobody
+LOSSES = (5.0, 4.0, 4.5, 4.2, 3.0, 3.5, 3.2, 1.0)  # of pretended epochs: 1, 2, 5 and 8 are the best so far
+NUMERICS = Numerics(device="cpu", torch="2.15", threads=1, instructions="AVX2")
+
+
+def a_spec(stage: str = "baseline", **choices: Any) -> Spec:
+    """A spec for pretended training."""
+    return plan(Config(train_examples=20, batch_size=10, patience=99, **choices), "f" * 64, NUMERICS)[stage].spec
+
+
+def pretend(request: Request, chain: Chain, *_: object, bits: float = 0.0) -> Iterator[Epoch]:
+    """In place of `train`: epochs whose tensors follow from those before them, changed in place as training does.
+
+    Args:
+        bits: what another machine would compute otherwise.
+    """
+    weight = chain.end.network["weight"].clone() if chain.end else torch.zeros(64)
+    momentum = chain.end.optimizer["weight/exp_avg"].clone() if chain.end else torch.zeros(64)
+    assert (chain.end is None) == (not chain.epochs)
+    while not chain.finished(request.epochs):
+        number = len(chain.epochs) + 1
+        chain.end = None
+        momentum.mul_(0.9).add_(number + bits)
+        weight.mul_(0.5).add_(momentum)
+        chain.epochs.append(Epoch(float(weight[0]), 0.5, LOSSES[number - 1], 0.5, 0.01))
+        if best_epoch(chain.losses) == number:
+            chain.weights[number] = {"weight": weight.clone()}
+        chain.end = End({"weight": weight}, {"weight/exp_avg": momentum, "weight/step": torch.tensor(float(number))})
+        yield chain.epochs[-1]
+
+
+def straight(spec: Spec, epochs: int, bits: float = 0.0) -> Chain:
+    """A pretended chain that no store has seen, with the weights of each epoch that was the best so far."""
+    chain = Chain(spec)
+    for _ in pretend(Request(spec, epochs), chain, bits=bits):
+        pass
+    return chain
+
+
+def claimed(store: Store, spec: Spec) -> Claim:
+    """A claim, as soon as it can be had."""
+    while (claim := store.claim(spec)) is None:
+        pass
+    return claim
+
+
+def advance(store: Store, spec: Spec, epochs: int, bits: float = 0.0) -> Chain:
+    """Bring a pretended chain to so many epochs, one operation on the place after the other."""
+    with claimed(store, spec) as claim:
+        store.settle()
+        for _ in pretend(Request(spec, epochs), claim.chain, bits=bits):
+            claim.advanced()
+            store.settle()
+    store.settle()
+    return claim.chain
+
+
+def same(one: State | None, other: State | None) -> bool:
+    """Whether two states are equal bit for bit, in the same layout."""
+    return (
+        one is not None
+        and other is not None
+        and one.keys() == other.keys()
+        and all(torch.equal(value, other[name]) and value.dtype == other[name].dtype for name, value in one.items())
+    )
+
+
+class Ended(BaseException):
+    """The process is no more; nothing catches this."""
+
+
+class Faulty:
+    """A place of which one operation goes wrong.
+
+    Args:
+        at: which operation, from 1; 0 for none.
+        how: "ends": the process does, there and then; "half" or "zeros": it does while it writes, which leaves half
+            of the content, or zeros in place of the second half; "once": the operation fails; "from then on": it and
+            all that follow fail.
+    """
+
+    def __init__(self, place: Place, at: int = 0, how: str = "ends") -> None:
+        self.place, self.at, self.how = place, at, how
+        self.name = place.name
+        self.operations: list[str] = []  # "create a/b" and so on
+        self.newest = 0  # the most epochs that a manifest was written for
+        self._lock = threading.Lock()
+
+    def _do(self, name: str, path: str, operation: Callable[[], Any], content: bytes | None = None) -> Any:
+        with self._lock:
+            self.operations.append(f"{name} {path}".strip())
+            number = len(self.operations)
+        if self.at and number >= self.at:
+            if self.how in ("ends", "half", "zeros"):
+                if number == self.at and content is not None and self.how != "ends":
+                    kept = content[: len(content) // 2]
+                    self.place.replace(path, kept if self.how == "half" else kept.ljust(len(content), b"\0"))
+                raise Ended
+            if number == self.at or self.how == "from then on":
+                raise PlaceError(f"{self.name}: told to fail")
+        done = operation()
+        if name == "create" and done:
+            self.newest = max(self.newest, epochs_of(path.rsplit("/", 1)[-1]) or 0)
+        return done
+
+    def exclusive(self) -> bool:
+        return self._do("exclusive", "", self.place.exclusive)
+
+    def read(self, path: str) -> bytes | None:
+        return self._do("read", path, lambda: self.place.read(path))
+
+    def create(self, path: str, content: bytes) -> bool:
+        return self._do("create", path, lambda: self.place.create(path, content), content)
+
+    def replace(self, path: str, content: bytes) -> None:
+        return self._do("replace", path, lambda: self.place.replace(path, content), content)
+
+    def files(self, folder: str) -> dict[str, int]:
+        return self._do("files", folder, lambda: self.place.files(folder))
+
+    def folders(self, folder: str) -> list[str]:
+        return self._do("folders", folder, lambda: self.place.folders(folder))
+
+    def move(self, path: str, to: str) -> None:
+        return self._do("move", path, lambda: self.place.move(path, to))
+
+    def remove(self, path: str) -> None:
+        return self._do("remove", path, lambda: self.place.remove(path))
+
+    def prune(self, folder: str) -> None:
+        return self._do("prune", folder, lambda: self.place.prune(folder))
+
+
+def children() -> Any:
+    """Processes that start at once, with all that a store needs imported, and share no thread with this one."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "torch._dynamo"])  # the latter loads with the first step
+    return context

@@ -1,0 +1,781 @@
+"""What is stored is right or absent, whatever befalls process and place, and it is the training's own bits."""
+
+import dataclasses
+import hashlib
+import os
+import threading
+import time
+import uuid
+from contextlib import suppress
+from functools import cached_property
+
+import fsspec
+import pytest
+import torch
+
+from moe import Config, run
+from moe.stages import STAGES, Checkpoint, Request, Spec, plan
+from moe.store.entries import folder_of
+from moe.store.local import Local
+from moe.store.manifest import unseal
+from moe.store.nothing import NoStore
+from moe.store.place import PlaceError
+from moe.store.remote import Remote
+from moe.store.store import Store
+from moe.store.tensors import unpack
+from moe.supply import Supply, Task
+from moe.training import Chain, best_epoch, train
+from tests.store_helpers import AT_ONCE, Ended, Faulty, a_spec, advance, claimed, pretend, same, straight
+
+CPU = torch.device("cpu")
+SPEC = a_spec()
+SMALL = Config(epochs=2, train_examples=20, test_examples=10, batch_size=10)  # half a second
+LONGER = dataclasses.replace(SMALL, epochs=3)
+
+
+def memory():
+    """An empty place in memory, where an operation takes no time; the one before it is forgotten."""
+    files = fsspec.filesystem("memory")
+    files.store.clear()
+    files.pseudo_dirs[:] = [""]
+    return Remote(f"memory://{uuid.uuid4().hex}")
+
+
+def figures(chain):
+    return [(e.loss, e.accuracy, e.validation_loss, e.validation_accuracy) for e in chain.epochs]
+
+
+def flip(place, path, at=-9):
+    """Change one byte of a file."""
+    content = bytearray(place.read(path))
+    content[at] ^= 1
+    place.replace(path, bytes(content))
+
+
+def check(place, least, most, *, warnings=None):
+    """See that a fresh store has the pretended chain right, with some number of epochs."""
+    warned = []
+    with Store(place, warn=warned.append, timing=AT_ONCE) as store:
+        chain = store.chain(SPEC)
+        expected = straight(SPEC, len(chain.epochs))
+        assert least <= len(chain.epochs) <= most
+        assert figures(chain) == figures(expected)
+        for epochs in range(1, len(chain.epochs) + 1):
+            best = best_epoch(chain.losses[:epochs])
+            assert chain.resolve(epochs).epoch == best
+            assert same(store.weights(chain.resolve(epochs)), expected.weights[best])
+    if warnings is not None:
+        assert warned == warnings
+
+
+def check_it_goes_on(place, epochs):
+    """See that a fresh store can bring the chain on, and that all of it is then there without a word."""
+    with Store(place, warn=[].append, timing=AT_ONCE) as store:
+        advance(store, SPEC, epochs)
+    check(place, epochs, epochs, warnings=[])
+    warned = []
+    with Store(place, warn=warned.append, timing=AT_ONCE) as store:
+        chain = advance(store, SPEC, epochs + 1)
+        assert chain.reused == epochs
+        assert all(same(*parts) for parts in zip(chain.end, straight(SPEC, epochs + 1).end, strict=True))
+    assert warned == []
+
+
+class TestCrashPoints:
+    """A process ends, or its place fails, at any of its operations: four epochs in two claims, each committed."""
+
+    def story(self, place, warn=None, timing=AT_ONCE):
+        store = Store(place, warn=warn or [].append, timing=timing)
+        try:
+            advance(store, SPEC, 2)
+            return advance(store, SPEC, 4)
+        finally:
+            with suppress(Ended):
+                store.close()
+
+    def points(self):
+        place = Faulty(memory())
+        self.story(place)
+        return range(1, len(place.operations) + 1)
+
+    @pytest.mark.parametrize("how", ["ends", "half", "zeros"])
+    def test_what_was_committed_stays_and_the_next_process_goes_on(self, how):
+        hit = set()
+        for point in self.points():
+            place = Faulty(memory(), point, how)
+            with suppress(Ended):
+                self.story(place)
+            operation, _, path = place.operations[point - 1].partition(" ")
+            if operation in ("create", "replace"):
+                hit.add(path.rpartition("/")[2].partition("-")[0].rpartition(".")[2])
+            check(place.place, place.newest, place.newest, warnings=[] if how == "ends" else None)
+            check_it_goes_on(place.place, 4)
+        assert hit >= {"chain", "safetensors", "lease"}
+
+    @pytest.mark.parametrize("rest_s", [0, 30])
+    @pytest.mark.parametrize("how", ["once", "from then on"])
+    def test_a_failing_place_costs_one_warning_of_each_kind_and_the_training_goes_on(self, how, rest_s):
+        for point in self.points():
+            place, warned = Faulty(memory(), point, how), []
+            chain = self.story(place, warned.append, dataclasses.replace(AT_ONCE, rest_s=rest_s))
+            assert figures(chain) == figures(straight(SPEC, 4))
+            assert len([said for said in warned if "cannot be" in said]) <= 2
+            assert [said for said in warned if "made again" in said] == []
+            check(place.place, place.newest, 4, warnings=[])
+            check_it_goes_on(place.place, 4)
+
+
+class TestCrashPointsOfARepair:
+    """A process ends at any operation of setting damaged files aside and making them again."""
+
+    def stored(self, damaged):
+        """A place with four epochs, of which one file has one byte wrong."""
+        place = memory()
+        with Store(place, timing=AT_ONCE) as store:
+            advance(store, SPEC, 4)
+            manifest = store._entries.newest(SPEC)
+        content = {"weights": manifest.weights[2], "end": manifest.end.optimizer}.get(damaged)
+        flip(place, f"{folder_of(SPEC)}/{content.file if content else manifest.name}")
+        return place
+
+    def story(self, place):
+        store = Store(place, warn=[].append, timing=AT_ONCE)
+        try:
+            chain = store.chain(SPEC)
+            for epoch in {chain.resolve(epochs).epoch for epochs in range(1, len(chain.epochs) + 1)}:
+                store.weights(Checkpoint(SPEC.stage, SPEC.address, epoch))
+            advance(store, SPEC, 5)
+        finally:
+            with suppress(Ended):
+                store.close()
+
+    @pytest.mark.parametrize("damaged", ["weights", "end", "manifest"])
+    def test_the_next_process_finishes_the_repair(self, damaged):
+        place = Faulty(self.stored(damaged))
+        self.story(place)
+        for point in range(1, len(place.operations) + 1):
+            place = Faulty(self.stored(damaged), point)
+            with suppress(Ended):
+                self.story(place)
+            self.story(place.place)
+            check(place.place, 5, 5, warnings=[])
+            check_it_goes_on(place.place, 5)
+
+
+class TestCommits:
+    def seen(self, place):
+        with Store(place, timing=AT_ONCE) as other:
+            return len(other.chain(SPEC).epochs)
+
+    def test_with_no_time_between_commits_each_epoch_is_there_as_soon_as_it_is_trained(self):
+        place = memory()
+        with Store(place, timing=AT_ONCE) as store, claimed(store, SPEC) as claim:
+            for number, _ in enumerate(pretend(Request(SPEC, 4), claim.chain), 1):
+                claim.advanced()
+                store.settle()
+                assert self.seen(place) == number
+
+    def test_by_default_a_short_request_is_committed_once_at_its_end(self):
+        place = memory()
+        with Store(place) as store:
+            with claimed(store, SPEC) as claim:
+                for _ in pretend(Request(SPEC, 4), claim.chain):
+                    claim.advanced()
+                    assert store._jobs == [] or store.settle() is None
+                    assert self.seen(place) == 0
+            store.settle()
+            assert self.seen(place) == 4
+
+    def test_commits_that_queue_up_appear_in_order_with_the_tensors_of_their_own_epoch(self):
+        written = {}
+
+        class Slow(Faulty):
+            def replace(self, path, content):
+                time.sleep(0.01)
+                super().replace(path, content)
+                written[path.rpartition("/")[2]] = content
+
+            def create(self, path, content):
+                written[path.rpartition("/")[2]] = content
+                return super().create(path, content)
+
+        place = Slow(memory())
+        with Store(place, timing=AT_ONCE) as store:
+            with claimed(store, SPEC) as claim:
+                for _ in pretend(Request(SPEC, 8), claim.chain):
+                    claim.advanced()
+            store.settle()
+        manifests = [unseal(content) for name, content in written.items() if name.startswith("chain-")]
+        assert [len(manifest.epochs) for manifest in manifests] == list(range(1, 9))
+        for number, manifest in enumerate(manifests, 1):
+            end = [unpack(written[content.file]) for content in (manifest.end.network, manifest.end.optimizer)]
+            assert all(same(*parts) for parts in zip(end, straight(SPEC, number).end, strict=True))
+        check(place.place, 8, 8, warnings=[])
+
+    def test_a_longer_chain_leaves_no_file_of_a_shorter_one_that_it_does_not_need(self):
+        place = memory()
+        with Store(place, timing=AT_ONCE) as store:
+            advance(store, SPEC, 3)
+            advance(store, SPEC, 8)
+            manifest = store._entries.newest(SPEC)
+        files = set(place.files(folder_of(SPEC)))
+        assert {name for name in files if name.endswith(".safetensors")} == {each.file for each in manifest.contents}
+        assert {name for name in files if name.startswith("chain-")} == {"chain-0008.json"}
+        assert sorted(manifest.weights) == [1, 2, 5, 8]
+
+    def test_a_claim_that_ends_in_an_error_keeps_what_was_committed_and_is_given_back(self):
+        place = memory()
+        with Store(place, timing=AT_ONCE) as store:
+            advance(store, SPEC, 2)
+            with suppress(RuntimeError), claimed(store, SPEC) as claim:
+                next(pretend(Request(SPEC, 4), claim.chain))
+                raise RuntimeError
+            store.settle()
+        check(place, 2, 2, warnings=[])
+        with Store(place) as store:
+            assert store.claim(SPEC) is not None
+
+    def test_a_chain_that_patience_ended_is_stored_without_an_end_and_finished(self):
+        place, spec = memory(), dataclasses.replace(SPEC, patience=2)
+        with Store(place, timing=AT_ONCE) as store:
+            advance(store, spec, 8)
+        with Store(place, timing=AT_ONCE) as store:
+            chain = store.chain(spec)
+            assert len(chain.epochs) == 4
+            assert chain.finished(100)
+            assert store._entries.newest(spec).end is None
+            with claimed(store, spec) as claim:
+                assert claim.chain.finished(100)
+
+    def test_a_manifest_says_who_made_it_with_what(self):
+        place = memory()
+        with Store(place, timing=AT_ONCE) as store:
+            advance(store, SPEC, 1)
+            made = store._entries.newest(SPEC).made
+        assert set(made) == {"host", "time", "device", "threads", "versions"}
+        assert made["versions"]["torch"] == torch.__version__
+
+    def test_the_weights_of_a_chain_that_was_not_looked_up_or_of_another_epoch_are_none(self):
+        place = memory()
+        with Store(place, timing=AT_ONCE) as store:
+            advance(store, SPEC, 3)
+        with Store(place, timing=AT_ONCE) as store:
+            assert store.weights(Checkpoint(SPEC.stage, SPEC.address, 2)) is None
+            store.chain(SPEC)
+            assert store.weights(Checkpoint(SPEC.stage, SPEC.address, 3)) is None
+            assert store.weights(Checkpoint(SPEC.stage, SPEC.address, 2)) is not None
+
+
+class TestNoStore:
+    def test_nothing_is_found_and_nothing_is_kept(self):
+        nothing = NoStore()
+        with nothing.claim(SPEC) as claim:
+            for _ in pretend(Request(SPEC, 3), claim.chain):
+                claim.advanced()
+        checkpoint = claim.chain.resolve(3)
+        nothing.keep(checkpoint, "stop", {"log_probs": torch.zeros(1)})
+        nothing.settle()
+        assert (nothing.chain(SPEC).epochs, nothing.claim(SPEC).chain.epochs) == ([], [])
+        assert (nothing.weights(checkpoint), nothing.says(checkpoint, "stop")) == (None, None)
+
+    def test_only_the_weights_that_a_request_can_still_resolve_to_stay_in_memory(self):
+        with NoStore().claim(SPEC) as claim:
+            for _ in pretend(Request(SPEC, 6), claim.chain):
+                claim.advanced()
+                assert list(claim.chain.weights) == [best_epoch(claim.chain.losses)]
+
+
+SAYS = {"log_probs": torch.arange(20.0).view(2, 10)}
+CHECKPOINT = Checkpoint(SPEC.stage, SPEC.address, 2)
+
+
+class TestEntries:
+    def kept(self):
+        place = memory()
+        with Store(place, timing=AT_ONCE) as store:
+            store.keep(CHECKPOINT, "stop", SAYS)
+        return place, next(name for name in place.files(folder_of(SPEC)) if name.startswith("says-"))
+
+    def test_what_a_network_said_is_kept_by_checkpoint_and_images(self):
+        place, _ = self.kept()
+        with Store(place, timing=AT_ONCE) as store:
+            assert same(store.says(CHECKPOINT, "stop"), SAYS)
+            assert store.says(CHECKPOINT, "train") is None
+            assert store.says(dataclasses.replace(CHECKPOINT, epoch=1), "stop") is None
+
+    def test_a_single_failure_to_read_sets_nothing_aside(self):
+        place, name = self.kept()
+        faulty, warned = Faulty(place, 2, "once"), []  # the listing first, then the file
+        with Store(faulty, warn=warned.append) as store:
+            assert store.says(CHECKPOINT, "stop") is None
+        assert faulty.operations[1] == f"read {folder_of(SPEC)}/{name}"
+        assert name in place.files(folder_of(SPEC))
+        assert [said for said in warned if "made again" in said] == []
+
+    def test_one_file_that_can_never_be_read_holds_nobody_up(self):
+        place = memory()
+        with Store(place, timing=AT_ONCE) as store:
+            advance(store, SPEC, 2)
+            unreadable = store._entries.newest(SPEC).end.optimizer.file
+
+        class Torn(Faulty):
+            def read(self, path):
+                if len(self.operations) > 500:
+                    raise Ended
+                if path.endswith(unreadable):
+                    self.operations.append(f"read {path}")
+                    raise PlaceError("Input/output error")
+                return super().read(path)
+
+        with Store(Torn(place), warn=[].append, timing=AT_ONCE) as store:
+            assert figures(advance(store, SPEC, 3)) == figures(straight(SPEC, 3))
+
+    def test_content_that_another_process_removed_meanwhile_is_written_again(self):
+        place = memory()
+        with Store(place, timing=AT_ONCE) as store:
+            advance(store, SPEC, 3)
+            for name in place.files(folder_of(SPEC)):
+                if not name.startswith("lease-"):
+                    place.remove(f"{folder_of(SPEC)}/{name}")
+            advance(store, SPEC, 3)
+        check(place, 3, 3, warnings=[])
+        check_it_goes_on(place, 4)
+
+    def test_what_cannot_be_set_aside_is_named_once_and_not_used(self):
+        class Stuck(Faulty):
+            def move(self, path, to):
+                raise PlaceError("no moving here")
+
+        place = memory()
+        with Store(place, timing=AT_ONCE) as store:
+            advance(store, SPEC, 2)
+        flip(place, f"{folder_of(SPEC)}/chain-0002.json")
+        warned = []
+        with Store(Stuck(place), warn=warned.append, timing=AT_ONCE) as store:
+            assert [len(store.chain(SPEC).epochs) for _ in range(3)] == [0, 0, 0]
+        assert len([said for said in warned if "chain-0002.json" in said]) == 1
+
+    def test_a_manifest_of_another_chain_is_not_believed(self):
+        place, other = memory(), a_spec(seed=1)
+        with Store(place, timing=AT_ONCE) as store:
+            advance(store, other, 2)
+        place.move(f"{folder_of(other)}/chain-0002.json", f"{folder_of(SPEC)}/chain-0002.json")
+        warned = []
+        with Store(place, warn=warned.append, timing=AT_ONCE) as store:
+            assert store.chain(SPEC).epochs == []
+        assert len(warned) == 1
+        assert "another chain" in warned[0]
+
+    @pytest.mark.parametrize(
+        "content", [b"", b"\0" * 100, b"{}", b"[]", b"5", b'"text"', b"\xff\xfe\x00", b'{"sha256": "0"}', b"NaN"]
+    )
+    def test_a_manifest_of_whatever_content_is_set_aside(self, content):
+        place = memory()
+        path = f"{folder_of(SPEC)}/chain-0003.json"
+        place.replace(path, content)
+        warned = []
+        with Store(place, warn=warned.append, timing=AT_ONCE) as store:
+            assert store.chain(SPEC).epochs == []
+        assert len(warned) == 1
+        assert place.read(path) is None
+        aside = f"aside/{folder_of(SPEC)}"
+        assert [place.read(f"{aside}/{name}") for name in place.files(aside)] == [content]
+
+    def test_every_single_byte_of_a_manifest_counts(self):
+        place = memory()
+        with Store(place, timing=AT_ONCE) as store:
+            advance(store, SPEC, 1)
+        sealed = place.read(f"{folder_of(SPEC)}/chain-0001.json")
+        original = unseal(sealed)
+        for at in range(len(sealed)):
+            damaged = bytearray(sealed)
+            damaged[at] ^= 1
+            with suppress(ValueError):
+                assert unseal(bytes(damaged)) == original  # white space
+
+    def test_a_best_epoch_damaged_while_the_chain_goes_on_is_trained_again_once_and_then_there(self, monkeypatch):
+        trained = []
+
+        def counted(request, chain, *rest):
+            for epoch in pretend(request, chain, *rest):
+                trained.append(len(chain.epochs))
+                yield epoch
+
+        monkeypatch.setattr("moe.supply.train", counted)
+        place = memory()
+        with Store(place, timing=AT_ONCE) as store:
+            advance(store, SPEC, 3)
+            flip(place, f"{folder_of(SPEC)}/{store._entries.newest(SPEC).weights[2].file}")
+        for expected in ([4, 1, 2, 3, 4], []):  # the end was whole; then all again; then nothing
+            trained.clear()
+            with Store(place, warn=[].append, timing=AT_ONCE) as store:
+                stage = Supply(store).one(Task(Request(SPEC, 4), lambda _: (None, None)), CPU)
+                assert same(stage._weights(), straight(SPEC, 4).weights[2])
+            assert trained == expected
+
+
+def brought(config, data, store=None, **settings):
+    """What a run came to, and its five stages."""
+    stages = {}
+
+    class Listening(Supply):
+        def all(self, *arguments):
+            done = super().all(*arguments)
+            stages.update(done)
+            return done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("moe.pipeline.Supply", Listening)
+        return run(config, data, store, **settings), stages
+
+
+def histories(result):
+    return {name: [dataclasses.replace(e, seconds=0) for e in stage.epochs] for name, stage in result.stages.items()}
+
+
+def trained_epochs(result):
+    return {name: stage.epochs_trained for name, stage in result.stages.items() if stage.epochs_trained}
+
+
+@pytest.fixture(scope="module")
+def straight_runs(data):
+    """The five stages of a run without a store, by protocol."""
+    choices = {"epochs": 1, "train_examples": 40, "test_examples": 20, "batch_size": 20, "patience": 9}
+    return {name: brought(Config(protocol=name, **choices), data)[1] for name in ("holdout", "notebook")}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "stage"),
+    [("holdout", "baseline"), ("notebook", "gate"), ("holdout", "mixture"), ("notebook", "mixture")],
+)
+def test_going_on_from_the_store_gives_the_bits_of_going_straight_through(protocol, stage, straight_runs, tmp_path):
+    task = straight_runs[protocol][stage].task
+    spec = task.request.spec
+    once = Chain(spec)
+    for _ in train(Request(spec, 4), once, *task.lesson(CPU), CPU):
+        pass
+    for epochs in (1, 2, 4):
+        with Store(str(tmp_path)) as store:
+            part = Supply(store).one(dataclasses.replace(task, request=Request(spec, epochs)), CPU)
+            assert figures(part.chain) == figures(once)[:epochs]
+    with Store(str(tmp_path)) as store, claimed(store, spec) as claim:
+        chain = store.chain(spec)
+        assert figures(chain) == figures(once)
+        for epochs in range(1, 5):
+            stored, memory = store.weights(chain.resolve(epochs)), once.weights[chain.resolve(epochs).epoch]
+            assert same(stored, memory)
+            assert {name: value.stride() for name, value in stored.items()} == {
+                name: value.stride() for name, value in memory.items()
+            }
+        assert all(same(*parts) for parts in zip(claim.chain.end, once.end, strict=True))
+
+
+class Template:
+    """A store in which one small run left its stages, copied for each test."""
+
+    def __init__(self, folder, result):
+        self.folder, self.result = folder, result
+
+    def copied(self, to):
+        """The store's files as links: a test replaces them, and never writes into one."""
+        for path in self.folder.rglob("*"):
+            if path.is_file():
+                target = to / path.relative_to(self.folder)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.link(path, target)
+        return Local(to)
+
+
+@pytest.fixture(scope="module")
+def template(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    with Store(str(folder)) as store:
+        return Template(folder, run(SMALL, data, store))
+
+
+@pytest.fixture
+def place(template, tmp_path):
+    """A place that has all of the small run."""
+    return template.copied(tmp_path / "copy")
+
+
+@pytest.fixture(scope="module")
+def longer_alone(data):
+    """What a longer run finds without a store."""
+    return run(LONGER, data)
+
+
+def again(config, data, place, **settings):
+    """A run over a place, its result and what was warned of."""
+    warned = []
+    with Store(place, warn=warned.append) as store:
+        return run(config, data, store, **settings), warned
+
+
+def folder_and_manifest(place, stage):
+    (address,) = place.folders(stage)
+    (name,) = [name for name in place.files(f"{stage}/{address}") if name.startswith("chain-")]
+    return f"{stage}/{address}", unseal(place.read(f"{stage}/{address}/{name}"))
+
+
+def intact(place):
+    """Whether all content is what its name says, and all that manifests need is there."""
+    for stage in STAGES:
+        for address in place.folders(stage):
+            folder = f"{stage}/{address}"
+            for name in place.files(folder):
+                if name.endswith(".safetensors"):
+                    sha256 = name.removesuffix(".safetensors").rpartition("-")[2]
+                    assert hashlib.sha256(place.read(f"{folder}/{name}")).hexdigest() == sha256
+                if name.startswith("chain-"):
+                    assert {each.file for each in unseal(place.read(f"{folder}/{name}")).contents} <= set(
+                        place.files(folder)
+                    )
+    return True
+
+
+class TestRunsOverAStore:
+    def test_a_run_repeated_trains_nothing_and_finds_the_same(self, template, place, data):
+        result, warned = again(SMALL, data, place)
+        assert (trained_epochs(result), warned) == ({}, [])
+        assert (result.score, result.stages.keys()) == (template.result.score, template.result.stages.keys())
+        assert histories(result) == histories(template.result)
+        assert result.row()["epochs_reused"] == template.result.row()["epochs_trained"] == 10
+
+    def test_a_run_with_a_store_finds_what_one_without_finds(self, template, data):
+        alone = run(SMALL, data)
+        assert (alone.score, histories(alone)) == (template.result.score, histories(template.result))
+
+    def test_a_longer_chain_serves_a_shorter_request(self, place, data):
+        shorter = dataclasses.replace(SMALL, epochs=1)
+        result, warned = again(shorter, data, place)
+        alone = run(shorter, data)
+        assert (result.score, histories(result)) == (alone.score, histories(alone))
+        assert set(trained_epochs(result)) <= {"mixture"}  # whose inputs are other checkpoints
+        assert warned == []
+
+    def test_a_longer_request_trains_what_is_missing(self, place, data, longer_alone):
+        result, warned = again(LONGER, data, place)
+        assert (result.score, histories(result)) == (longer_alone.score, histories(longer_alone))
+        assert {name: epochs for name, epochs in trained_epochs(result).items() if name != "mixture"} == {
+            name: 1 for name in STAGES if name != "mixture"
+        }
+        assert warned == []
+        assert intact(place)
+
+    def test_how_many_images_are_scored_trains_nothing_anew_and_changes_no_score(self, place, data):
+        result, warned = again(SMALL, data, place, score_examples=30)
+        assert (trained_epochs(result), warned) == ({}, [])
+        assert result.scored_examples == 30
+        assert result.score == run(SMALL, data, score_examples=30).score
+        assert again(SMALL, data, place)[0].score == run(SMALL, data).score
+
+    @pytest.mark.parametrize("stage", ["gate", "mixture"])
+    def test_raising_a_version_retrains_its_stage_and_the_mixture(self, stage, template, place, data, monkeypatch):
+        monkeypatch.setitem(STAGES, stage, dataclasses.replace(STAGES[stage], version=2))
+        result, _ = again(SMALL, data, place)
+        assert trained_epochs(result) == dict.fromkeys({stage, "mixture"}, 2)
+        assert result.score == template.result.score
+
+
+def truncate(place, path):
+    place.replace(path, place.read(path)[: len(place.read(path)) // 2])
+
+
+def empty(place, path):
+    place.replace(path, b"")
+
+
+class TestDamage:
+    @pytest.mark.parametrize(
+        ("damage", "stage"), [(flip, "natural"), (flip, "mixture"), (truncate, "natural"), (Local.remove, "natural")]
+    )
+    def test_damaged_weights_are_set_aside_and_trained_again(self, damage, stage, template, place, data):
+        folder, manifest = folder_and_manifest(place, stage)
+        for name in place.files(folder):
+            if name.startswith("says-"):
+                place.remove(f"{folder}/{name}")  # so that the network is asked
+        weights = manifest.weights[template.result.stages[stage].best_epoch]
+        damage(place, f"{folder}/{weights.file}")
+        self.repaired(template, place, data, folder, f"{folder}/{manifest.name}", {stage: 2})
+
+    @pytest.mark.parametrize("damage", [flip, empty])
+    def test_a_damaged_manifest_is_set_aside_and_its_chain_trained_again(self, damage, template, place, data):
+        folder, manifest = folder_and_manifest(place, "gate")
+        damage(place, f"{folder}/{manifest.name}")
+        self.repaired(template, place, data, folder, f"{folder}/{manifest.name}", {"gate": 2})
+
+    @pytest.mark.parametrize("damage", [flip, truncate])
+    def test_damaged_words_of_a_network_are_set_aside_and_asked_for_again(self, damage, template, place, data):
+        folder, _ = folder_and_manifest(place, "artificial")
+        name = next(name for name in place.files(folder) if "-stop-" in name)
+        damage(place, f"{folder}/{name}")
+        self.repaired(template, place, data, folder, f"{folder}/{name}", {})
+
+    def repaired(self, template, place, data, folder, named, trained):
+        result, warned = again(SMALL, data, place)
+        assert (result.score, histories(result)) == (template.result.score, histories(template.result))
+        assert trained_epochs(result) == trained
+        assert len(warned) == 1
+        assert named in warned[0]
+        assert [name for name in place.files(f"aside/{folder}") if name.endswith(named.rpartition("/")[2])]
+        result, warned = again(SMALL, data, place)
+        assert (trained_epochs(result), warned, result.score) == ({}, [], template.result.score)
+        assert intact(place)
+
+    @pytest.mark.parametrize("part", ["network", "optimizer"])
+    def test_a_chain_whose_end_is_damaged_is_trained_from_its_start(self, part, place, data, longer_alone):
+        folder, manifest = folder_and_manifest(place, "gate")
+        flip(place, f"{folder}/{getattr(manifest.end, part).file}")
+        result, warned = again(LONGER, data, place)
+        assert result.stages["gate"].epochs_trained == 3
+        assert result.stages["baseline"].epochs_trained == 1
+        assert len(warned) == 1
+        assert manifest.name in warned[0]
+        assert (result.score, histories(result)) == (longer_alone.score, histories(longer_alone))
+        assert intact(place)
+
+
+class ReadOnly(Faulty):
+    """A place that can be read."""
+
+    def _do(self, name, path, operation, content=None):
+        if name not in ("read", "files", "folders", "exclusive"):
+            raise PlaceError(f"{self.name}: Read-only file system")
+        return super()._do(name, path, operation, content)
+
+
+class TestPlacesThatFail:
+    def test_a_place_that_always_fails_changes_no_score(self, template, data):
+        result, warned = again(SMALL, data, Faulty(memory(), 1, "from then on"))
+        assert (result.score, histories(result)) == (template.result.score, histories(template.result))
+        assert trained_epochs(result) == dict.fromkeys(STAGES, 2)
+        assert len(warned) == 2
+        assert "cannot be written" in " ".join(warned)
+        assert "cannot be read" in " ".join(warned)
+
+    def test_a_place_that_fails_half_way_changes_no_score(self, template, data):
+        result, warned = again(SMALL, data, Faulty(memory(), 25, "from then on"))
+        assert result.score == template.result.score
+        assert 1 <= len(warned) <= 2
+
+    def test_what_a_place_has_is_used_although_it_cannot_be_written(self, template, place, data):
+        result, warned = again(SMALL, data, ReadOnly(place))
+        assert (trained_epochs(result), result.score) == ({}, template.result.score)
+        assert len(warned) == 1
+        assert "cannot be written" in warned[0]
+
+    def test_what_a_place_lacks_is_trained_although_it_cannot_be_written(self, template, data):
+        result, warned = again(SMALL, data, ReadOnly(memory()))
+        assert result.score == template.result.score
+        assert trained_epochs(result) == dict.fromkeys(STAGES, 2)
+        assert len(warned) == 1
+
+    def test_damage_in_a_place_that_cannot_be_written_changes_no_score(self, template, place, data):
+        folder, manifest = folder_and_manifest(place, "natural")
+        for name in place.files(folder):
+            if name.startswith("says-"):
+                place.remove(f"{folder}/{name}")
+        flip(place, f"{folder}/{manifest.weights[template.result.stages['natural'].best_epoch].file}")
+        result, warned = again(SMALL, data, ReadOnly(place))
+        assert result.score == template.result.score
+        assert len(warned) == 2  # damaged, and not to be written
+
+
+BASE = Config(epochs=3, train_examples=20, test_examples=10, batch_size=20, learning_rate=0.01, patience=1)
+CHANGES = {
+    "epochs": 2,
+    "batch_size": 10,
+    "train_examples": 30,
+    "test_examples": 20,
+    "use_large_experts": True,
+    "use_large_gating_mlp": True,
+    "use_large_baseline_classifier": True,
+    "learning_rate": 0.003,
+    "patience": 3,
+    "seed": 1,
+    "protocol": "notebook",
+}
+
+
+@pytest.fixture(scope="module")
+def unchanged(data):
+    return brought(BASE, data)[1]
+
+
+class TestNothingIsReadThatIsNotHashed:
+    @pytest.mark.parametrize("protocol", ["holdout", "notebook"])
+    def test_training_reads_only_what_changes_the_address_and_nothing_of_the_config(self, protocol, data, monkeypatch):
+        read, of_config, planned, quiet = set(), set(), threading.Event(), threading.Event()
+
+        class HeardSpec(Spec):
+            def __getattribute__(self, name):
+                if not quiet.is_set():
+                    read.add(name)
+                return super().__getattribute__(name)
+
+            @cached_property
+            def address(self):
+                quiet.set()  # it hashes all fields
+                try:
+                    return Spec.address.func(self)
+                finally:
+                    quiet.clear()
+
+        class HeardConfig(Config):
+            def __getattribute__(self, name):
+                if planned.is_set():
+                    of_config.add(name)
+                return super().__getattribute__(name)
+
+        def heard_plan(*arguments):
+            requests = plan(*arguments)
+            read.clear()
+            planned.set()
+            return requests
+
+        monkeypatch.setattr("moe.stages.Spec", HeardSpec)
+        monkeypatch.setattr("moe.pipeline.plan", heard_plan)
+        config = HeardConfig(**dataclasses.asdict(SMALL) | {"protocol": protocol})
+        run(config, data)
+        assert of_config == set()
+        fields = {field.name for field in dataclasses.fields(Spec)}
+        assert {"seed", "batch_size", "learning_rate", "patience", "network", "train_examples"} <= read
+        methods = {name for name in dir(Spec) if name.startswith("__")} | {"address"}
+        assert read - methods <= fields
+        spec = a_spec()
+        for name in read & fields:
+            other = {str: "other", int: 77, float: 0.5, tuple: (Checkpoint("gate", "a", 1),)}.get(
+                type(getattr(spec, name)), dataclasses.replace(spec.numerics, threads=7)
+            )
+            assert dataclasses.replace(spec, **{name: other}).address != spec.address
+
+    def agree(self, stages, others):
+        """The stages with the same address in both, whose bits are seen to be the same."""
+        shared = {name for name in STAGES if stages[name].chain.spec.address == others[name].chain.spec.address}
+        for name in shared:
+            one, other = stages[name], others[name]
+            common = min(len(one.chain.epochs), len(other.chain.epochs))
+            assert figures(one.chain)[:common] == figures(other.chain)[:common]
+            if one.task.request.epochs == other.task.request.epochs:
+                assert figures(one.chain) == figures(other.chain)
+                assert one.checkpoint == other.checkpoint
+            if one.checkpoint == other.checkpoint:
+                assert same(one._weights(), other._weights())
+        return shared
+
+    @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Config)])
+    def test_where_a_changed_choice_leaves_the_address_it_leaves_the_bits(self, field, data, unchanged):
+        config = dataclasses.replace(BASE, **{field: CHANGES[field]})
+        shared = self.agree(unchanged, brought(config, data)[1])
+        expected = {
+            "epochs": set(STAGES) - {"mixture"},
+            "use_large_experts": {"baseline", "gate"},
+            "use_large_gating_mlp": {"baseline", "artificial", "natural"},
+            "use_large_baseline_classifier": {"gate", "artificial", "natural"},
+        }
+        assert shared - {"mixture"} == expected.get(field, set())
+
+    @pytest.mark.parametrize("settings", [{"score_examples": 30}, {"devices": [CPU] * 3}])
+    def test_images_scored_and_devices_are_in_no_address_and_change_no_bits(self, settings, data, unchanged):
+        assert self.agree(unchanged, brought(BASE, data, **settings)[1]) == set(STAGES)

@@ -1,0 +1,438 @@
+"""Who trains a stage: one at a time, never nobody, and right whoever it is."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from moe import Config, run
+from moe.data import DataSet
+from moe.stages import Request
+from moe.store.claims import LeaseLostError
+from moe.store.entries import folder_of
+from moe.store.leases import Owner, Timing, _born
+from moe.store.local import Local
+from moe.store.store import Store
+from moe.supply import Supply, Task
+from moe.training import Chain
+from tests.conftest import coloured
+from tests.store_helpers import AT_ONCE, Faulty, a_spec, advance, children, claimed, pretend, same, straight
+
+CPU = torch.device("cpu")
+SPEC = a_spec()
+FOLDER = folder_of(SPEC)
+BRISK = Timing(beat_s=0.05, ttl_s=1.0, poll_s=0.02)
+PATIENT = Timing(beat_s=0.05, ttl_s=1000, stuck_s=1000, poll_s=0.02)  # waits for whoever lives
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Local(tmp_path / "store")
+
+
+@contextmanager
+def store(place, timing=BRISK, **settings):
+    with Store(place, timing=timing, **settings) as opened:
+        yield opened
+
+
+def seconds_until_claimed(waiter, most=10.0):
+    """How long it takes until the claim can be had."""
+    began = time.monotonic()
+    while (claim := waiter.claim(SPEC)) is None:
+        assert time.monotonic() - began < most
+        time.sleep(0.01)
+    with claim:
+        return time.monotonic() - began
+
+
+def refused(waiter, seconds):
+    """Whether the claim cannot be had for so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if waiter.claim(SPEC) is not None:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def held(place, owner, beat=None):
+    """The files of a lease that nobody beats for."""
+    place.create(f"{FOLDER}/lease-0001.json", json.dumps(dataclasses.asdict(owner)).encode())
+    if beat is not None:
+        place.replace(f"{FOLDER}/lease-0001.beat", json.dumps(beat).encode())
+
+
+class TestOneAtATime:
+    def test_while_one_lives_another_waits_and_once_it_is_released_goes_at_once(self, place):
+        with store(place) as first, store(place) as second:
+            with claimed(first, SPEC):
+                assert refused(second, 2.5 * BRISK.ttl_s)
+            first.settle()
+            assert second.claim(SPEC) is not None
+
+    def test_of_eight_that_claim_at_once_one_is_given_it(self, place):
+        stores = [Store(place, timing=PATIENT) for _ in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            claims = list(pool.map(lambda each: each.claim(SPEC), stores))
+        assert len([claim for claim in claims if claim is not None]) == 1
+        for each in stores:
+            each.close()
+
+    def test_another_stage_is_free(self, place):
+        with store(place) as first, store(place) as second, claimed(first, SPEC):
+            assert second.claim(a_spec("gate")) is not None
+
+    def test_generations_count_up_and_none_is_deleted(self, place):
+        with store(place) as first:
+            for epochs in (1, 2, 3):
+                advance(first, SPEC, epochs)
+        leases = sorted(name for name in place.files(FOLDER) if name.startswith("lease-") and name.endswith(".json"))
+        assert leases == ["lease-0001.json", "lease-0002.json", "lease-0003.json"]
+
+    def test_a_session_says_that_it_is_there_until_it_is_closed(self, place):
+        with store(place) as first:
+            first.chain(SPEC)
+            (name,) = place.files("sessions")
+            says = json.loads(place.read(f"sessions/{name}"))
+            assert says["since"] <= says["beat"] <= time.time()
+        assert place.files("sessions") == {}
+
+    def test_where_no_lease_can_be_had_everyone_trains_and_is_told_once(self, place):
+        class Plain(Faulty):
+            def exclusive(self):
+                return False
+
+        warned = []
+        with store(Plain(place), warn=warned.append) as first, store(Plain(place), warn=warned.append) as second:
+            with claimed(first, SPEC), claimed(second, SPEC), claimed(second, a_spec("gate")):
+                assert len(warned) == 2
+            assert all(said.startswith("two trials may train one stage") for said in warned)
+            assert advance(first, SPEC, 2).losses == advance(second, SPEC, 2).losses
+
+
+def hold(folder, timing, say):
+    """In another process: claim, say so and hold on."""
+    with Store(folder, timing=timing) as opened, claimed(opened, SPEC):
+        say.send("claimed")
+        say.recv()
+
+
+def train_when_told(folder, timing, say):
+    """In another process: claim, then an epoch each time it is told to, saying how that went."""
+    with Store(folder, timing=timing) as opened:
+        try:
+            with claimed(opened, SPEC) as claim:
+                say.send("claimed")
+                for _ in pretend(Request(SPEC, 3), claim.chain):
+                    say.recv()
+                    claim.advanced()
+                    say.send(len(claim.chain.epochs))
+        except LeaseLostError:
+            say.send("lost")
+    say.send("ended")
+
+
+@contextmanager
+def another(target, *arguments):
+    """A process that claims, and what to talk to it through."""
+    here, there = children().Pipe()
+    process = children().Process(target=target, args=(*arguments, there), daemon=True)
+    process.start()
+    there.close()
+    try:
+        assert here.poll(60)
+        assert here.recv() == "claimed"
+        yield process, here
+    finally:
+        process.kill()
+        process.join()
+        here.close()
+
+
+def state_of(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0]
+
+
+class TestDeath:
+    def test_a_process_killed_on_this_machine_is_taken_over_at_once(self, place):
+        with store(place, PATIENT) as waiter, another(hold, place.name, PATIENT) as (process, _):
+            assert refused(waiter, 0.3)
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            assert waiter.claim(SPEC) is not None
+
+    def test_a_living_process_has_not_gone(self):
+        assert not Owner.me().gone()
+
+    def test_a_process_that_only_waits_to_be_reaped_has_gone(self):
+        process = subprocess.Popen(["sleep", "60"])
+        owner = dataclasses.replace(Owner.me(), pid=process.pid, born=_born(process.pid))
+        assert not owner.gone()
+        process.kill()
+        while state_of(process.pid) != "Z":
+            time.sleep(0.01)
+        assert owner.gone()
+        process.wait()
+        assert owner.gone()
+
+    def test_a_process_number_used_again_is_not_its_former_owner(self):
+        assert dataclasses.replace(Owner.me(), born="1").gone()
+
+    @pytest.mark.parametrize("change", [{"boot": "another"}, {"boot": ""}, {"processes": "another"}])
+    def test_of_an_owner_elsewhere_only_its_beat_can_tell(self, change, place):
+        owner = dataclasses.replace(Owner.me(), **change, born="1")
+        assert not owner.gone()
+        held(place, owner, {"beats": 3, "epochs": 1, "released": False})
+        with store(place, dataclasses.replace(BRISK, ttl_s=0.5)) as waiter:
+            assert 0.5 <= seconds_until_claimed(waiter) < 3
+
+    def test_an_owner_elsewhere_that_beats_is_waited_for(self, place):
+        held(place, dataclasses.replace(Owner.me(), boot="another"))
+        with store(place, dataclasses.replace(BRISK, ttl_s=0.5)) as waiter:
+            for beats in range(15):
+                place.replace(f"{FOLDER}/lease-0001.beat", json.dumps({"beats": beats, "epochs": 0}).encode())
+                assert refused(waiter, 0.1)
+            assert seconds_until_claimed(waiter) >= 0.3
+
+    def test_one_that_looks_again_after_long_takes_over_nothing_that_has_beaten_meanwhile(self, place):
+        held(place, dataclasses.replace(Owner.me(), boot="another"), {"beats": 1})
+        with store(place, dataclasses.replace(BRISK, ttl_s=0.3)) as waiter:
+            assert waiter.claim(SPEC) is None
+            time.sleep(0.6)
+            place.replace(f"{FOLDER}/lease-0001.beat", json.dumps({"beats": 2}).encode())
+            assert waiter.claim(SPEC) is None
+
+    @pytest.mark.parametrize("content", [b"", b"\0\0\0", b"[]", b'{"pid": 1}', b'{"token": "x", "pid": "many"}'])
+    def test_a_damaged_lease_is_waited_for_as_long_as_one_without_a_beat(self, content, place):
+        place.create(f"{FOLDER}/lease-0001.json", content)
+        with store(place, dataclasses.replace(BRISK, ttl_s=0.3)) as waiter:
+            assert 0.3 <= seconds_until_claimed(waiter) < 3
+
+    def test_a_damaged_beat_is_no_release(self, place):
+        held(place, dataclasses.replace(Owner.me(), boot="another"))
+        place.replace(f"{FOLDER}/lease-0001.beat", b"\0\0\0")
+        with store(place, dataclasses.replace(BRISK, ttl_s=0.3)) as waiter:
+            assert 0.3 <= seconds_until_claimed(waiter) < 3
+
+
+class TestPause:
+    def test_a_paused_owner_is_taken_over_and_stops_when_it_wakes(self, place):
+        with store(place) as waiter, another(train_when_told, place.name, BRISK) as (process, owner):
+            owner.send("go")
+            assert owner.recv() == 1
+            os.kill(process.pid, signal.SIGSTOP)
+            while state_of(process.pid) != "T":
+                time.sleep(0.01)
+            began = time.monotonic()
+            assert len(advance(waiter, SPEC, 3).epochs) == 3
+            assert time.monotonic() - began >= BRISK.ttl_s
+            os.kill(process.pid, signal.SIGCONT)
+            time.sleep(2 * BRISK.beat_s)
+            owner.send("go")
+            assert owner.recv() == "lost"
+            assert owner.recv() == "ended"
+        with store(place) as reader:
+            chain = reader.chain(SPEC)
+            assert chain.losses == straight(SPEC, 3).losses
+            assert same(reader.weights(chain.resolve(3)), straight(SPEC, 3).weights[2])
+
+    @pytest.mark.parametrize("bits", [0.0, 0.25])
+    @pytest.mark.parametrize("paused_at", ["safetensors", "chain"])
+    def test_a_commit_that_comes_late_does_no_harm(self, bits, paused_at, place):
+        """Also where the one that took over computes other bits, as another GPU does."""
+        awake = threading.Event()
+
+        class Paused(Faulty):
+            def replace(self, path, content):
+                if paused_at in path:
+                    awake.wait()
+                return super().replace(path, content)
+
+            def create(self, path, content):
+                if paused_at in path:
+                    awake.wait()
+                return super().create(path, content)
+
+        with store(Paused(place), dataclasses.replace(AT_ONCE, commit_every_s=1000)) as late:
+            with claimed(late, SPEC) as claim:
+                for _ in pretend(Request(SPEC, 3), claim.chain):
+                    claim.advanced()
+            with store(place, AT_ONCE) as other, claimed(other, SPEC) as theirs:
+                for number, _ in enumerate(pretend(Request(SPEC, 4), theirs.chain, bits=bits), 1):
+                    theirs.advanced()
+                    other.settle()
+                    if number == 2:
+                        awake.set()
+                        late.settle()
+        warned = []
+        with store(place, warn=warned.append) as reader:
+            chain = reader.chain(SPEC)
+            assert len(chain.epochs) >= 3
+            found = {epoch: reader.weights(chain.resolve(epoch)) for epoch in range(1, len(chain.epochs) + 1)}
+            whole = [straight(SPEC, 4, bits) for bits in {0.0, bits}]
+            assert any(
+                all(same(state, one.weights[one.resolve(epoch).epoch]) for epoch, state in found.items())
+                for one in whole
+            )
+        assert warned == []
+
+    def test_an_owner_that_beats_but_gets_nowhere_is_not_waited_for(self, place):
+        impatient = dataclasses.replace(PATIENT, stuck_s=0.5)
+        with store(place, PATIENT) as stuck, store(place, impatient) as waiter:
+            claim = claimed(stuck, SPEC)
+            assert 0.5 <= seconds_until_claimed(waiter) < 5
+            time.sleep(2 * PATIENT.beat_s)
+            next(pretend(Request(SPEC, 3), claim.chain))
+            with pytest.raises(LeaseLostError):
+                claim.advanced()
+
+    def test_an_owner_that_gets_on_is_waited_for(self, place):
+        impatient = dataclasses.replace(PATIENT, stuck_s=1.0)
+        with store(place, PATIENT) as slow, store(place, impatient) as waiter, claimed(slow, SPEC) as claim:
+            for _ in pretend(Request(SPEC, 5), claim.chain):
+                claim.advanced()
+                assert refused(waiter, 0.5)
+
+    def test_owners_whose_epochs_take_longer_than_anyone_waits_still_get_there(self, place, monkeypatch):
+        """Each takes over from the other, and what was trained until then is not lost."""
+        impatient = dataclasses.replace(PATIENT, stuck_s=0.1)
+        end = time.monotonic() + 8
+
+        def slow(request, chain, *rest):
+            for epoch in pretend(request, chain, *rest):
+                time.sleep(0.3)
+                if time.monotonic() > end:
+                    raise TimeoutError
+                yield epoch
+
+        monkeypatch.setattr("moe.supply.train", slow)
+
+        def train_it(opened):
+            return Supply(opened).one(task(SPEC, 3), CPU).chain.losses
+
+        with store(place, impatient) as first, store(place, impatient) as second, ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(train_it, (first, second))) == [straight(SPEC, 3).losses] * 2
+
+
+def task(spec, epochs):
+    """A stage to be trained by pretence."""
+    return Task(Request(spec, epochs), lambda _: (None, None))
+
+
+def trained_twice(folder, start, say):
+    """In another process: a run, and how many epochs of each stage it had to train."""
+    torch.set_num_threads(1)
+    data = DataSet("coloured", *coloured(6000, 1), *coloured(1000, 2), fingerprint="f" * 64, source="made up")
+    config = Config(epochs=2, train_examples=20, test_examples=10, batch_size=10)
+    with Store(folder, timing=PATIENT) as opened:
+        say.send("ready")
+        start.wait()
+        result = run(config, data, opened)
+        say.send(({name: stage.epochs_trained for name, stage in result.stages.items()}, result.score))
+
+
+class TestSideBySide:
+    def test_two_processes_with_one_config_train_each_epoch_once(self, place):
+        context = children()
+        start, pipes = context.Event(), [context.Pipe() for _ in range(2)]
+        processes = [
+            context.Process(target=trained_twice, args=(place.name, start, there), daemon=True) for _, there in pipes
+        ]
+        for process in processes:
+            process.start()
+        assert [here.recv() for here, _ in pipes] == ["ready", "ready"]
+        start.set()
+        (first, score), (second, same_score) = [here.recv() for here, _ in pipes]
+        for process in processes:
+            process.join()
+        assert {name: first[name] + second[name] for name in first} == dict.fromkeys(first, 2)
+        assert score == same_score
+
+    def test_a_stage_that_is_taken_is_left_for_last(self, place, monkeypatch):
+        monkeypatch.setattr("moe.supply.train", pretend)
+        heard = []
+        with store(place, PATIENT) as other, store(place, PATIENT) as ours:
+            taken = claimed(other, SPEC)
+
+            def watch(stage, epoch, *_):
+                heard.append((stage, epoch))
+                if (stage, epoch) == ("natural", 2):
+                    taken.__exit__(None)
+
+            stages = Supply(ours, watch).all([task(a_spec(name), 2) for name in ("baseline", "gate", "natural")], [CPU])
+        assert heard == [(name, epoch) for name in ("gate", "natural", "baseline") for epoch in (1, 2)]
+        assert list(stages) == ["baseline", "gate", "natural"]
+
+    def test_what_another_trained_meanwhile_is_not_trained_again(self, place, monkeypatch):
+        monkeypatch.setattr("moe.supply.train", pretend)
+        with store(place, PATIENT) as other, store(place, PATIENT) as ours, ThreadPoolExecutor(1) as pool:
+            with claimed(other, SPEC) as claim:
+                waiting = pool.submit(Supply(ours).one, task(SPEC, 3), CPU)
+                for _ in pretend(Request(SPEC, 3), claim.chain):
+                    claim.advanced()
+            stage = waiting.result(timeout=10)
+            assert stage.chain.reused == 3
+            assert same(stage._weights(), straight(SPEC, 3).weights[2])
+
+    def test_a_watcher_hears_of_a_stage_that_another_finished_just_before_it_was_claimed(self, place, monkeypatch):
+        heard = []
+        with store(place, PATIENT) as other:
+            advance(other, SPEC, 3)
+        with store(place, PATIENT) as ours:
+            monkeypatch.setattr(ours, "chain", Chain)  # looked up while the other was at it
+            supply = Supply(ours, lambda stage, epoch, *_: heard.append((stage, epoch)))
+            assert supply.one(task(SPEC, 3), CPU).chain.reused == 3
+        assert heard == [("baseline", 3)]
+
+    def test_two_that_want_two_stages_in_either_order_train_each_once_and_both_end(self, place, monkeypatch):
+        trained = []
+
+        def slow(request, chain, *rest):
+            for epoch in pretend(request, chain, *rest):
+                trained.append((request.spec.stage, len(chain.epochs)))
+                time.sleep(0.1)
+                yield epoch
+
+        monkeypatch.setattr("moe.supply.train", slow)
+        tasks = [task(a_spec(name), 3) for name in ("baseline", "gate")]
+        with store(place, PATIENT) as first, store(place, PATIENT) as second, ThreadPoolExecutor(2) as pool:
+            one = pool.submit(Supply(first).all, tasks, [CPU])
+            other = pool.submit(Supply(second).all, tasks[::-1], [CPU])
+            one.result(timeout=20)
+            other.result(timeout=20)
+        assert sorted(trained) == [(name, epoch) for name in ("baseline", "gate") for epoch in (1, 2, 3)]
+
+    def test_an_error_on_one_device_ends_a_run_whose_other_stage_is_taken(self, place, monkeypatch):
+        monkeypatch.setattr("moe.supply.train", pretend)
+        failed = threading.Event()
+
+        def refuse(*_):
+            failed.set()
+            raise RuntimeError("told to stop")
+
+        with store(place, PATIENT) as other, store(place, PATIENT) as ours, ThreadPoolExecutor(1) as pool:
+            original = ours.claim
+
+            def claim(spec):
+                if spec == SPEC:  # asked for before the error, and refused after it
+                    failed.wait()
+                    time.sleep(0.2)
+                return original(spec)
+
+            monkeypatch.setattr(ours, "claim", claim)
+            with claimed(other, SPEC):
+                running = pool.submit(Supply(ours, refuse).all, [task(a_spec("gate"), 2), task(SPEC, 2)], [CPU, CPU])
+                error = next(iter(wait([running], timeout=2).done), None)
+            with pytest.raises(RuntimeError, match="told to stop"):
+                running.result(timeout=10)
+        assert error is running
