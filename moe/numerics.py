@@ -17,7 +17,7 @@ class Numerics:
     deterministic: bool = True
     torch: str  # major.minor
     threads: int = 0  # on a CPU, where the order of a sum depends on it
-    instructions: str = ""  # on a CPU
+    instructions: str  # a CPU's instruction set, or a GPU's model and CUDA version
 
 
 def settle(device: torch.device) -> Numerics:
@@ -31,7 +31,8 @@ def settle(device: torch.device) -> Numerics:
     torch.backends.cuda.matmul.allow_tf32 = False
     version = ".".join(torch.__version__.split(".")[:2])
     if device.type != "cpu":
-        return Numerics(device=device.type, torch=version)
+        model = f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
+        return Numerics(device=device.type, torch=version, instructions=model)
     return Numerics(
         device="cpu",
         torch=version,

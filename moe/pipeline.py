@@ -81,17 +81,21 @@ def train_mixture(
     shelf = store or NoStore()
     supply = Supply(shelf, watch)
     mixture = requests.pop("mixture")
-    frozen = supply.all([Task(request, partial(_lesson, images, name)) for name, request in requests.items()], devices)
-    images = images.to(devices[0])
-    said = {name: _says_of_scored(stage, images) for name, stage in frozen.items()}
-    task = Task(
-        resolved(mixture, {name: stage.checkpoint for name, stage in frozen.items()}),
-        lambda device: _mixture_lesson(images, frozen, said),
-    )
-    stages = {**frozen, "mixture": supply.one(task, devices[0])}
-    scored = len(images.score_labels)
-    weights = stages["mixture"].kept(f"score-{scored}", lambda subgates: _weights(subgates, images, said))
-    shelf.settle()
+    try:
+        frozen = supply.all(
+            [Task(request, partial(_lesson, images, name)) for name, request in requests.items()], devices
+        )
+        images = images.to(devices[0])
+        said = {name: _says_of_scored(stage, images) for name, stage in frozen.items()}
+        task = Task(
+            resolved(mixture, {name: stage.checkpoint for name, stage in frozen.items()}),
+            lambda device: _mixture_lesson(images, frozen, said),
+        )
+        stages = {**frozen, "mixture": supply.one(task, devices[0])}
+        scored = len(images.score_labels)
+        weights = stages["mixture"].kept(f"score-{scored}", lambda subgates: _weights(subgates, images, said))
+    finally:
+        shelf.settle()
     result = Result(
         config=config,
         dataset=data.name,
@@ -112,7 +116,7 @@ def _lesson(images: Cut, stage: str, device: torch.device) -> tuple[Examples, Ex
 
 def _stage_result(stage: Trained) -> StageResult:
     request = stage.task.request
-    return StageResult.of(stage.chain, request.epochs, parameters(blank(request)))
+    return StageResult.of(stage.chain, request.epochs, parameters(blank(request)), stage.trained)
 
 
 def _says(stage: Trained, of: str, images: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 log-probabilities on the scored images --score--> accuracies, gain, discordance
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,10 +45,11 @@ class StageResult:
     seconds_reused: float  # of the epochs reused, where they were trained
 
     @classmethod
-    def of(cls, chain: Chain, epochs: int, parameters: int) -> "StageResult":
-        """What `chain` came to for a request of so many epochs."""
+    def of(cls, chain: Chain, epochs: int, parameters: int, trained: Sequence[tuple[int, Epoch]]) -> "StageResult":
+        """What `chain` came to for a request of so many epochs, some of them, by number from 1, trained in this run."""
         used = chain.epochs[: chain.used(epochs)]
-        reused, trained = used[: chain.reused], used[chain.reused :]
+        here = {number for number, _ in trained}
+        reused = [epoch for number, epoch in enumerate(used, 1) if number not in here]
         return cls(
             epochs=tuple(used),
             best_epoch=chain.resolve(epochs).epoch,
@@ -55,7 +57,7 @@ class StageResult:
             parameters=parameters,
             epochs_trained=len(trained),
             epochs_reused=len(reused),
-            seconds=sum(epoch.seconds for epoch in trained),
+            seconds=sum(epoch.seconds for _, epoch in trained),
             seconds_reused=sum(epoch.seconds for epoch in reused),
         )
 

@@ -3,12 +3,13 @@
     Task: a request, and what to learn from --Supply--> Trained: its checkpoint, its network, what that says
 
 Independent stages are trained side by side where there are devices. A stage that another process is training is left
-for later; nobody waits while holding anything, so nobody waits for ever.
+for later. Only who trains the mixture may wait for another stage, one whose frozen weights went missing, and those
+who train that wait for nothing: so nobody waits for ever.
 """
 
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -46,7 +47,8 @@ class Supply:
 
     def __init__(self, store: Store | NoStore, watch: Watch | None = None) -> None:
         self.store = store
-        self._watch = watch
+        self.watch = watch
+        self.trained: defaultdict[str, list[tuple[int, Epoch]]] = defaultdict(list)  # by address: what was done here
 
     def one(self, task: Task, device: torch.device) -> "Trained":
         """Bring a stage to the end of its request."""
@@ -106,17 +108,19 @@ class Supply:
                 if claim.chain.finished(request.epochs):  # by another, meanwhile
                     self._tell(request, claim.chain)
                     return claim.chain
-                for _ in train(request, claim.chain, *task.lesson(device), device):
+                for epoch in train(request, claim.chain, *task.lesson(device), device):
+                    self.trained[request.spec.address].append((len(claim.chain.epochs), epoch))
                     claim.advanced()
                     self._tell(request, claim.chain)
         except LeaseLostError:
             return None
+        claim.chain.end = None  # nobody trains on from memory, where it would stay until the run ends
         return claim.chain
 
     def _tell(self, request: Request, chain: Chain) -> None:
-        if self._watch:
+        if self.watch:
             number = chain.used(request.epochs) if chain.finished(request.epochs) else len(chain.epochs)
-            self._watch(request.spec.stage, number, request.epochs, chain.epochs[number - 1])
+            self.watch(request.spec.stage, number, request.epochs, chain.epochs[number - 1])
 
 
 @dataclass
@@ -133,6 +137,11 @@ class Trained:
         """The one that the request comes to."""
         return self.chain.resolve(self.task.request.epochs)
 
+    @property
+    def trained(self) -> list[tuple[int, Epoch]]:
+        """The epochs, by number from 1, that this run trained; one more than once where it had to."""
+        return self.supply.trained[self.task.request.spec.address]
+
     @cached_property
     def network(self) -> nn.Module:
         """The checkpoint's network, frozen, on the stage's device."""
@@ -142,7 +151,9 @@ class Trained:
 
     def _weights(self) -> State:
         """From memory or the store; trained again where neither has them any more."""
-        for supply in (self.supply, self.supply, Supply(NoStore())):  # the first may only learn of a longer chain
+        apart = Supply(NoStore(), self.supply.watch)
+        apart.trained = self.supply.trained
+        for supply in (self.supply, self.supply, apart):  # the first may only learn of a longer chain
             if (state := self._found()) is not None:
                 return state
             self.chain = supply.one(self.task, self.device).chain

@@ -58,7 +58,6 @@ class Chain:
     epochs: list[Epoch] = field(default_factory=list)
     weights: dict[int, State] = field(default_factory=dict)  # by epoch, from 1; of those in memory
     end: End | None = None  # after the last epoch
-    reused: int = 0  # the epochs, from the first on, that were there before
 
     @property
     def losses(self) -> list[float]:

@@ -24,7 +24,7 @@ SHARES = {  # of the images, that a frozen network learns from
     "artificial": len(ARTIFICIAL) / CLASSES,
     "natural": len(NATURAL) / CLASSES,
 }
-ANY = Numerics(device="any", torch="any")
+ANY = Numerics(device="any", torch="any", instructions="any")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import errno
 import shlex
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,7 +151,7 @@ def _headline(study: Study, allotted: Resources) -> str:
 def _costs(study: Study, allotted: Resources, folder: Folder) -> str:
     from study.estimate import calibrate, forecast
 
-    recorded = [record.config for record in folder.read_records(study.space)]
+    recorded = [record.config for record in folder.read_records(study.space) if record.state == COMPLETE]
     missing = _missing(folder, study, study.trials)
     cost = forecast(study, missing, recorded, calibrate(allotted, study.space.least("batch_size")))
     apart, shared = (duration(tally.cost / allotted.concurrency) for tally in (cost.apart, cost.shared))
@@ -160,7 +161,8 @@ def _costs(study: Study, allotted: Resources, folder: Folder) -> str:
         f"{cost.shared.epochs} epochs, are distinct.\n"
         f"  By a short calibration on this machine: about {apart} if each trial trains everything, about {shared} with "
         "the stage store. Both are for points drawn evenly\n"
-        "  and no stage stopping early; a sampler that comes back to what is good reuses more. Nothing was written."
+        "  and no stage stopping early; a sampler that comes back to what is good reuses more,\n"
+        "  and so does a store that has stages of other studies. Nothing was written."
     )
 
 
@@ -170,6 +172,7 @@ def _run_trials(options: Options, study: Study, folder: Folder, allotted: Resour
     Raises:
         FolderError: a record could not be written; the trials before it are safe.
     """
+    from moe.store.store import Store
     from study.ledger import Ledger
     from study.progress import Progress, showing
     from study.search import search
@@ -198,7 +201,8 @@ def _run_trials(options: Options, study: Study, folder: Folder, allotted: Resour
     stop.in_order = True
     stop.last_words = lambda: _conclude(options, study, folder)
     progress = Progress(ledger, terminal=sys.stdout.isatty())
-    with showing(progress):
+    attending = Store(job.store, warn=progress.warned, since=job.since) if job.store else nullcontext()
+    with showing(progress), attending:  # so that what this study uses stays in the store while no worker lives
         search(ledger, job, allotted, options.address, stop, progress, (folder.path / ".tune").resolve())
     stop.ended()
     if stop.broken:

@@ -33,6 +33,7 @@ from moe.store.store import Store
 from moe.store.words import ago, human, size
 
 SMALL = Config(epochs=2, train_examples=100, test_examples=50, batch_size=20)
+NUMERICS = Numerics(device="cpu", torch="2.6", instructions="AVX2")
 NOW = 1_800_000_000.0
 HEX = uuid.UUID(int=7).hex
 
@@ -62,7 +63,7 @@ def warned(sentence):
 
 
 def spec_of(seed, stage="gate"):
-    return plan(replace(SMALL, seed=seed), "f" * 64, Numerics(device="cpu", torch="2.6"))[stage].spec
+    return plan(replace(SMALL, seed=seed), "f" * 64, NUMERICS)[stage].spec
 
 
 def put(place, seed=0, used=NOW, stage="gate", epochs=1):

@@ -12,6 +12,8 @@ from typing import TypeVar
 
 from moe.store.place import Place, PlaceError
 
+REST_SHARE = 10.0
+
 Value = TypeVar("Value")
 
 
@@ -22,7 +24,8 @@ class Care:
     Args:
         place: where the files are.
         warn: told in a sentence of the first failure to read, the first to write, and each damaged entry.
-        rest_s: how long a failed kind of operation is left alone: a service that is down may take long to say so.
+        rest_s: how long, at most, a failed kind of operation is left alone: ten times as long as it took to fail,
+            so that a service that is slow to say no costs a tenth of the time.
     """
 
     place: Place
@@ -77,10 +80,12 @@ class Care:
     def _try(self, kind: str, operation: Callable[[], Value], failed: Value) -> Value:
         if time.monotonic() < self._resting.get(kind, 0):
             return failed
+        began = time.monotonic()
         try:
             return operation()
         except PlaceError as error:
-            self._resting[kind] = time.monotonic() + self.rest_s
+            ended = time.monotonic()
+            self._resting[kind] = ended + min(self.rest_s, REST_SHARE * (ended - began))
             self._warn_once(kind, f"the store cannot be {kind} ({error}); what it lacks is trained again")
             return failed
 

@@ -25,6 +25,8 @@ from moe.store.manifest import End as KeptEnd
 from moe.store.tensors import State
 from moe.training import Chain, End, Epoch, stop_epoch
 
+MOST_UNWRITTEN = 8  # commits that wait for a slow place, each with a copy of a network and its optimizer
+
 Submit = Callable[[Callable[[], object]], "Future[object]"]
 
 
@@ -63,6 +65,7 @@ class Claim:
         self._every_s = timing.commit_every_s
         self._submit = submit
         self._last: Future[object] | None = None
+        self._unwritten: list[Future[object]] = []
 
     def advanced(self) -> None:
         """To be called after each epoch: commits where it is time.
@@ -70,7 +73,9 @@ class Claim:
         Raises:
             LeaseLostError: another trains this chain now.
         """
-        due = time.monotonic() - self._committed_at >= self._every_s
+        self._unwritten = [commit for commit in self._unwritten if not commit.done()]
+        keeping_up = len(self._unwritten) < MOST_UNWRITTEN
+        due = keeping_up and time.monotonic() - self._committed_at >= self._every_s
         if self._lease:
             self._lease.epochs = len(self.chain.epochs)
             if not self._leases.mine(self._lease, now=due):
@@ -85,10 +90,12 @@ class Claim:
         chain.weights = {epoch: state for epoch, state in chain.weights.items() if epoch == best}
         end = chain.end if stop_epoch(chain.losses, chain.spec.patience) is None else None
         if end and going_on:
-            end = End(*({name: value.clone() for name, value in part.items()} for part in end))
+            # off the device, where there may be no room for another copy
+            end = End(*({name: value.to("cpu", copy=True) for name, value in part.items()} for part in end))
         epochs, before = tuple(chain.epochs), self._last
         self._committed, self._committed_at = len(epochs), time.monotonic()
         self._last = self._submit(lambda: self._publish(epochs, fresh, end, before))
+        self._unwritten.append(self._last)
 
     def _publish(
         self, epochs: tuple[Epoch, ...], fresh: dict[int, State], end: End | None, before: "Future[object] | None"
@@ -118,10 +125,9 @@ class Claim:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
-            whole = error is None or issubclass(error, LeaseLostError)  # an epoch that was taken over is still good
-            if whole and len(self.chain.epochs) > self._committed:
+            if self.chain.end is not None and len(self.chain.epochs) > self._committed:  # else an epoch was cut short
                 self._commit(going_on=False)
         finally:
             if self._lease:

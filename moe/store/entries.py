@@ -73,16 +73,18 @@ class Entries:
     def load(self, folder: str, found: Manifest, content: Content) -> State | None:
         """The tensors of a content; None where it is damaged or gone, and then its manifest is set aside."""
         state, damaged = self._verified(folder, content.file, content.sha256)
-        if state is not None:
+        files = {} if state else self._care.files(folder)
+        if found.name not in files:  # all is well, or a longer one has replaced it meanwhile, or the place is gone
             return state
-        files = self._care.files(folder)
-        if found.name not in files:  # it has been replaced by a longer one meanwhile, or the place is gone
-            return None
-        if damaged:
-            self.set_aside(folder, [found.name, content.file], f"{content.file} is damaged")
-        elif content.file not in files:
+        if content.file not in files:
             self.set_aside(folder, [found.name], f"{content.file} is missing")
-        return None
+        elif damaged:
+            self.set_aside(folder, [found.name, content.file], f"{content.file} is damaged")
+        else:
+            state, _ = self._verified(folder, content.file, content.sha256)
+            if state is None:
+                self.set_aside(folder, [found.name], f"{content.file} cannot be read")
+        return state
 
     def _verified(self, folder: str, name: str, sha256: str) -> tuple[State | None, bool]:
         """The tensors of a file, and whether it is damaged; neither where it cannot be read."""
@@ -128,7 +130,7 @@ class Entries:
     def publish(self, folder: str, manifest: Manifest) -> None:
         """Let a chain appear, and remove the shorter ones that it makes idle."""
         needed, present = {content.file for content in manifest.contents}, self._care.files(folder)
-        if not needed <= present.keys():  # set aside, evicted, or removed by one that computed other bits
+        if present and not needed <= present.keys():  # set aside, evicted, or removed by one that computed other bits
             return
         if not self._care.create(f"{folder}/{manifest.name}", seal(manifest)):  # whoever was first tidies up
             return

@@ -40,7 +40,7 @@ class Timing:
     ttl_s: float = 60.0  # without a beat for so long, a holder is dead
     stuck_s: float = 900.0  # without another epoch for so long, a holder is not waited for
     poll_s: float = 0.5  # between two looks at a stage that another trains
-    rest_s: float = 30.0  # after a failure of the store
+    rest_s: float = 600.0  # after a failure of the store, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Owner:
 
     def gone(self) -> bool:
         """Whether this process is known to have ended: it was of this machine and is not there any more."""
-        if not self.boot or (self.boot, self.processes) != (_boot(), _processes()):
+        if not (self.boot and self.processes) or (self.boot, self.processes) != (_boot(), _processes()):
             return False
         return _born(self.pid) != self.born
 

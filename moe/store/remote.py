@@ -64,22 +64,25 @@ class Remote:
         if "s3" not in files.protocol:  # where folders are only a way of speaking, asking for one costs a request
             files.makedirs(at.rsplit("/", 1)[0], exist_ok=True)
 
-    def _listed(self, folder: str) -> list[dict[str, Any]]:
+    def _listed(self, folder: str, kind: str) -> dict[str, int]:
+        """What lies right in a folder: sizes by name."""
         with as_place_errors(self.name):
             files, at = self._at(folder)
             files.invalidate_cache(at)
             try:
-                return [entry for entry in files.ls(at, detail=True) if entry["name"].rstrip("/") != at]
+                entries = files.ls(at, detail=True)
             except (FileNotFoundError, NotADirectoryError):
-                return []
+                return {}
+            found = [entry for entry in entries if entry["type"] == kind and entry["name"].rstrip("/") != at]
+            return {_last(entry): int(entry["size"] or 0) for entry in found}
 
     def files(self, folder: str) -> dict[str, int]:
         """The files right in a folder, with their sizes in bytes."""
-        return {_last(entry): int(entry["size"] or 0) for entry in self._listed(folder) if entry["type"] == "file"}
+        return self._listed(folder, "file")
 
     def folders(self, folder: str) -> list[str]:
         """The folders right in a folder."""
-        return sorted(_last(entry) for entry in self._listed(folder) if entry["type"] == "directory")
+        return sorted(self._listed(folder, "directory"))
 
     def move(self, path: str, to: str) -> None:
         """Give a file another path; nothing happens where there is none."""

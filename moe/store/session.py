@@ -62,6 +62,11 @@ class Session:
             self._used.add(folder)
             return first
 
+    def forget(self, folder: str) -> None:
+        """Take the next use of a chain for the first."""
+        with self._lock:
+            self._used.discard(folder)
+
     def close(self) -> None:
         """Stop beating and say so."""
         self._closed.set()

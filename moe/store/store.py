@@ -28,7 +28,7 @@ CLERKS = 4  # threads that write
 
 
 def _chain(spec: Spec, found: Manifest) -> Chain:
-    return Chain(spec, [Epoch(**epoch) for epoch in found.epochs], reused=len(found.epochs))
+    return Chain(spec, [Epoch(**epoch) for epoch in found.epochs])
 
 
 def _warn(sentence: str) -> None:
@@ -79,7 +79,12 @@ class Store:
 
     def _note_use(self, folder: str) -> None:
         if self._session.first_use(folder):
-            self._submit(lambda: self._care.replace(f"{folder}/used", str(time.time()).encode()))
+
+            def note() -> None:
+                if not self._care.replace(f"{folder}/used", str(time.time()).encode()):
+                    self._session.forget(folder)
+
+            self._submit(note)
 
     def weights(self, checkpoint: Checkpoint) -> State | None:
         """The weights of a checkpoint of a chain that was looked up; None where they are not there any more."""
@@ -96,7 +101,12 @@ class Store:
             lease = self._leases.acquire(folder) if self._care.exclusive() else None
         except TakenError:
             return None
-        chain, filed = self._resumable(spec)
+        try:
+            chain, filed = self._resumable(spec)
+        except BaseException:
+            if lease:
+                self._leases.release(lease)
+            raise
         self._note_use(folder)
         return Claim(self._entries, self._leases, lease, chain, filed, self.timing, self._submit)
 
@@ -134,6 +144,7 @@ class Store:
 
     def settle(self) -> None:
         """Wait until all that was handed over is written, or has failed to be."""
+        self._manifests.clear()  # the next run looks them up again
         while self._jobs:
             self._jobs.pop().result()
 
@@ -146,6 +157,7 @@ class Store:
             self._session.close()
 
     def __enter__(self) -> Self:
+        self._session.begin()
         return self
 
     def __exit__(self, *_: object) -> None:

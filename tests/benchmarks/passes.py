@@ -23,7 +23,7 @@ from moe.stages import STAGES, Checkpoint, Spec, plan, resolved
 from study.records import COMPLETE, Record
 
 FROZEN = STAGES["mixture"].needs
-ANY = Numerics(device="any", torch="any")
+ANY = Numerics(device="any", torch="any", instructions="any")
 
 
 @dataclass(frozen=True)
