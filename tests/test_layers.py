@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-RAY = "study/search/"  # the one room that may use it
+RAY = ("study/search/", "study/submit/")  # the two rooms that may use it
 
 
 def imported(path):
@@ -30,7 +30,7 @@ def test_the_pipeline_knows_nothing_of_the_study_ray_or_optuna():
         assert not used & {"study", "ray", "optuna"}, path
 
 
-def test_ray_is_imported_only_where_trials_are_run():
+def test_ray_is_imported_only_where_trials_are_run_and_jobs_submitted():
     using = [path for path in files("study") if any(name.split(".")[0] == "ray" for name in imported(path))]
     assert using
     assert all(str(path.relative_to(ROOT)).startswith(RAY) for path in using)

@@ -1,0 +1,55 @@
+"""What the figure of effects shows, and the colours of all figures."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from study.analyze.analysis import Analysis
+from study.analyze.effects import interval
+
+BLUE, ORANGE, LIGHT, GREY = "#0072b2", "#d55e00", "#e69f00", "0.45"  # told apart by all eyes (Okabe and Ito)
+MEASURES = {"gain": (BLUE, "o"), "mixture_accuracy": (ORANGE, "s")}
+PANELS_IN_A_ROW = 3
+MOST_TICKS = 8
+
+
+def comparable(analysis: Analysis) -> bool:
+    """Whether a parameter has two levels that were tried."""
+    return any(len(set(column)) > 1 for column in analysis.points.T.tolist())
+
+
+def effects(figure: Figure, analysis: Analysis) -> None:
+    """The effect of each parameter's levels on gain and mixture accuracy, a panel for each parameter."""
+    grids = analysis.study.space.grids
+    columns = min(len(grids), PANELS_IN_A_ROW)
+    rows = -(-len(grids) // columns)
+    figure.set_size_inches(max(7.0, 3.6 * columns), 3.0 * rows + 1.2)
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for place, axes in enumerate(panels.flat):
+        if place < len(grids):
+            _panel(axes, analysis, place)
+        else:
+            axes.remove()
+    figure.supylabel("difference to the mean over values, points", fontsize=13)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper left", ncols=len(labels), borderaxespad=0)
+
+
+def _panel(axes: Axes, analysis: Analysis, place: int) -> None:
+    name, grid = list(analysis.study.space.grids.items())[place]
+    axes.set_title(name, fontsize=12)
+    axes.axhline(0, color=GREY, lw=1)
+    positions = np.arange(len(grid))
+    step = -(-len(grid) // MOST_TICKS)
+    axes.set_xticks(positions[::step], [str(value) for value in grid][::step])
+    axes.set_xlim(-0.6, len(grid) - 0.4)
+    axes.grid(visible=False, axis="x")
+    for shift, (measure, (colour, marker)) in zip((-0.1, 0.1), MEASURES.items(), strict=True):
+        effect, half = interval(analysis, measure, place)
+        label = f"{measure.replace('_', ' ')}, 95 % interval"
+        look: dict[str, Any] = {"fmt": marker, "color": colour, "ms": 6, "capsize": 3, "label": label}
+        axes.errorbar(positions + shift, 100 * effect, 100 * half, **look)
+    if np.isnan(effect).all():
+        axes.text(0.5, 0.6, "one value tried", ha="center", transform=axes.transAxes)

@@ -1,0 +1,68 @@
+"""What a training's bits may depend on besides its config: how it was in the study and how it is here. No torch.
+
+Equal bits are promised where arithmetic and code are equal.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from study import machine
+from study.reproduce.choice import Chosen
+
+PACKAGES = ("torch", "numpy", "python")  # that a training uses
+SHORT = 12  # characters of a hash
+CHANGED = "+"  # ends a commit where files were changed since
+
+
+@dataclass(frozen=True)
+class Circumstance:
+    """One thing, then and now, in words; None where that is not known."""
+
+    name: str
+    then: str | None
+    now: str | None
+
+    @property
+    def known(self) -> bool:
+        """Whether it can be compared."""
+        return self.then is not None and self.now is not None
+
+    @property
+    def differs(self) -> bool:
+        """Whether it is another now; two states of code with changes since their commit may be."""
+        return self.known and (self.then != self.now or str(self.now).endswith(CHANGED))
+
+
+def circumstances(chosen: Chosen, *, device: str, threads: int, instructions: str, data: str) -> list[Circumstance]:
+    """All that is known of them.
+
+    Args:
+        chosen: the trial that is trained again.
+        device: what it is trained on now, in a record's words.
+        threads: of this process.
+        instructions: of this CPU, as torch calls them; none where a GPU trains.
+        data: the fingerprint of the data now.
+    """
+    result, versions = chosen.result, chosen.run.get("versions")
+    then = versions if isinstance(versions, Mapping) else {}
+    now = machine.versions()
+    found = [
+        *(Circumstance(name, _word(then.get(name)), now[name]) for name in PACKAGES),
+        Circumstance("device", _word(result.get("device")), device),
+        Circumstance("threads", _word(chosen.threads), str(threads)),
+        Circumstance("instruction set", _word(result.get("instructions")), instructions or None),
+        Circumstance("data", _short(result.get("data")), data[:SHORT]),
+        Circumstance("code", _short(chosen.run.get("commit")), _short(machine.commit())),
+    ]
+    return [one for one in found if one.then or one.now]
+
+
+def _word(value: object) -> str | None:
+    return None if value is None else " ".join(str(value).split())
+
+
+def _short(value: object) -> str | None:
+    """A hash cut short, with the mark of changes since."""
+    if not isinstance(value, str):
+        return None
+    return value[:SHORT] + (CHANGED if value.endswith(CHANGED) else "")

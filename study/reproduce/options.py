@@ -1,0 +1,53 @@
+"""The options of `python -m study.reproduce`, and how wrong ones are refused: at once, without torch."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from moe.options import Parser, whole
+from moe.saved import vacant
+from study.options import MOST_TRIALS
+
+PROGRAM = "python -m study.reproduce"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What was asked for; None where an option was not given."""
+
+    folder: Path
+    trial: int | None
+    data: Path | None
+    store: str | None
+    save: Path | None
+
+
+def parse(arguments: list[str] | None = None) -> Options:
+    """Read the command line; what is wrong on its face is refused with exit code 2."""
+    parser = Parser(
+        prog=PROGRAM,
+        description="Train the best trial of a study again, from nothing, and compare every number with its record.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="exit codes: 0 identical, 2 wrong usage, 4 study, data or machine, 5 something differs, 130 Ctrl-C",
+    )
+    parser.add_argument("folder", type=Path, metavar="results/NAME", help="the study's folder")
+    parser.add_argument(
+        "--trial", type=whole(1, 100 * MOST_TRIALS), metavar="N", help="another one than the best config's first"
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="a folder with CIFAR-10 (default: where the study had it)"
+    )
+    parser.add_argument(
+        "--store", type=_store, metavar="PATH|URL", help="take stages from there, and so train and prove less"
+    )
+    parser.add_argument("--save", type=vacant, metavar="DIR", help="keep the trained mixture there")
+    return Options(**vars(parser.parse_args(arguments)))
+
+
+def _store(text: str) -> str:
+    from moe.store.location import checked
+
+    try:
+        return checked(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"is {error}") from None

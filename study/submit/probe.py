@@ -1,0 +1,150 @@
+"""Asks every node of a cluster, as a job on it: `python -m study.submit.probe WORDS`, the answer in its log.
+
+    head writes a file --> every node reads it and writes another --> head reads those: one folder, or not
+
+WORDS are the options of study.run, in JSON. Nothing is judged here but the resources, by the code that the study
+itself will use.
+"""
+
+import contextlib
+import io
+import json
+import os
+import sys
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from study.machine import ClusterError
+from study.options import Options, parse, resources
+from study.records import Folder, FolderError, studies
+from study.search.cluster import capacity, check_cluster, connected
+from study.submit import node
+from study.submit.wire import answer
+
+NODES_S = 45.0  # for all nodes together, which look at the same time
+
+
+@dataclass
+class Asked:
+    """A node and what it found; `silent` says why there is nothing."""
+
+    id: str
+    ip: str
+    silent: str | None
+    found: dict[str, Any]
+
+
+def main(words: list[str]) -> None:
+    """Answer with what there is for a study with these options."""
+    run = parse(words)
+    try:
+        answer(probe(run))
+    except (ClusterError, FolderError) as error:
+        answer({"cluster": str(error)})
+
+
+def probe(run: Options) -> dict[str, Any]:
+    """What there is on the cluster, for `checks.judge`.
+
+    Raises:
+        ClusterError: Ray does not answer here.
+    """
+    dataset, folder = data_of(run)
+    places = {"results": str(run.results)} | ({"store": location} if (location := run.location()) else {})
+    question = node.Question(
+        places=places,
+        dataset=dataset,
+        folder=folder,
+        mark=f".probe-{uuid.uuid4().hex}",
+        content=os.urandom(16),
+    )
+    counts = capacity("auto", run.gpus_per_trial != 0)
+    with connected("auto", None):
+        unwritten = {use: node.write_mark(place, question, node.HEAD) for use, place in places.items()}
+        nodes = ask_all(question)
+        wrong = {
+            use: f"the head node {reason}" if (reason := unwritten[use]) else not_shared(use, question, nodes)
+            for use in places
+        }
+        room = no_room(run, *counts)
+    for place in places.values():
+        with contextlib.suppress(Exception):  # what could not be written need not go
+            node.wipe(place, question)
+    return {
+        "nodes": [{"ip": asked.ip, "silent": asked.silent, **asked.found} for asked in nodes],
+        "places": {use: {"where": places[use], "wrong": wrong[use]} for use in places},
+        "room": room,
+        "dataset": dataset,
+        "folder": folder,
+        "downloadable": dataset != "shapes" and not folder and node.downloadable(),
+        "taken": [path.name for path in run.results.glob("[!.]*")],
+        "studies": [path.name for path in studies(run.results)],
+    }
+
+
+def data_of(run: Options) -> tuple[str, str | None]:
+    """Which data set the study will have, and the folder with CIFAR-10 if it names one."""
+    folder = Folder(run.results / run.name) if run.name and run.resume else None
+    before = folder.read_study() if folder and folder.exists() else None
+    dataset = run.dataset or (before.dataset if before else "auto")
+    named = str(run.data) if run.data else before.data_folder if before else None
+    return dataset, node.data_folder(named, dataset)
+
+
+def ask_all(question: node.Question) -> list[Asked]:
+    """What each node found, this one first."""
+    here = ray.get_runtime_context().get_node_id()
+    alive = sorted((entry for entry in ray.nodes() if entry["Alive"]), key=lambda entry: entry["NodeID"] != here)
+    looking = [(entry["NodeID"], entry["NodeManagerAddress"], _look(entry["NodeID"], question)) for entry in alive]
+    end = time.monotonic() + NODES_S
+    return [Asked(identity, ip, *_heard(reference, end)) for identity, ip, reference in looking]
+
+
+def _look(identity: str, question: node.Question) -> Any:
+    there = NodeAffinitySchedulingStrategy(identity, soft=False)
+    # no CPU, so that a node that is busy with trials answers as well
+    task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(node.look)
+    return task.remote(question, identity)
+
+
+def _heard(reference: Any, end: float) -> tuple[str | None, dict[str, Any]]:
+    try:
+        return None, ray.get(reference, timeout=max(0.1, end - time.monotonic()))
+    except GetTimeoutError:
+        return f"did not answer within {NODES_S:.0f} s", {}
+    except RayError as error:
+        return f"did not answer: {' '.join(str(error).split())[:300]}", {}
+
+
+def not_shared(use: str, question: node.Question, nodes: list[Asked]) -> str | None:
+    """Which node does not share a place with this one; None where all do."""
+    for asked in (asked for asked in nodes if "places" in asked.found):
+        wrong = asked.found["places"][use]
+        if wrong is None and (unseen := node.read_mark(question.places[use], question, asked.id)) is not None:
+            wrong = f"writes there what the head node does not see{unseen}"
+        if wrong:
+            return f"node {asked.ip} {wrong}"
+    return None
+
+
+def no_room(run: Options, cpus: int, gpus: int) -> str | None:
+    """Why the cluster cannot hold one trial; None where it can."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            check_cluster(resources(run, cpus, gpus))
+    except ClusterError as error:
+        return str(error)
+    except SystemExit:  # the options ask for more than there is
+        return said.getvalue().strip().split(": ", 1)[-1]
+    return None
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
