@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 WIDTHS = np.geomspace(1e-3, 1e3, 41)  # variance of the effects over that of the noise
-OWN_WIDTHS = np.geomspace(1e-3, 1e3, 13)  # the same for what is a config's own
+OWN_WIDTHS = np.geomspace(1e-2, 1e2, 9)  # the same for what is a config's own
 NEGLIGIBLE = 1e-6  # a pair of widths with less weight is left out
 
 

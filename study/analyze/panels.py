@@ -12,7 +12,8 @@ from study.analyze.effects import interval
 BLUE, ORANGE, LIGHT, GREY = "#0072b2", "#d55e00", "#e69f00", "0.45"  # told apart by all eyes (Okabe and Ito)
 MEASURES = {"gain": (BLUE, "o"), "mixture_accuracy": (ORANGE, "s")}
 PANELS_IN_A_ROW = 3
-MOST_TICKS = 8
+MOST_CHARACTERS = 30  # below a panel
+MANY_LEVELS = 12
 
 
 def comparable(analysis: Analysis) -> bool:
@@ -32,7 +33,7 @@ def effects(figure: Figure, analysis: Analysis) -> None:
             _panel(axes, analysis, place)
         else:
             axes.remove()
-    figure.supylabel("difference to the mean over values, points", fontsize=13)
+    figure.supylabel("difference to the mean\nover values, points", fontsize=13)
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper left", ncols=len(labels), borderaxespad=0)
 
@@ -42,14 +43,16 @@ def _panel(axes: Axes, analysis: Analysis, place: int) -> None:
     axes.set_title(name, fontsize=12)
     axes.axhline(0, color=GREY, lw=1)
     positions = np.arange(len(grid))
-    step = -(-len(grid) // MOST_TICKS)
-    axes.set_xticks(positions[::step], [str(value) for value in grid][::step])
+    labels = [str(value) for value in grid]
+    step = -(-len(grid) // max(2, MOST_CHARACTERS // (max(map(len, labels)) + 1)))
+    axes.set_xticks(positions[::step], labels[::step], fontsize=12)
     axes.set_xlim(-0.6, len(grid) - 0.4)
     axes.grid(visible=False, axis="x")
+    size, cap = (6, 3) if len(grid) <= MANY_LEVELS else (3, 0)
     for shift, (measure, (colour, marker)) in zip((-0.1, 0.1), MEASURES.items(), strict=True):
         effect, half = interval(analysis, measure, place)
         label = f"{measure.replace('_', ' ')}, 95 % interval"
-        look: dict[str, Any] = {"fmt": marker, "color": colour, "ms": 6, "capsize": 3, "label": label}
+        look: dict[str, Any] = {"fmt": marker, "color": colour, "ms": size, "capsize": cap, "label": label}
         axes.errorbar(positions + shift, 100 * effect, 100 * half, **look)
     if np.isnan(effect).all():
         axes.text(0.5, 0.6, "one value tried", ha="center", transform=axes.transAxes)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -100,7 +101,9 @@ def _coloured(figure: Figure, axes: Axes, analysis: Analysis, x: Floats, y: Floa
     values, levels = analysis.values(name), tried[name]
     if len(levels) > MOST_COLOURS:
         dots = axes.scatter(x, y, c=values, cmap=shades, lw=0, **look)
-        figure.colorbar(dots, cax=axes.inset_axes((1.05, 0.02, 0.04, 0.6)), label=name)
+        bar = axes.inset_axes((1.05, 0.02, 0.04, 0.6))
+        figure.colorbar(ScalarMappable(dots.norm, shades), cax=bar, label=name)  # opaque, as its dots are not
+        bar.grid(visible=False)
         return
     for level, colour in zip(levels, shades(np.linspace(0, 1, len(levels))), strict=True):
         of_level = values == level

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from moe.options import Parser, whole
 from moe.saved import vacant
-from study.options import MOST_TRIALS
 
 PROGRAM = "python -m study.reproduce"
 
@@ -31,9 +30,7 @@ def parse(arguments: list[str] | None = None) -> Options:
         epilog="exit codes: 0 identical, 2 wrong usage, 4 study, data or machine, 5 something differs, 130 Ctrl-C",
     )
     parser.add_argument("folder", type=Path, metavar="results/NAME", help="the study's folder")
-    parser.add_argument(
-        "--trial", type=whole(1, 100 * MOST_TRIALS), metavar="N", help="another one than the best config's first"
-    )
+    parser.add_argument("--trial", type=whole(), metavar="N", help="another one than the best config's first")
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="a folder with CIFAR-10 (default: where the study had it)"
     )

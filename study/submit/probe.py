@@ -30,9 +30,9 @@ from study.submit.wire import answer
 NODES_S = 45.0  # for all nodes together, which look at the same time
 
 
-@dataclass
-class Asked:
-    """A node and what it found; `silent` says why there is nothing."""
+@dataclass(frozen=True)
+class Answer:
+    """What a node found; `silent` says why there is nothing."""
 
     id: str
     ip: str
@@ -77,7 +77,7 @@ def probe(run: Options) -> dict[str, Any]:
         with contextlib.suppress(Exception):  # what could not be written need not go
             node.wipe(place, question)
     return {
-        "nodes": [{"ip": asked.ip, "silent": asked.silent, **asked.found} for asked in nodes],
+        "nodes": [{"ip": one.ip, "silent": one.silent, **one.found} for one in nodes],
         "places": {use: {"where": places[use], "wrong": wrong[use]} for use in places},
         "room": room,
         "dataset": dataset,
@@ -97,13 +97,13 @@ def data_of(run: Options) -> tuple[str, str | None]:
     return dataset, node.data_folder(named, dataset)
 
 
-def ask_all(question: node.Question) -> list[Asked]:
+def ask_all(question: node.Question) -> list[Answer]:
     """What each node found, this one first."""
     here = ray.get_runtime_context().get_node_id()
     alive = sorted((entry for entry in ray.nodes() if entry["Alive"]), key=lambda entry: entry["NodeID"] != here)
     looking = [(entry["NodeID"], entry["NodeManagerAddress"], _look(entry["NodeID"], question)) for entry in alive]
     end = time.monotonic() + NODES_S
-    return [Asked(identity, ip, *_heard(reference, end)) for identity, ip, reference in looking]
+    return [Answer(identity, ip, *_heard(reference, end)) for identity, ip, reference in looking]
 
 
 def _look(identity: str, question: node.Question) -> Any:
@@ -122,14 +122,16 @@ def _heard(reference: Any, end: float) -> tuple[str | None, dict[str, Any]]:
         return f"did not answer: {' '.join(str(error).split())[:300]}", {}
 
 
-def not_shared(use: str, question: node.Question, nodes: list[Asked]) -> str | None:
+def not_shared(use: str, question: node.Question, nodes: list[Answer]) -> str | None:
     """Which node does not share a place with this one; None where all do."""
-    for asked in (asked for asked in nodes if "places" in asked.found):
-        wrong = asked.found["places"][use]
-        if wrong is None and (unseen := node.read_mark(question.places[use], question, asked.id)) is not None:
+    for one in nodes:
+        if "places" not in one.found:
+            continue
+        wrong = one.found["places"][use]
+        if wrong is None and (unseen := node.read_mark(question.places[use], question, one.id)) is not None:
             wrong = f"writes there what the head node does not see{unseen}"
         if wrong:
-            return f"node {asked.ip} {wrong}"
+            return f"node {one.ip} {wrong}"
     return None
 
 
