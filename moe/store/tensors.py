@@ -1,15 +1,20 @@
 """Tensors as bytes, in the safetensors format: nothing in it can run, and equal tensors give equal bytes."""
 
+import numpy as np
 import torch
-from safetensors.torch import load, save
+from safetensors.numpy import save
+from safetensors.torch import load
 from torch import Tensor
 
 State = dict[str, Tensor]
 
 
 def pack(state: State) -> bytes:
-    """Tensors by name, on any device and in any layout, as bytes."""
-    return save({name: value.detach().cpu().contiguous() for name, value in sorted(state.items())})
+    """Tensors by name, on any device and in any layout, as bytes.
+
+    NumPy reorders them: torch would start threads of its own for that, which compete with those that train.
+    """
+    return save({name: np.asarray(value.detach().cpu().numpy(), order="C") for name, value in sorted(state.items())})
 
 
 def unpack(content: bytes) -> State:
