@@ -9,11 +9,12 @@ import os
 import shlex
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe.config import Config
-from moe.options import Parser, add_config, add_data, add_store, config_from, refuse, store_of
+from moe.options import AUTO, Parser, add_config, add_data, add_precision, add_store, config_from, refuse, store_of
 from moe.saved import SavedError, how_to_ask, save, vacant
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def main() -> int:
         epilog=f"{PROGRAM} predict DIR IMAGE... classifies pictures with a mixture that --save kept.",
     )
     add_config(parser)
+    add_precision(parser)
     add_data(parser)
     add_store(parser)
     parser.add_argument("--describe", action="store_true", help="show the networks and leave")
@@ -61,11 +63,15 @@ def _train(config: Config, arguments: argparse.Namespace, place: str | None) -> 
     from torch import OutOfMemoryError
 
     from moe.data import DataError, load
+    from moe.numerics import available_devices, fitting_precision
     from moe.pipeline import train_mixture
     from moe.progress import bars
     from moe.store.store import Store
     from moe.training import TrainingError
 
+    if arguments.precision in (None, AUTO):
+        arguments.precision = fitting_precision(available_devices()[0].type)
+    config = replace(config, precision=arguments.precision)
     try:
         data = load(arguments.dataset or "auto", arguments.data)
         print(f"Data: {data.source}", flush=True)
@@ -124,7 +130,7 @@ def table(result: "Result") -> str:
     images = "validation" if result.config.protocol == "holdout" else "test"
     lines.append(
         f"mixture - baseline: {100 * score.gain:+.2f} points on {result.scored_examples} {images} images of "
-        f"{result.dataset} (protocol {result.config.protocol}, seed {result.config.seed}, "
+        f"{result.dataset} (protocol {result.config.protocol}, {result.config.precision}, seed {result.config.seed}, "
         f"{result.seconds:.0f} s on {result.device})"
     )
     lines.append(

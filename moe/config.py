@@ -18,6 +18,7 @@ CLASS_NAMES = {
 }
 
 HOLDOUT, NOTEBOOK = "holdout", "notebook"
+FLOAT32, BFLOAT16 = PRECISIONS = ("float32", "bfloat16")  # of products and sums of products; weights are float32
 DATASETS = ("auto", "cifar10", "shapes")  # auto: CIFAR-10 if it can be had, else shapes
 
 #: per protocol and field, the fewest and the most images that it can take
@@ -47,6 +48,7 @@ class Config:
     patience: int = 2  # epochs in a row without a lower validation loss, after which a stage stops
     seed: int = 0
     protocol: str = HOLDOUT
+    precision: str = FLOAT32
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -55,6 +57,8 @@ class Config:
             object.__setattr__(self, "learning_rate", 1.0)  # 1 and 1.0 are one choice
         if self.protocol not in IMAGES:
             raise ValueError(f"protocol is {self.protocol!r}; expected one of {', '.join(IMAGES)}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
         for name, (low, high) in self._ranges().items():
             if not low <= (value := getattr(self, name)) <= high:
                 raise ValueError(f"{name} is {value}; expected {low} to {high}{self._reason(name)}")

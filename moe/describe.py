@@ -10,8 +10,11 @@ from moe.stages import STAGES
 
 def whole_mixture(config: Config) -> Mixture:
     """The mixture of a config, with weights that mean nothing."""
-    frozen = {name: STAGES[name].network(STAGES[name].size(config)) for name in STAGES["mixture"].needs}
-    return Mixture(frozen, Subgates())
+    frozen = {
+        name: STAGES[name].network(STAGES[name].size(config), precision=config.precision)
+        for name in STAGES["mixture"].needs
+    }
+    return Mixture(frozen, Subgates(config.precision))
 
 
 def describe(config: Config) -> str:

@@ -10,9 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from moe.config import CLASSES
+from moe.config import BFLOAT16, CLASSES, FLOAT32
 
 IMAGE = (3, 32, 32)
+BYTE = 256  # values that a byte can have
 
 #: the convolutions of each block, as channels; a block ends in 2 x 2 max pooling
 BLOCKS = {
@@ -24,57 +25,84 @@ ARTIFICIAL_BRANCH, NATURAL_BRANCH = 0, 1
 
 
 class Dropout(nn.Module):
-    """Inverted dropout whose noise comes from the generator that it is called with."""
+    """Inverted dropout whose noise comes from the generator that it is called with.
+
+    Args:
+        probability: of being dropped, a multiple of 1/256: a random byte decides, eight of them a draw.
+    """
 
     def __init__(self, probability: float) -> None:
         super().__init__()
-        self.keep = 1 - probability
+        self.dropped = int(probability * BYTE)  # values of a byte that drop
+        self.keep = 1 - self.dropped / BYTE
+        assert 1 - self.keep == probability
 
     def forward(self, values: Tensor, generator: Generator | None = None) -> Tensor:
         """The values themselves without a generator; else each kept with probability `keep` and scaled up."""
         if generator is None:
             return values
-        return values * torch.empty_like(values).bernoulli_(self.keep, generator=generator).div_(self.keep)
+        kept = _random_bytes(values, generator) >= self.dropped
+        return (values * kept.to(values.dtype)).mul_(1 / self.keep)  # bfloat16 would round the factor, but not this
 
     def extra_repr(self) -> str:
         """What torch prints of this layer."""
         return f"keep={self.keep}"
 
 
+def _random_bytes(like: Tensor, generator: Generator) -> Tensor:
+    """Random bytes, uint8, in the shape and the memory layout of a tensor without gaps."""
+    words = torch.empty(-(-like.numel() // 8), dtype=torch.int64, device=like.device)
+    words.random_(torch.iinfo(torch.int64).min, None, generator=generator)
+    return words.view(torch.uint8).as_strided(like.shape, like.stride())
+
+
 class Layers(nn.Sequential):
-    """Layers in a row that hand a generator on to those that draw noise."""
+    """Layers in a row that hand a generator on to those that draw noise.
+
+    Args:
+        layers: the layers.
+        precision: of their products; weights and what comes out are float32.
+    """
+
+    def __init__(self, *layers: nn.Module, precision: str) -> None:
+        super().__init__(*layers)
+        self.precision = precision
 
     def forward(self, values: Tensor, generator: Generator | None = None) -> Tensor:
         """(N, ...) to (N, outputs); without a generator, no dropout."""
-        for layer in self:
-            values = layer(values, generator) if isinstance(layer, Dropout) else layer(values)
-        return values
+        with torch.autocast(values.device.type, torch.bfloat16, enabled=self.precision == BFLOAT16):
+            for layer in self:
+                values = layer(values, generator) if isinstance(layer, Dropout) else layer(values)
+        return values.float()
 
 
-def vgg(size: str, outputs: int) -> Layers:
+def vgg(size: str, outputs: int, precision: str = FLOAT32) -> Layers:
     """The notebook's VGG-like classifier: (N, 3, 32, 32) images in [0, 1] to (N, outputs) logits.
 
     Args:
         size: "small" (two blocks) or "large" (three blocks, yet fewer parameters: its dense layer sees less).
+        outputs: classes.
+        precision: float32 or bfloat16.
     """
     layers: list[nn.Module] = []
     channels, side, _ = IMAGE
     for block in BLOCKS[size]:
         for width in block:
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
             channels = width
-        layers += [nn.MaxPool2d(2), Dropout(0.25)]
+        layers.insert(-1, nn.MaxPool2d(2))  # before the ReLU: the same function, of a quarter of the values
+        layers.append(Dropout(0.25))
         side //= 2
-    return Layers(*layers, *_head(channels * side * side, outputs))
+    return Layers(*layers, *_head(channels * side * side, outputs), precision=precision)
 
 
-def subgate() -> Layers:
+def subgate(precision: str = FLOAT32) -> Layers:
     """A branch's second gate: (N, 3, 32, 32) images to (N, 20) logits, of which softmax makes the weights."""
-    return Layers(*_head(IMAGE[0] * IMAGE[1] * IMAGE[2], 2 * CLASSES))
+    return Layers(*_head(IMAGE[0] * IMAGE[1] * IMAGE[2], 2 * CLASSES), precision=precision)
 
 
 def _head(inputs: int, outputs: int) -> list[nn.Module]:
-    return [nn.Flatten(), nn.Linear(inputs, 512), nn.ReLU(), Dropout(0.5), nn.Linear(512, outputs)]
+    return [nn.Flatten(), nn.Linear(inputs, 512), nn.ReLU(inplace=True), Dropout(0.5), nn.Linear(512, outputs)]
 
 
 class Opinion(NamedTuple):
@@ -108,10 +136,10 @@ def says_natural(gate: Tensor) -> Tensor:
 class Subgates(nn.Module):
     """The two second gates, one per superclass: all that the fifth stage trains."""
 
-    def __init__(self) -> None:
+    def __init__(self, precision: str = FLOAT32) -> None:
         super().__init__()
-        self.artificial = subgate()
-        self.natural = subgate()
+        self.artificial = subgate(precision)
+        self.natural = subgate(precision)
 
     def weights(self, images: Tensor, natural: Tensor, generator: Generator | None = None) -> Tensor:
         """(N, 10, 2) logits of the weight of baseline and expert per class, from each image's branch."""
@@ -133,6 +161,12 @@ def blend(log_probs: Tensor, weights: Tensor) -> Tensor:
     return torch.logsumexp(log_probs + weights, 2)
 
 
+@torch.no_grad()
+def ask(frozen: Mapping[str, nn.Module], images: Tensor, generator: Generator | None = None) -> Opinion:
+    """What the four frozen networks say of (N, 3, 32, 32) images; with a generator, under dropout."""
+    return opinion({name: log_probs(network(images, generator)) for name, network in frozen.items()})
+
+
 class Mixture(nn.Module):
     """The whole mixture: four frozen networks and the subgates over them."""
 
@@ -142,14 +176,9 @@ class Mixture(nn.Module):
         self.frozen.requires_grad_(False)
         self.subgates = subgates
 
-    @torch.no_grad()
-    def opinion(self, images: Tensor, generator: Generator | None = None) -> Opinion:
-        """What the frozen networks say of (N, 3, 32, 32) images; with a generator, under dropout."""
-        return opinion({name: log_probs(network(images, generator)) for name, network in self.frozen.items()})
-
     def forward(self, images: Tensor, generator: Generator | None = None) -> Tensor:
         """(N, 10) log of the mixture's output, up to a constant per image."""
-        return self.subgates(images, generator, self.opinion(images, generator))  # type: ignore[no-any-return]
+        return self.subgates(images, generator, ask(dict(self.frozen.items()), images, generator))  # type: ignore[no-any-return]
 
 
 def log_probs(logits: Tensor) -> Tensor:

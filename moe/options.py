@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from moe.config import DATASETS, Config
+from moe.config import DATASETS, PRECISIONS, Config
 
 HELP = {
     "epochs": "of each stage, at most",
@@ -84,18 +84,29 @@ _KINDS: dict[Any, dict[str, Any]] = {
 }
 
 
+AUTO = "auto"
+
+#: the fields that have a default of their own; which precision fits is known once the device is
+_OWN = [field for field in dataclasses.fields(Config) if field.name != "precision"]
+
+
+def add_precision(parser: argparse._ActionsContainer) -> None:
+    """--precision, None where it is not given."""
+    words = "of products: auto, which is bfloat16 on CPUs with AMX and else float32 (default), or one of the two"
+    parser.add_argument("--precision", choices=(AUTO, *PRECISIONS), help=words)
+
+
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """One option for each field of a config."""
-    for field in dataclasses.fields(Config):
+    """One option for each field of a config that has a default."""
+    for field in _OWN:
         help_text = f"{HELP[field.name]} (default: {field.default})"
         parser.add_argument(option(field.name), default=field.default, help=help_text, **_KINDS[field.type])
 
 
 def config_from(arguments: argparse.Namespace, program: str) -> Config:
-    """The config that the options ask for; a wrong value is refused under its option's name."""
-    names = [field.name for field in dataclasses.fields(Config)]
+    """The config that the options ask for, in float32; a wrong value is refused under its option's name."""
     try:
-        return Config(**{name: getattr(arguments, name) for name in names})
+        return Config(**{field.name: getattr(arguments, field.name) for field in _OWN})
     except (ValueError, TypeError) as error:
         field, rest = str(error).split(" ", 1)
         refuse(program, f"{option(field)} {rest}")

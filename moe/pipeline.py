@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from moe.config import HOLDOUT, Config
 from moe.cut import Cut, cut
 from moe.data import DataSet, load
-from moe.networks import Mixture, Subgates, log_probs, opinion, parameters, says_natural
+from moe.networks import Subgates, ask, log_probs, opinion, parameters, says_natural
 from moe.numerics import available_devices, device_name, settle
 from moe.result import Result, StageResult, score
 from moe.stages import STAGES, plan, resolved
@@ -74,7 +74,7 @@ def train_mixture(
     """As `run`, for those who also want the networks."""
     data = data or load()
     devices = tuple(devices) or available_devices()
-    numerics = settle(devices[0])
+    numerics = settle(devices[0], config.precision)
     began = time.perf_counter()
     requests = plan(config, data.fingerprint, numerics)
     images = cut(requests["baseline"].spec, data, score_examples)
@@ -170,8 +170,8 @@ def _mixture_lesson(
     if next(iter(frozen.values())).chain.spec.protocol == HOLDOUT:
         learned = {name: _says(stage, "train", images.train_images) for name, stage in frozen.items()}
         return Examples(images.train_images, images.train_labels, opinion(learned)), validation
-    mixture = Mixture({name: stage.network for name, stage in frozen.items()}, Subgates())
-    return Examples(images.train_images, images.train_labels, mixture.opinion), validation
+    speak = partial(ask, {name: stage.network for name, stage in frozen.items()})
+    return Examples(images.train_images, images.train_labels, speak), validation
 
 
 @torch.no_grad()

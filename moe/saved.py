@@ -201,7 +201,9 @@ def _networks(path: Path, config: Config, content: bytes) -> dict[str, "nn.Modul
     from moe.store.tensors import unpack
 
     with torch.device("meta"):
-        networks = {stage.name: stage.network(stage.size(config)) for stage in STAGES.values()}
+        networks = {
+            stage.name: stage.network(stage.size(config), precision=config.precision) for stage in STAGES.values()
+        }
     expected = {name: (value.dtype, value.shape) for name, value in _joined(networks).items()}
     try:
         state = unpack(content)

@@ -14,7 +14,7 @@ from functools import cached_property, partial
 
 from torch import Tensor, nn
 
-from moe.config import ARTIFICIAL, CLASSES, NATURAL, Config
+from moe.config import ARTIFICIAL, CLASSES, FLOAT32, NATURAL, Config
 from moe.networks import ARTIFICIAL_BRANCH, NATURAL_BRANCH, Subgates, vgg
 from moe.numerics import Numerics
 
@@ -46,11 +46,11 @@ class Stage:
     """One of the five trainings: a row of the table below."""
 
     name: str
-    network: Callable[[str], nn.Module]  # from a size, small or large
+    network: Callable[..., nn.Module]  # from a size, small or large, and a precision
     view: View  # which images it learns from, under which labels
     size_flag: str | None = None  # the config's field that makes its network large
     needs: tuple[str, ...] = ()
-    version: int = 1  # raise it when a code change alters the weights
+    version: int = 2  # raise it when a code change alters the weights
 
     def size(self, config: Config) -> str:
         """Which of its networks a config asks for."""
@@ -69,7 +69,7 @@ STAGES = {
         Stage("natural", ten_way, only(NATURAL), "use_large_experts"),
         Stage(
             "mixture",
-            lambda size: Subgates(),
+            lambda size, precision=FLOAT32: Subgates(precision),
             every_class,
             needs=("baseline", "gate", "artificial", "natural"),
         ),

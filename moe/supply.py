@@ -178,4 +178,4 @@ class Trained:
 def blank(request: Request) -> nn.Module:
     """A stage's network without weights: nothing is drawn and no memory taken."""
     with torch.device("meta"):
-        return STAGES[request.spec.stage].network(request.spec.network)
+        return STAGES[request.spec.stage].network(request.spec.network, precision=request.spec.numerics.precision)

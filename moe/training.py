@@ -204,7 +204,10 @@ def _restore(network: nn.Module, optimizer: torch.optim.Adam, end: End) -> None:
 def initial(spec: Spec) -> nn.Module:
     """A stage's network before its first epoch."""
     stage = STAGES[spec.stage]
-    return build(lambda: stage.network(spec.network), generator(spec, 0, "weights", torch.device("cpu")))
+    return build(
+        lambda: stage.network(spec.network, precision=spec.numerics.precision),
+        generator(spec, 0, "weights", torch.device("cpu")),
+    )
 
 
 def _learn(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe.config import HOLDOUT
-from moe.options import option, refuse
+from moe.options import AUTO, option, refuse
 from study.options import PROGRAM, Options, space_of
 from study.records import Folder, Study, free_name, studies
 from study.space import Space
@@ -33,6 +33,7 @@ class Wanted:
     objective: str
     seed: int
     protocol: str
+    precision: str
     dataset: str
     data_folder: str | None
     trials: int
@@ -56,6 +57,7 @@ def wanted(options: Options) -> Wanted:
         objective=options.objective or (before.objective if before else "gain"),
         seed=options.seed if options.seed is not None else (before.seed if before else 0),
         protocol=protocol,
+        precision=options.precision or (before.precision if before else AUTO),
         dataset=options.dataset or (before.dataset if before else "auto"),
         data_folder=_data_folder(options, before),
         trials=options.trials or (before.trials if before else DEFAULT_TRIALS),
@@ -105,9 +107,9 @@ def _data_folder(options: Options, before: Study | None) -> str | None:
 
 
 def _check_same(asked: Wanted, before: Study) -> None:
-    for name in ("sampler", "objective", "seed", "protocol", "dataset"):
+    for name in ("sampler", "objective", "seed", "protocol", "precision", "dataset"):
         given, had = getattr(asked, name), getattr(before, name)
-        if given not in (had, "auto"):
+        if given not in (had, AUTO):
             _refuse_change(before, option(name), given, had)
     ours, theirs = asked.space.as_dict(), before.space.as_dict()
     for kind in ("grids", "fixed"):
@@ -127,13 +129,14 @@ def _refuse_change(before: Study, what: str, given: object, had: object) -> None
     )
 
 
-def define(asked: Wanted, data: "DataSet", sampler: str) -> Study:
+def define(asked: Wanted, data: "DataSet", sampler: str, precision: str) -> Study:
     """The study, now that its data are known; other data than a resumed study's are refused with exit code 2.
 
     Args:
         asked: what the options ask for.
         data: the data set that it comes to.
         sampler: the one that `asked.sampler` resolves to.
+        precision: the one that `asked.precision` resolves to.
     """
     before = asked.before
     if before and before.data != data.fingerprint:
@@ -148,6 +151,7 @@ def define(asked: Wanted, data: "DataSet", sampler: str) -> Study:
         sampler=sampler,
         seed=asked.seed,
         protocol=asked.protocol,
+        precision=precision,
         dataset=data.name,
         data=data.fingerprint,
         source=data.source,

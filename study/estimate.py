@@ -62,11 +62,11 @@ class Forecast:
     dearest: float
 
 
-def calibrate(resources: Resources, batch_size: int) -> Speed:
+def calibrate(resources: Resources, batch_size: int, precision: str) -> Speed:
     """Time a few training and evaluation steps of each network on what a trial is allotted."""
     torch.set_num_threads(resources.cpus_per_trial)
     device = devices(resources.gpus_per_trial)[0]
-    networks = {size: vgg(size, CLASSES) for size in BLOCKS} | {"subgate": subgate()}
+    networks = {size: vgg(size, CLASSES, precision) for size in BLOCKS} | {"subgate": subgate(precision)}
     training, evaluation = {}, {}
     for name, network in networks.items():
         network.to(memory_format=torch.channels_last).to(device)
@@ -145,7 +145,7 @@ def _drawn(study: Study, trials: int) -> Iterator[Config]:
     for number in range(trials):
         replicate, place = divmod(number, len(order))
         values = space.values(space.at(order[place]))
-        yield Config(**values, protocol=study.protocol, seed=study.seed_of(replicate))
+        yield Config(**values, protocol=study.protocol, precision=study.precision, seed=study.seed_of(replicate))
 
 
 def _tally(study: Study, configs: Sequence[Config], speed: Speed, stored: dict[str, set[int]]) -> Tally:

@@ -76,6 +76,7 @@ class Ledger:
         config = Config(
             **self.study.space.values(point),
             protocol=self.study.protocol,
+            precision=self.study.precision,
             seed=self.study.seed_of(replicate),
         )
         number = max(self.records, default=0) + 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe.config import IMAGES
-from moe.options import Parser, add_data, add_store, number, option, refuse, store_of, whole
+from moe.options import Parser, add_data, add_precision, add_store, number, option, refuse, store_of, whole
 from study import machine
 from study.records import OBJECTIVES
 from study.space import PRESETS, SAMPLERS, Space, read
@@ -41,6 +41,7 @@ class Options:
     objective: str | None
     seed: int | None
     protocol: str | None
+    precision: str | None
     gpus_per_trial: float | None
     cpus_per_trial: int | None
     concurrency: int | None
@@ -82,6 +83,7 @@ def _parser() -> Parser:
     search.add_argument("--objective", choices=OBJECTIVES, help="what is improved (gain)")
     search.add_argument("--seed", type=whole(0, MOST_SEED), metavar="N", help="of the study (0)")
     search.add_argument("--protocol", choices=tuple(IMAGES), help="which images choose and score (holdout)")
+    add_precision(search)
     search.add_argument("--hours", type=_hours, metavar="H", help="stop launching trials in time for this")
     search.add_argument("--dry-run", action="store_true", help="print the plan and its cost, and leave")
     folder = parser.add_argument_group("results and data")

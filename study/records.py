@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moe.config import IMAGES, Config
+from moe.config import IMAGES, PRECISIONS, Config
 from study.space import SAMPLERS, Space
 
 OBJECTIVES = ("gain", "mixture_accuracy")
@@ -30,7 +30,7 @@ LOST = "the worker ended without a word: killed, out of memory, or its node was 
 SEED_STRIDE = 1000  # between the seeds of two studies
 
 
-_CHOICES = {"objective": OBJECTIVES, "sampler": SAMPLERS, "protocol": tuple(IMAGES)}
+_CHOICES = {"objective": OBJECTIVES, "sampler": SAMPLERS, "protocol": tuple(IMAGES), "precision": PRECISIONS}
 _NUMBERS = (*OBJECTIVES, "baseline_accuracy", "gate_accuracy", "discordance", "seconds", "scored_examples")
 
 
@@ -48,6 +48,7 @@ class Study:
     sampler: str
     seed: int
     protocol: str
+    precision: str
     dataset: str
     data: str  # the data set's fingerprint
     source: str  # the data in words, and why these

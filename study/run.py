@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe.config import Config
+from moe.options import AUTO
 from study import machine
 from study.definition import Wanted, define, wanted
 from study.options import PROGRAM, Options, Resources, local_resources, parse, resources
@@ -95,7 +96,8 @@ def _with_data(options: Options, asked: Wanted, allotted: Resources | None, stop
         return _cannot(str(error))
     say(f"Data: {data.source}")
     allotted = _checked(options, allotted)
-    study = define(asked, data, resolve(asked.sampler, asked.space, asked.trials))
+    precision = _precision(asked, allotted)
+    study = define(asked, data, resolve(asked.sampler, asked.space, asked.trials), precision)
     folder = Folder(options.results / study.name)
     say(_headline(study, allotted))
     if options.dry_run:
@@ -121,6 +123,15 @@ def _checked(options: Options, allotted: Resources | None) -> Resources:
     return allotted
 
 
+def _precision(asked: Wanted, allotted: Resources) -> str:
+    """The precision of the study: the one asked for, else what fits the devices, judged by this machine's CPU."""
+    from moe.numerics import fitting_precision
+
+    return (
+        fitting_precision("cuda" if allotted.gpus_per_trial else "cpu") if asked.precision == AUTO else asked.precision
+    )
+
+
 def _check_smallest_cut(asked: Wanted, data: "DataSet") -> None:
     """Every cut of the data that the space can ask for must hold every class; the smallest one decides."""
     from moe.cut import cut
@@ -143,8 +154,8 @@ def _headline(study: Study, allotted: Resources) -> str:
     return (
         f"Study {study.name}: {study.trials} trials over {space.size} points of space {space.name} "
         f"({searched or 'nothing is searched, so each trial is a further seed'})\n"
-        f"  maximise {study.objective}, sampler {study.sampler}, protocol {study.protocol}, seed {study.seed}; "
-        f"{allotted.concurrency} at a time with {share} each"
+        f"  maximise {study.objective}, sampler {study.sampler}, protocol {study.protocol}, {study.precision}, "
+        f"seed {study.seed}; {allotted.concurrency} at a time with {share} each"
     )
 
 
@@ -153,7 +164,7 @@ def _costs(study: Study, allotted: Resources, folder: Folder) -> str:
 
     recorded = [record.config for record in folder.read_records(study.space) if record.state == COMPLETE]
     missing = _missing(folder, study, study.trials)
-    cost = forecast(study, missing, recorded, calibrate(allotted, study.space.least("batch_size")))
+    cost = forecast(study, missing, recorded, calibrate(allotted, study.space.least("batch_size"), study.precision))
     apart, shared = (duration(tally.cost / allotted.concurrency) for tally in (cost.apart, cost.shared))
     return (
         f"  {missing} trials to run, {duration(cost.cheapest)} to {duration(cost.dearest)} each without reuse. "

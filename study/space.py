@@ -44,7 +44,7 @@ MOST_POINTS = 1_000_000
 CHECKED_POINTS = 10_000  # up to so many points, `read` checks each of them
 
 #: fields of a config that belong to the study as a whole
-_ELSEWHERE = {"seed": "--seed", "protocol": "--protocol"}
+_ELSEWHERE = {name: f"--{name}" for name in ("seed", "protocol", "precision")}
 _TYPES = {field.name: field.type for field in dataclasses.fields(Config) if field.name not in _ELSEWHERE}
 
 

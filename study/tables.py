@@ -23,7 +23,8 @@ from study.terminal import duration
 #: the columns of trials.csv, in order; each is a field of a record, of its config or of its result
 COLUMNS = {
     "trial": "Int64", "phase": "string", "state": "string", "replicate": "Int64", "seed": "Int64", "dataset": "string",
-    "protocol": "string", "epochs": "Int64", "batch_size": "Int64", "train_examples": "Int64", "test_examples": "Int64",
+    "protocol": "string", "precision": "string", "epochs": "Int64", "batch_size": "Int64",
+    "train_examples": "Int64", "test_examples": "Int64",
     "use_large_experts": "boolean", "use_large_gating_mlp": "boolean", "use_large_baseline_classifier": "boolean",
     "learning_rate": "float64", "patience": "Int64", "gain": "float64", "mixture_accuracy": "float64",
     "baseline_accuracy": "float64", "gate_accuracy": "float64", "artificial_accuracy": "float64",
@@ -90,7 +91,7 @@ def summary(study: Study, records: Sequence[Record], choice: Choice | None) -> s
         "",
         f"{counts or 'no trials'}, of {study.trials} complete trials wanted. Space {study.space.name} "
         f"({study.space.size} points), sampler {study.sampler}, objective {study.objective}, "
-        f"protocol {study.protocol}, {_scored(study)}.",
+        f"protocol {study.protocol}, {study.precision}, {_scored(study)}.",
     ]
     if saved := what_the_store_saved(records):
         lines += ["", saved]

@@ -18,6 +18,7 @@ def a_study(**changes: Any) -> Study:
         "sampler": "tpe",
         "seed": 0,
         "protocol": "holdout",
+        "precision": "float32",
         "dataset": "shapes",
         "data": "d" * 64,
         "source": "shapes, drawn by code",

@@ -60,7 +60,7 @@ def test_what_the_store_has_of_recorded_trials_costs_nothing():
 
 
 def test_a_calibration_finds_the_subgate_cheapest_and_training_dearer_than_evaluation():
-    speed = calibrate(Resources(cpus_per_trial=1, gpus_per_trial=0, concurrency=1), batch_size=50)
+    speed = calibrate(Resources(cpus_per_trial=1, gpus_per_trial=0, concurrency=1), 50, "float32")
     assert speed.training["subgate"] < speed.training["small"]
     for name, seconds in speed.training.items():
         assert 0 < speed.evaluation[name] < seconds < 1

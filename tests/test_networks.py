@@ -1,13 +1,26 @@
 """Known answers: parameter counts, Keras' losses, where a tie goes. The losses were computed by Keras 2 and 3."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
 from moe.config import Config
 from moe.describe import describe, whole_mixture
-from moe.networks import Dropout, Opinion, Subgates, blend, build, opinion, parameters, says_natural, subgate, vgg
+from moe.networks import (
+    BLOCKS,
+    Dropout,
+    Opinion,
+    Subgates,
+    blend,
+    build,
+    opinion,
+    parameters,
+    says_natural,
+    subgate,
+    vgg,
+)
 from moe.training import loss_of
 
 KERAS_OUTPUTS = [
@@ -124,6 +137,45 @@ def test_dropout_is_inverted_and_draws_from_the_given_generator_alone():
     assert not torch.equal(dropped, layer(values, torch.Generator().manual_seed(2)))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(layer(values), values)
+
+
+def test_each_value_is_dropped_as_often_whichever_byte_of_a_draw_decides():
+    dropped = Dropout(0.25)(torch.ones(80_000), torch.Generator().manual_seed(1)) == 0
+    shares = dropped.view(-1, 8).float().mean(0)
+    assert shares.tolist() == pytest.approx([0.25] * 8, abs=0.02)  # 4.6 standard errors
+
+
+def test_dropout_keeps_the_memory_layout():
+    values = torch.rand(4, 8, 6, 6).contiguous(memory_format=torch.channels_last)
+    dropped = Dropout(0.25)(values, torch.Generator().manual_seed(1))
+    assert dropped.stride() == values.stride()
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], (values / 0.75)[kept])
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_pooling_before_the_relu_is_the_notebooks_network(size):
+    network, images = build(lambda: vgg(size, 10), torch.Generator().manual_seed(0)), torch.rand(5, 3, 32, 32)
+    convolutions = iter([layer for layer in network if isinstance(layer, torch.nn.Conv2d)])
+    values = images
+    for block in BLOCKS[size]:
+        for _ in block:
+            values = next(convolutions)(values).relu()
+        values = torch.nn.functional.max_pool2d(values, 2)
+    torch.testing.assert_close(network(images), network[-1](network[-4](values.flatten(1)).relu()))
+
+
+def test_bfloat16_rounds_products_and_nothing_that_is_kept():
+    exact, rounded = (
+        build(partial(vgg, "small", 10, precision), torch.Generator().manual_seed(0))
+        for precision in ("float32", "bfloat16")
+    )
+    images = torch.rand(5, 3, 32, 32)
+    assert {value.dtype for value in (*rounded.parameters(), rounded(images))} == {torch.float32}
+    assert not torch.equal(exact(images), rounded(images))
+    torch.testing.assert_close(exact(images), rounded(images), rtol=0.05, atol=0.02)
+    rounded(images).sum().backward()
+    assert {weight.grad.dtype for weight in rounded.parameters()} == {torch.float32}
 
 
 def test_the_description_names_every_network_its_parameters_and_what_trains():

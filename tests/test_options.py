@@ -30,6 +30,7 @@ WRONG = [
     ("--space", "everything", "notebook, full"),
     ("--objective", "loss", "gain"),
     ("--protocol", "honest", "holdout"),
+    ("--precision", "float16", "bfloat16"),
     ("--dataset", "mnist", "cifar10"),
     ("--seed", "-1", "0 to"),
     ("--hours", "0", "above 0"),

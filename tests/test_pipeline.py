@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import moe.pipeline
 from moe import Config, run
 from moe.cut import cut
 from moe.data import DataError
-from moe.networks import Mixture
 from moe.pipeline import predict
 from moe.training import Examples
 
@@ -164,14 +164,14 @@ class TestNotebook:
 
     def test_the_frozen_networks_keep_their_dropout_on_while_the_subgates_train(self, data, monkeypatch):
         opinions = []
-        original = Mixture.opinion
+        original = moe.pipeline.ask
 
-        def listen(self, images, generator=None):
-            spoken = original(self, images, generator)
-            opinions.append((generator, spoken, original(self, images)))
+        def listen(frozen, images, generator=None):
+            spoken = original(frozen, images, generator)
+            opinions.append((generator, spoken, original(frozen, images)))
             return spoken
 
-        monkeypatch.setattr(Mixture, "opinion", listen)
+        monkeypatch.setattr(moe.pipeline, "ask", listen)
         run(dataclasses.replace(self.config, epochs=1), data)
         assert len(opinions) == 5  # one for each batch
         for generator, under_dropout, without in opinions:

@@ -38,8 +38,15 @@ def made(tmp_path_factory):
     data = load("shapes")
     folder = Folder(tmp_path_factory.mktemp("results") / "tiny")
     folder.trials.mkdir(parents=True)
-    choices = {"objective": "gain", "sampler": "grid", "seed": 0, "protocol": "holdout", "dataset": "shapes"}
-    about = {"data": data.fingerprint, "source": data.source, "data_folder": None, "trials": 2}
+    choices = {"objective": "gain", "sampler": "grid", "seed": 0, "protocol": "holdout"}
+    about = {
+        "precision": "float32",
+        "dataset": "shapes",
+        "data": data.fingerprint,
+        "source": data.source,
+        "data_folder": None,
+        "trials": 2,
+    }
     study = Study(name="tiny", space=SPACE, **choices, **about)
     past = {"started": "2026-01-01T00:00:00+00:00", "versions": machine.versions(), "commit": "a" * 40}
     later = {"started": "2026-05-01T00:00:00+00:00", "versions": {"torch": "9.9"}, "commit": "b" * 40}

@@ -39,7 +39,7 @@ def test_patience_counts_epochs_in_a_row():
 
 def spec_and_examples(stage, data, **choices):
     config = Config(train_examples=100, test_examples=50, batch_size=20, **choices)
-    spec = plan(config, data.fingerprint, settle(CPU))[stage].spec
+    spec = plan(config, data.fingerprint, settle(CPU, config.precision))[stage].spec
     learn, stop = cut(config, data).examples(stage)
     if stage == "mixture":
         learn, stop = (Examples(each.images, each.labels, pretended_opinion(each.labels)) for each in (learn, stop))
@@ -72,9 +72,12 @@ def figures(chain):
     return [(e.loss, e.accuracy, e.validation_loss, e.validation_accuracy) for e in chain.epochs]
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_four_epochs_straight_equal_two_and_two_bit_for_bit(stage, data):
-    spec, learn, stop = spec_and_examples(stage, data, patience=9)
+@pytest.mark.parametrize(
+    ("stage", "precision"),
+    [*((stage, "float32") for stage in STAGES), ("natural", "bfloat16"), ("mixture", "bfloat16")],
+)
+def test_four_epochs_straight_equal_two_and_two_bit_for_bit(stage, precision, data):
+    spec, learn, stop = spec_and_examples(stage, data, patience=9, precision=precision)
     straight, halves = trained(spec, learn, stop, 4), trained(spec, learn, stop, 2, 4)
     assert figures(straight) == figures(halves)
     assert straight.weights.keys() == halves.weights.keys()

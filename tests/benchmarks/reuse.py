@@ -35,7 +35,7 @@ from typing import Any
 
 import optuna
 
-from moe.config import HOLDOUT, Config
+from moe.config import FLOAT32, HOLDOUT, Config
 from moe.numerics import available_devices, device_name
 from study import machine
 from study.ledger import Ledger
@@ -250,7 +250,7 @@ def searched(space: Space, trials: int, seed: int) -> list[Config]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     world = World(space, NOISE[0], seed)
     data: Row = {"dataset": "none", "data": "none", "source": "none", "data_folder": None}
-    how: Row = {"objective": "gain", "sampler": "tpe", "protocol": HOLDOUT}
+    how: Row = {"objective": "gain", "sampler": "tpe", "protocol": HOLDOUT, "precision": FLOAT32}
     study = Study(name="replay", space=space, seed=seed, trials=trials, **how, **data)
     searcher = StudySearch(Ledger(study, [], lambda record: None), _Unseen(), Stop(), concurrency=1)
     configs = []
