@@ -3,6 +3,8 @@
 Equal numerics promise equal bits; everything here is part of every spec.
 """
 
+import ctypes
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,12 +43,14 @@ def _amx() -> bool:
 def settle(device: torch.device, precision: str = FLOAT32) -> Numerics:
     """Make this process compute as we promise, and say how that is.
 
-    Process-wide settings of torch are changed: cuDNN's choice of algorithms and TF32.
+    Settings of this process are changed: cuDNN's choice of algorithms, TF32, and that freed memory is kept.
     """
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+    if device.type == "cpu":
+        _keep_freed_memory()
     version = ".".join(torch.__version__.split(".")[:2])
     if device.type != "cpu":
         model = f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
@@ -58,6 +62,17 @@ def settle(device: torch.device, precision: str = FLOAT32) -> Numerics:
         threads=torch.get_num_threads(),
         instructions=torch.backends.cpu.get_cpu_capability(),
     )
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what is freed for the next step, where it would ask the kernel for the same pages again.
+
+    Elsewhere than in glibc nothing happens. The numbers are M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h.
+    """
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 32 * 2**20)
+        libc.mallopt(-1, 2**30)
 
 
 def available_devices() -> tuple[torch.device, ...]:

@@ -150,8 +150,9 @@ def space_of(name: str, protocol: str) -> Space:
 def resources(options: Options, cpus: int, gpus: int) -> Resources:
     """What each trial gets on a machine with so many CPUs and GPUs; more than there is is refused, exit code 2.
 
-    By default a trial gets one GPU where there is one; without, up to four CPUs, because more threads do not
-    make these small networks train faster.
+    By default a trial gets one GPU where there is one, and at most four CPUs, because more threads do not make these
+    small networks train faster. Without a GPU eight trials come before a second thread for each: threads of one trial
+    wait for one another, trials do not.
     """
     cpus = max(1, cpus)
     gpus_per_trial = options.gpus_per_trial if options.gpus_per_trial is not None else min(1, gpus)
@@ -159,7 +160,8 @@ def resources(options: Options, cpus: int, gpus: int) -> Resources:
     _check("cpus_per_trial", options.cpus_per_trial, cpus, "CPUs")
     slots = _slots(options.cpus_per_trial or 1, gpus_per_trial, cpus, gpus)
     _check("concurrency", options.concurrency, slots, "places for such a trial")
-    at_once = options.concurrency or (slots if gpus_per_trial or options.cpus_per_trial else max(1, cpus // 4))
+    side_by_side = slots if gpus_per_trial or options.cpus_per_trial else cpus // max(1, min(4, cpus // 8))
+    at_once = options.concurrency or side_by_side
     return Resources(
         cpus_per_trial=options.cpus_per_trial or max(1, min(4 if not options.concurrency else cpus, cpus // at_once)),
         gpus_per_trial=gpus_per_trial,

@@ -88,8 +88,10 @@ def options(*arguments):
 @pytest.mark.parametrize(
     ("arguments", "cpus", "gpus", "cpus_per_trial", "gpus_per_trial", "concurrency"),
     [
-        ((), 2, 0, 2, 0, 1),
-        ((), 16, 0, 4, 0, 4),
+        ((), 2, 0, 1, 0, 2),
+        ((), 8, 0, 1, 0, 8),
+        ((), 16, 0, 2, 0, 8),
+        ((), 64, 0, 4, 0, 16),
         ((), 1, 0, 1, 0, 1),
         (("--concurrency", "2"), 2, 0, 1, 0, 2),
         (("--cpus-per-trial", "1"), 2, 0, 1, 0, 2),
@@ -98,7 +100,7 @@ def options(*arguments):
         (("--gpus-per-trial", "0.5"), 16, 2, 4, 0.5, 4),
         (("--gpus-per-trial", "0.4"), 16, 2, 4, 0.4, 4),
         (("--gpus-per-trial", "2"), 16, 4, 4, 2, 2),
-        (("--gpus-per-trial", "0"), 16, 4, 4, 0, 4),
+        (("--gpus-per-trial", "0"), 16, 4, 2, 0, 8),
         (("--concurrency", "1"), 16, 0, 16, 0, 1),
     ],
 )
