@@ -77,15 +77,15 @@ def train_mixture(
     numerics = settle(devices[0], config.precision)
     began = time.perf_counter()
     requests = plan(config, data.fingerprint, numerics)
-    images = cut(requests["baseline"].spec, data, score_examples)
+    images = cut(requests["baseline"].spec, data, score_examples).to(devices[0])
     shelf = store or NoStore()
     supply = Supply(shelf, watch)
     mixture = requests.pop("mixture")
     try:
         frozen = supply.all(
-            [Task(request, partial(_lesson, images, name)) for name, request in requests.items()], devices
+            [Task(request, partial(_lesson, images, name)) for name, request in requests.items()],
+            _side_by_side(devices),
         )
-        images = images.to(devices[0])
         said = {name: _says_of_scored(stage, images) for name, stage in frozen.items()}
         task = Task(
             resolved(mixture, {name: stage.checkpoint for name, stage in frozen.items()}),
@@ -108,6 +108,13 @@ def train_mixture(
         threads=torch.get_num_threads(),
     )
     return Finished(result, stages)
+
+
+def _side_by_side(devices: Sequence[torch.device]) -> Sequence[torch.device]:
+    """Where the frozen stages train at once: one GPU takes several of them, since one alone leaves it idle."""
+    if devices[0].type == "cpu":
+        return devices
+    return tuple(devices) * -(-len(STAGES["mixture"].needs) // len(devices))
 
 
 def _lesson(images: Cut, stage: str, device: torch.device) -> tuple[Examples, Examples]:

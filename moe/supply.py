@@ -18,6 +18,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
+from moe.recording import finish, own_stream
 from moe.stages import STAGES, Checkpoint, Request
 from moe.store.claims import LeaseLostError
 from moe.store.nothing import NoStore
@@ -80,7 +81,8 @@ class Supply:
                     task = waiting.popleft()
                 except IndexError:
                     return
-                chain = self._attempt(task, device)
+                with own_stream(device):
+                    chain = self._attempt(task, device)
                 if chain:
                     chains[task.request.spec.stage] = chain
                     taken = 0
@@ -171,6 +173,7 @@ class Trained:
         state = store.says(self.checkpoint, of)
         if state is None:
             state = make(self.network)
+            finish(self.device)  # the store's threads read it
             store.keep(self.checkpoint, of, state)
         return {name: value.to(self.device) for name, value in state.items()}
 

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from moe.config import NOTEBOOK
 from moe.networks import Opinion, build
+from moe.recording import finish, recorded
 from moe.stages import STAGES, Checkpoint, Request, Spec
 
 State = dict[str, Tensor]
@@ -130,11 +131,15 @@ def unit(images: Tensor) -> Tensor:
     return images.float().div_(255).contiguous(memory_format=torch.channels_last)
 
 
-def generator(spec: Spec, epoch: int, purpose: str, device: torch.device) -> Generator:
-    """The randomness of one purpose in one epoch of one stage under one seed; epoch 0 is the initial weights."""
+def seed_of(spec: Spec, epoch: int, purpose: str) -> int:
+    """Where the randomness of one purpose in one epoch of one stage begins; epoch 0 is the initial weights."""
     text = f"{spec.seed}/{spec.stage}/{epoch}/{purpose}"
-    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-    return Generator(device).manual_seed(number)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator(spec: Spec, epoch: int, purpose: str) -> Generator:
+    """That randomness, drawn on the CPU."""
+    return Generator().manual_seed(seed_of(spec, epoch, purpose))
 
 
 def loss_of(stage: str, logits: Tensor, labels: Tensor) -> Tensor:
@@ -166,23 +171,26 @@ def train(
     optimizer = adam(network, spec.learning_rate)
     if chain.end is not None:
         _restore(network, optimizer, chain.end)
+    practice = Practice(network, optimizer, examples, spec)
     while not chain.finished(request.epochs):
         began = time.perf_counter()
         number = len(chain.epochs) + 1
         chain.end = None  # until this epoch is whole: its tensors are those that are being trained
-        learned = _learn(network, optimizer, examples, spec, number, device)
+        learned = practice.epoch(number)
         epoch = Epoch(*learned, *evaluate(network, validation, spec.stage), time.perf_counter() - began)
         _check(epoch, spec, number)
         chain.epochs.append(epoch)
         if reads_last(spec) or best_epoch(chain.losses) == number:
             chain.weights[number] = {name: value.clone() for name, value in network.state_dict().items()}
         chain.end = _end(network, optimizer)
+        finish(device)
         yield epoch
 
 
 def adam(network: nn.Module, learning_rate: float) -> torch.optim.Adam:
     """Keras' Adam: its epsilon, and otherwise torch's, which adds it after bias correction where Keras does before."""
-    return torch.optim.Adam(network.parameters(), lr=learning_rate, eps=1e-7, fused=True)
+    on_gpu = next(network.parameters()).is_cuda
+    return torch.optim.Adam(network.parameters(), lr=learning_rate, eps=1e-7, fused=True, capturable=on_gpu)
 
 
 def _end(network: nn.Module, optimizer: torch.optim.Adam) -> End:
@@ -206,32 +214,39 @@ def initial(spec: Spec) -> nn.Module:
     stage = STAGES[spec.stage]
     return build(
         lambda: stage.network(spec.network, precision=spec.numerics.precision),
-        generator(spec, 0, "weights", torch.device("cpu")),
+        generator(spec, 0, "weights"),
     )
 
 
-def _learn(
-    network: nn.Module,
-    optimizer: torch.optim.Adam,
-    examples: Examples,
-    spec: Spec,
-    epoch: int,
-    device: torch.device,
-) -> tuple[float, float]:
-    """One pass over the examples in a fresh order: mean loss and accuracy, as they were on the way."""
-    order = torch.randperm(len(examples), generator=generator(spec, epoch, "order", torch.device("cpu")))
-    noise = generator(spec, epoch, "dropout", device)
-    sums = torch.zeros(2, dtype=torch.float64, device=device)
-    for rows in torch.split(order.to(device), spec.batch_size):
-        logits = examples.logits(network, rows, noise)
-        labels = examples.labels[rows]
-        loss = loss_of(spec.stage, logits, labels)
-        optimizer.zero_grad(set_to_none=True)
+class Practice:
+    """A network's passes over its examples. Nothing in an epoch waits for the device until its end."""
+
+    def __init__(self, network: nn.Module, optimizer: torch.optim.Adam, examples: Examples, spec: Spec) -> None:
+        self._network, self._optimizer, self._examples, self._spec = network, optimizer, examples, spec
+        device = examples.labels.device
+        self._noise = Generator(device)
+        self._sums = torch.zeros(2, dtype=torch.float64, device=device)  # of loss and of right answers
+        self._step = recorded(self._learn, self._noise, device)
+
+    def epoch(self, number: int) -> tuple[float, float]:
+        """One pass in a fresh order: mean loss and accuracy, as they were on the way."""
+        order = torch.randperm(len(self._examples), generator=generator(self._spec, number, "order"))
+        self._noise.manual_seed(seed_of(self._spec, number, "dropout"))
+        self._sums.zero_()
+        for rows in torch.split(order.to(self._sums.device), self._spec.batch_size):
+            self._step(rows)
+        loss, accuracy = (self._sums / len(self._examples)).tolist()
+        return loss, accuracy
+
+    def _learn(self, rows: Tensor) -> None:
+        """One update."""
+        logits = self._examples.logits(self._network, rows, self._noise)
+        labels = self._examples.labels[rows]
+        loss = loss_of(self._spec.stage, logits, labels)
+        self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        sums += torch.stack((loss.detach() * len(rows), (logits.detach().argmax(1) == labels).sum()))
-    loss_mean, accuracy = (sums / len(examples)).tolist()
-    return loss_mean, accuracy
+        self._optimizer.step()
+        self._sums += torch.stack((loss.detach() * len(rows), (logits.detach().argmax(1) == labels).sum()))
 
 
 def batches(values: Tensor) -> Sequence[Tensor]:

@@ -1,0 +1,86 @@
+"""Recorded steps: what is recorded when, and that replays do what the steps do. CUDA's own part needs a GPU."""
+
+import pytest
+import torch
+
+import moe.training
+from moe.recording import Recorded, as_graph, own_stream, recorded
+from tests.test_training import CPU, figures, spec_and_examples, trained
+
+NOISE = torch.Generator()
+
+
+class Recorder:
+    """In CUDA's place: a replay runs the work again, on whatever its tensors hold by then."""
+
+    def __init__(self):
+        self.recorded = 0
+        self.replayed = 0
+
+    def __call__(self, work, generator):
+        self.recorded += 1
+
+        def replay():
+            self.replayed += 1
+            work()
+
+        return replay
+
+
+def test_a_cpu_runs_its_steps_as_they_are():
+    def step(rows):
+        pass
+
+    assert recorded(step, NOISE, CPU) is step
+    with own_stream(CPU):
+        pass
+
+
+def test_the_second_batch_of_each_size_is_recorded_and_then_replayed():
+    recorder, seen = Recorder(), []
+    step = Recorded(lambda rows: seen.append(rows.tolist()), NOISE, recorder)
+    batches = [[1, 2, 3], [4, 5, 6], [7], [8, 9, 10], [11], [12, 13, 14]]
+    for batch in batches:
+        step(torch.tensor(batch))
+    assert seen == batches
+    assert (recorder.recorded, recorder.replayed) == (2, 4)
+
+
+def test_replays_read_their_rows_where_they_were_recorded():
+    places = set()
+    step = Recorded(lambda rows: places.add(rows.data_ptr()), NOISE, Recorder())
+    step(torch.tensor([0, 1]))
+    places.clear()
+    for number in range(5):
+        step(torch.tensor([number, number + 1]))
+    assert len(places) == 1
+
+
+@pytest.mark.parametrize("stage", ["natural", "mixture"])
+def test_training_by_replays_gives_the_bits_of_training_step_by_step(stage, data, monkeypatch):
+    spec, learn, stop = spec_and_examples(stage, data, patience=9)
+    plain, recorder = trained(spec, learn, stop, 3), Recorder()
+    monkeypatch.setattr(moe.training, "recorded", lambda step, noise, device: Recorded(step, noise, recorder))
+    replayed = trained(spec, learn, stop, 2, 3)
+    assert recorder.replayed > recorder.recorded > 0
+    assert figures(replayed) == figures(plain)
+    epoch = plain.resolve(3).epoch
+    assert all(torch.equal(value, replayed.weights[epoch][name]) for name, value in plain.weights[epoch].items())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_graph_draws_new_noise_at_each_replay_and_that_of_its_seed():
+    device = torch.device("cuda")
+    noise, drawn = torch.Generator(device), torch.empty(8, device=device)
+    rows = torch.arange(3, device=device)
+    with own_stream(device):
+        step = Recorded(lambda rows: drawn.uniform_(generator=noise), noise, as_graph)
+        found = []
+        for seed in (1, 1, 1, 2):
+            noise.manual_seed(seed)
+            step(rows)
+            found.append(drawn.tolist())
+            step(rows)
+            found.append(drawn.tolist())
+    assert found[0] == found[2] == found[4] != found[6]
+    assert found[1] == found[3] == found[5] != found[0]
