@@ -1,0 +1,198 @@
+"""One pipeline against the plain peer, against its floor, and against itself: on a CPU or a GPU, without Ray.
+
+    python -m tests.benchmarks.pipeline --data DIR                                       5,000 images, one epoch
+    python -m tests.benchmarks.pipeline --data DIR --train-examples 45000 --epochs 10 --peer-epochs 1      on a GPU
+
+Ours in each precision and the peer run in turn. The peer may train fewer epochs, and its time is multiplied then.
+First it is checked that stages train to the same bits alone, beside others and in two parts, and, on a GPU, by
+replays and step by step. The floor is what the arithmetic of all training steps takes at the rate of a large
+matrix product, and their optimizer's memory traffic at the rate of a large copy, one after the other.
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import moe.training
+from moe.config import ARTIFICIAL, CLASSES, NATURAL, PRECISIONS, Config
+from moe.cut import cut
+from moe.data import DataSet, load
+from moe.networks import IMAGE, parameters
+from moe.numerics import available_devices, device_name, settle
+from moe.pipeline import train_mixture
+from moe.stages import STAGES, Request, plan
+from moe.training import Chain, train
+from tests.benchmarks.peer import run_one
+
+SHARES = {
+    "artificial": len(ARTIFICIAL) / CLASSES,
+    "natural": len(NATURAL) / CLASSES,
+}  # of the images; the others see all
+ADAM_FLOATS = 7  # per weight and step: weight, gradient and two moments read, weight and moments written
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a device does in a second."""
+
+    operations: float
+    floats: float
+
+
+def seconds_of(work: Callable[[], object], device: torch.device) -> float:
+    """How long work takes on a device, until it is done there."""
+    began = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def rates(device: torch.device, precision: str, repeats: int = 7) -> Rates:
+    """The best of a few large matrix products, and of a few large copies."""
+    side = 2048 if device.type == "cpu" else 8192
+    left = torch.rand(side, side, device=device, dtype=getattr(torch, precision))
+    values = torch.rand(side * side * 4, device=device)
+    room = torch.empty_like(values)
+    product = min(seconds_of(lambda: left @ left, device) for _ in range(repeats))
+    copy = min(seconds_of(lambda: room.copy_(values), device) for _ in range(repeats))
+    return Rates(2 * side**3 / product, 2 * values.numel() / copy)
+
+
+def operations(network: nn.Module) -> int:
+    """Multiplications and additions of a training step of one image: forward, and twice as many backward."""
+    found = 0
+
+    def count(layer: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        weight = layer.weight
+        places = output.shape[2] * output.shape[3] if output.dim() == 4 else 1
+        found_here = 2 * weight.numel() * places
+        nonlocal found
+        found += 3 * found_here
+
+    hooks = [layer.register_forward_hook(count) for layer in network.modules() if hasattr(layer, "weight")]
+    branches = [network.artificial, network.natural] if hasattr(network, "natural") else [network]
+    with torch.no_grad():
+        for branch in branches:
+            branch(torch.zeros(1, *IMAGE))
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def floor(config: Config, device: torch.device) -> float:
+    """The least seconds for all training steps of a config."""
+    rate, total = rates(device, config.precision), 0.0
+    for stage in STAGES.values():
+        network = stage.network(stage.size(config))
+        images = SHARES.get(stage.name, 1.0) * config.train_examples
+        steps = images / config.batch_size
+        arithmetic = images * operations(network) / rate.operations
+        total += config.epochs * (arithmetic + steps * ADAM_FLOATS * parameters(network) / rate.floats)
+    return total
+
+
+def trained(request: Request, data: DataSet, device: torch.device, *upto: int) -> Chain:
+    """A frozen stage's chain, brought to each number of epochs in turn."""
+    chain = Chain(request.spec)
+    learn, stop = cut(request.spec, data).to(device).examples(request.spec.stage)
+    for epochs in upto:
+        for _ in train(Request(request.spec, epochs), chain, learn, stop, device):
+            pass
+    return chain
+
+
+def same(one: Chain, other: Chain) -> bool:
+    """Whether two chains came to the same bits."""
+    assert one.end
+    assert other.end
+    losses = one.losses == other.losses
+    return losses and all(torch.equal(value, other.end.network[name]) for name, value in one.end.network.items())
+
+
+def check(data: DataSet, device: torch.device, precision: str) -> dict[str, bool]:
+    """What has to give equal bits, and whether it does."""
+    config = Config(epochs=2, train_examples=1020, test_examples=100, patience=9, precision=precision)
+    requests = plan(config, data.fingerprint, settle(device, precision))
+    alone = trained(requests["natural"], data, device, 2)
+    beside = train_mixture(config, data, devices=[device]).stages
+    found = {
+        "again": same(alone, trained(requests["natural"], data, device, 2)),
+        "in two parts": same(alone, trained(requests["natural"], data, device, 1, 2)),
+        "beside other stages": all(
+            trained(requests[name], data, device, 2).losses == beside[name].chain.losses for name in ("natural", "gate")
+        ),
+    }
+    if device.type == "cuda":
+        usual = moe.training.recorded
+        moe.training.recorded = lambda step, noise, device: step  # type: ignore[assignment]
+        found["step by step"] = same(alone, trained(requests["natural"], data, device, 2))
+        moe.training.recorded = usual
+    return found
+
+
+def spread(values: list[float]) -> str:
+    """Least, median and most."""
+    return f"{min(values):.2f} {statistics.median(values):.2f} {max(values):.2f}"
+
+
+def main() -> None:
+    """Check, time, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="a folder with CIFAR-10")
+    defaults = {"runs": 5, "train-examples": 5000, "test-examples": 1000, "epochs": 1, "batch-size": 50}
+    for name, default in {**defaults, "threads": torch.get_num_threads()}.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
+    parser.add_argument("--peer-epochs", type=int, metavar="N", help="of the peer (default: as many); 0: no peer")
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    data, device = load("auto", asked.data), available_devices()[0]
+    usual = Config(
+        epochs=asked.epochs,
+        patience=10_000,
+        **{name: getattr(asked, name) for name in ("train_examples", "test_examples", "batch_size")},
+    )
+    print(
+        f"{device_name(device)}, {asked.threads} threads, torch {torch.__version__}, Python {platform.python_version()}"
+    )
+    print(
+        f"{data.source}\n{asked.train_examples:,} images, {asked.epochs} epochs each stage, "
+        f"batches of {asked.batch_size}"
+    )
+    for precision in PRECISIONS:
+        print(
+            f"{precision}: same bits " + ", ".join(f"{k}: {v}" for k, v in check(data, device, precision).items()),
+            flush=True,
+        )
+    peer_epochs = asked.epochs if asked.peer_epochs is None else asked.peer_epochs
+    times: dict[str, list[float]] = {}
+    for _ in range(asked.runs):
+        for precision in PRECISIONS:
+            config = replace(usual, precision=precision)
+            result = train_mixture(config, data, devices=[device]).result
+            times.setdefault(precision, []).append(result.seconds)
+        if peer_epochs:
+            found = run_one(replace(usual, epochs=peer_epochs).as_dict(), data, usual.test_examples, asked.threads)
+            times.setdefault("peer", []).append(found["seconds"] * asked.epochs / peer_epochs)
+        print({name: round(taken[-1], 2) for name, taken in times.items()}, flush=True)
+    print("\n                       least, median, most")
+    for precision in PRECISIONS:
+        print(f"{precision:<10} seconds     {spread(times[precision])}")
+        least = floor(replace(usual, precision=precision), device)
+        print(
+            f"{precision:<10} over floor  {spread([taken / least for taken in times[precision]])}   floor {least:.2f} s"
+        )
+        if peer_epochs:
+            ratios = [peer / ours for peer, ours in zip(times["peer"], times[precision], strict=True)]
+            print(f"{precision:<10} peer / ours {spread(ratios)}")
+
+
+if __name__ == "__main__":
+    main()
