@@ -141,15 +141,24 @@ class Subgates(nn.Module):
         self.artificial = subgate(precision)
         self.natural = subgate(precision)
 
-    def weights(self, images: Tensor, natural: Tensor, generator: Generator | None = None) -> Tensor:
-        """(N, 10, 2) logits of the weight of baseline and expert per class, from each image's branch."""
-        artificial = self.artificial(images, generator)  # (N, 20)
-        both = torch.where(natural[:, None], self.natural(images, generator), artificial)
-        return both.view(-1, CLASSES, 2)
+    def branches(self, images: Tensor, generator: Generator | None = None) -> Tensor:
+        """(2, N, 10, 2) logits of the weight of baseline and expert per class, from either branch."""
+        said = [self.artificial(images, generator), self.natural(images, generator)]  # (N, 20) each
+        return torch.stack(said).view(len(said), -1, CLASSES, 2)
 
     def forward(self, images: Tensor, generator: Generator | None, opinion: Opinion) -> Tensor:
         """(N, 10) log of the mixture's output, up to a constant per image, which softmax removes."""
-        return blend(opinion.log_probs, self.weights(images, opinion.natural, generator))
+        return blend(opinion.log_probs, own_branch(self.branches(images, generator), opinion.natural))
+
+
+def own_branch(branches: Tensor, natural: Tensor) -> Tensor:
+    """(N, 10, 2) of each image's branch.
+
+    Args:
+        branches: (2, N, 10, 2), artificial and natural.
+        natural: (N,) bool.
+    """
+    return torch.where(natural[:, None, None], branches[NATURAL_BRANCH], branches[ARTIFICIAL_BRANCH])
 
 
 def blend(log_probs: Tensor, weights: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from moe.config import HOLDOUT, Config
 from moe.cut import Cut, cut
 from moe.data import DataSet, load
-from moe.networks import Subgates, ask, log_probs, opinion, parameters, says_natural
+from moe.networks import Subgates, ask, log_probs, opinion, own_branch, parameters, says_natural
 from moe.numerics import available_devices, device_name, settle
 from moe.result import Result, StageResult, score
 from moe.stages import STAGES, plan, resolved
@@ -186,9 +186,5 @@ def _weights(subgates: nn.Module, images: Cut, said: Mapping[str, Tensor]) -> St
     """(N, 10, 2) logits of the subgates' weights on the scored images: by the gate, and by the true superclass."""
     assert isinstance(subgates, Subgates)
     truth = STAGES["gate"].view(images.score_labels)[1] == 1
-    branches = {"gate": says_natural(said["gate"]), "oracle": truth}
-    rows = batches(torch.arange(len(truth), device=truth.device))
-    return {
-        name: torch.cat([subgates.weights(unit(images.score_images[part]), natural[part]) for part in rows])
-        for name, natural in branches.items()
-    }
+    branches = torch.cat([subgates.branches(unit(part)) for part in batches(images.score_images)], 1)
+    return {"gate": own_branch(branches, says_natural(said["gate"])), "oracle": own_branch(branches, truth)}

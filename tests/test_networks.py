@@ -16,6 +16,7 @@ from moe.networks import (
     blend,
     build,
     opinion,
+    own_branch,
     parameters,
     says_natural,
     subgate,
@@ -113,7 +114,7 @@ def test_each_image_takes_its_own_branch(images):
     torch.nn.init.constant_(subgates.artificial[-1].bias, 5.0)
     for branch in (subgates.natural, subgates.artificial):
         torch.nn.init.zeros_(branch[-1].weight)
-    weights = subgates.weights(torch.rand(images, 3, 32, 32), natural)
+    weights = own_branch(subgates.branches(torch.rand(images, 3, 32, 32)), natural)
     assert torch.equal(weights[:, 0, 0], torch.where(natural, 7.0, 5.0))
 
 
