@@ -50,7 +50,7 @@ def _row(study: Study, record: Record) -> dict[str, Any]:
         **record.config,
         "dataset": study.dataset,
         **(record.result or {}),
-        **dataclasses.asdict(record),
+        **vars(record),
     }
     return {name: fields.get(name) for name in COLUMNS}
 

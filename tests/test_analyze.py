@@ -18,7 +18,7 @@ from study.analyze.analysis import examine
 from study.analyze.compare import comparison
 from study.analyze.importance import importances
 from study.analyze.layout import Column, table
-from study.analyze.luck import expected_maximum, overshoot
+from study.analyze.luck import overshoot
 from study.analyze.luck import words as luck_in_words
 from study.analyze.model import fit
 from study.analyze.text import report
@@ -155,33 +155,45 @@ def test_ten_thousand_trials_take_less_than_a_second():
 # luck
 
 
-def test_the_expected_maximum_is_that_of_the_tables():
+def test_the_overshoot_among_equals_is_the_expected_maximum_of_the_tables():
     known = {1: 0.0, 2: 0.5642, 10: 1.5388, 20: 1.8675, 50: 2.2491, 100: 2.5076, 200: 2.7460}
     for draws, mean in known.items():
-        assert expected_maximum(draws) == pytest.approx(mean, abs=2e-4)
+        assert overshoot(np.zeros(1), np.array([draws]), 1.0) == pytest.approx(mean, abs=2e-4)
+    assert overshoot(np.zeros(1), np.array([50]), 0.0) == 0
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.5, 2.0])
-def test_the_overshoot_is_that_of_simulated_winners(spread):
+@pytest.mark.parametrize(
+    ("levels", "trials"),
+    [
+        ([0.0], 50),
+        ([-4.15, -0.85, 0.85, 4.15], 50),  # two parameters with two levels each: truths that are far from normal
+        ([-4.15, -0.85, 0.85, 4.15], 1000),
+        (np.linspace(-3, 3, 50), 50),
+    ],
+)
+def test_the_overshoot_is_that_of_simulated_winners(levels, trials):
     draw = np.random.default_rng(1)
-    truths = spread * draw.standard_normal((20_000, 50))
-    found = truths + 1.5 * draw.standard_normal(truths.shape)
-    winners = found.argmax(1)[:, None]
-    flattery = np.take_along_axis(found - truths, winners, 1).mean()
-    assert overshoot(50, 1.5, spread) == pytest.approx(flattery, abs=0.03)
+    flattery, foreseen = [], []
+    for _ in range(1000):
+        truths = draw.choice(levels, trials)
+        found = truths + 1.5 * draw.standard_normal(trials)
+        flattery.append(found.max() - truths[found.argmax()])
+        foreseen.append(overshoot(*np.unique(truths, return_counts=True), 1.5))
+    assert np.mean(foreseen) == pytest.approx(np.mean(flattery), abs=0.1)
 
 
-def test_luck_is_put_into_words_with_both_extremes():
-    records = [a_record(n + 1, gain, epochs=epochs) for n, (gain, epochs) in enumerate([(0.0, 1), (0.05, 2), (0.1, 4)])]
-    said = luck_in_words(choose(a_study(), records), 50, "gain", scatter=0.03)
+def test_luck_is_put_into_words_with_both_extremes_and_with_what_was_seen():
+    gains = np.array([0.0, 0.05, 0.1])
+    records = [a_record(n + 1, gain, epochs=2**n) for n, gain in enumerate(gains)]
+    found = dataclasses.replace(fit(np.array([[0], [1], [2]]), gains, (3,), 0.01), noise=0.03)
+    said = luck_in_words(choose(a_study(), records), found, gains, 3, "gain")
     assert "standard error of 0.98 points, from its images alone; noise between seeds comes on top" in said
-    assert "The largest of 50 such values flatters itself" in said
-    assert "if the true values spread by 4.90 points" in said
-    assert f"by {2.249 * 0.98:.2f} if all were equal" in said
+    assert "The largest of 3 single trials flatters itself: by about " in said
+    assert f"by {0.8463 * 0.98:.2f} if all configs were equal" in said
     assert "if all of the 3.00 points above are noise" in said
-    assert "above are noise" not in luck_in_words(choose(a_study(), records), 50, "gain", scatter=0.005)
-    alike = luck_in_words(choose(a_study(), [a_record(1, 0.01), a_record(2, 0.01, epochs=2)]), 2, "gain", scatter=0.0)
-    assert "That explains all that they differ by" in alike
+    assert f"Here: trial 3 found +10.00, its config's estimate is {100 * found.estimate[2]:+.2f}." in said
+    quiet = dataclasses.replace(found, noise=0.005)
+    assert "above are noise" not in luck_in_words(choose(a_study(), records), quiet, gains, 3, "gain")
 
 
 # importances
@@ -269,6 +281,17 @@ def test_configs_are_ranked_by_their_estimate_with_luck_beside_it(tmp_path):
     assert estimates == sorted(estimates, reverse=True)
     best = [row for row in rows if row[0].startswith("*")]
     assert len(best) == 1
+
+
+def test_how_the_study_chooses_is_said_as_it_is_and_one_trial_scatters_around_nothing(tmp_path):
+    def flat(name, trials):
+        return " ".join(said(write(tmp_path / name, search(trials), space=PRESETS["notebook"])).split())
+
+    assert "With one trial per config that is the one with the largest value found; further seeds" in flat("few", 20)
+    assert "It looks at each config's mean alone" in flat("repeated", 160)
+    assert "They scatter around it by" in flat("two", 2)
+    assert "number 1 here. Effects" in flat("one", 1)
+    assert "scatter" not in flat("single", 1)
 
 
 def test_a_study_of_mixture_accuracy_is_ranked_by_it(tmp_path):
