@@ -403,7 +403,8 @@ def test_every_odd_study_is_analysed_without_torch_or_ray_and_only_figures_are_w
     }
     before = contents(tmp_path)
     (tmp_path / "traps").mkdir()
-    done = call(*(folder.path for folder in folders.values()), **without(tmp_path / "traps", "torch", "ray"))
+    first, *others = (folder.path for folder in folders.values())
+    done = call(first, "--rows", "3", *others, **without(tmp_path / "traps", "torch", "ray"))
     assert (done.returncode, done.stderr) == (0, "")
     assert {path: found for path, found in contents(tmp_path).items() if path.parent.name != "traps"} == before
     for name, folder in folders.items():
@@ -426,13 +427,42 @@ def test_every_odd_study_is_analysed_without_torch_or_ray_and_only_figures_are_w
     assert "nan" not in done.stdout.replace("nan in", "")
 
 
-def test_ten_thousand_trials_are_tabled_and_drawn_in_ten_seconds(tmp_path):
-    folder = write(tmp_path / "large", search(10_000), space=PRESETS["notebook"])
+TEN_LEVELS = {
+    "epochs": list(range(1, 11)),
+    "batch_size": list(range(10, 110, 10)),
+    "train_examples": list(range(1000, 11000, 1000)),
+    "patience": list(range(1, 11)),
+}
+
+
+@pytest.mark.parametrize("space", [PRESETS["notebook"], parse("wide", TEN_LEVELS)], ids=["144", "10,000"])
+def test_ten_thousand_trials_are_tabled_and_drawn_in_ten_seconds(space, tmp_path):
+    folder = write(tmp_path / "large", search(10_000, space), space=space)
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     done = call(folder.path)
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 10  # whatever else this machine does
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(path.name for path in (folder.path / "figures").iterdir()) == FIGURES
+
+
+def test_ctrl_c_is_exit_code_130_without_a_word_from_the_first_import_on(tmp_path):
+    (tmp_path / "pandas.py").write_text("raise KeyboardInterrupt")
+    done = call("nowhere", **without(tmp_path, "torch"))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_a_full_disk_behind_the_tables_is_not_blamed_on_the_study(tmp_path):
+    folder = write(tmp_path / "fine", search(2), space=PRESETS["notebook"])
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "study.analyze", "--no-figures", str(folder.path), "--rows", "3"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 4
+    assert done.stderr == "python -m study.analyze: the output: No space left on device\n"
 
 
 def test_a_study_can_be_read_while_its_driver_writes_it(tmp_path):

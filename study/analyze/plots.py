@@ -17,7 +17,8 @@ from study.analyze.panels import BLUE, GREY, LIGHT, ORANGE
 from study.records import FAILED
 from study.terminal import duration
 
-MOST_ESTIMATES = 60  # along the trials
+LEAST_ESTIMATES, MOST_ESTIMATES = 15, 60  # along the trials
+FEW_CELLS = 200_000  # of configs and levels, in all estimates together; what takes longer is drawn at fewer places
 FIRST_ESTIMATE = 2  # after three trials; with fewer the interval leaves the figure
 FEW = 60  # trials that can be seen one by one
 MOST_NUMBERS, LEAST_SPAN = 20, 5  # on an axis of trials
@@ -56,7 +57,9 @@ def trials(figure: Figure, analysis: Analysis) -> None:
 def _running_estimate(analysis: Analysis) -> tuple[Ints, Floats, Floats]:
     """After which trials, as places among the complete ones; the highest estimate then, and half its interval; in %."""
     last = len(analysis.table) - 1
-    places = np.unique(np.linspace(min(last, FIRST_ESTIMATE), last, MOST_ESTIMATES).round().astype(int))
+    cells = len(analysis.fits[analysis.study.objective].estimate) * sum(map(len, analysis.study.space.grids.values()))
+    number = max(LEAST_ESTIMATES, min(MOST_ESTIMATES, FEW_CELLS // max(1, cells)))
+    places = np.unique(np.linspace(min(last, FIRST_ESTIMATE), last, number).round().astype(int))
     fits = [analysis.fit(analysis.study.objective, place + 1) for place in places]
     estimates = np.array([100 * fit.estimate[fit.best] for fit in fits])
     return places, estimates, np.array([100 * fit.quantile * fit.error[fit.best] for fit in fits])
