@@ -528,14 +528,6 @@ def test_a_folder_that_is_no_study_or_is_damaged_is_one_sentence_and_exit_code_4
     assert f"{folder.trials / '0002.json'} is damaged" in complaint
 
 
-@pytest.mark.parametrize(("name", "value"), [("seconds_reused", None), ("gain", float("nan")), ("epochs_trained", "5")])
-def test_a_result_without_a_number_is_damaged(name, value, tmp_path):
-    record = a_record(1)
-    record.result[name] = value
-    with pytest.raises(FolderError, match=f"0001.json is damaged .*{name}"):
-        examine(write(tmp_path / "odd", [record]).path)
-
-
 def test_figures_that_cannot_be_written_are_one_sentence_after_the_tables(tmp_path, command):
     folder = write(tmp_path / "taken", search(3), space=PRESETS["notebook"])
     (folder.path / "figures").write_text("a file in the folder's place")

@@ -13,10 +13,8 @@ import pandas as pd
 from study.analyze.importance import importances
 from study.analyze.model import Fit, Floats, Ints, fit
 from study.choice import Choice, choose, image_noise
-from study.records import COMPLETE, OBJECTIVES, Folder, FolderError, Record, Study
+from study.records import COMPLETE, OBJECTIVES, Folder, Record, Study
 from study.tables import frame
-
-NEEDED = (*OBJECTIVES, "baseline_accuracy", "seconds", "seconds_reused", "epochs_trained", "epochs_reused")
 
 
 @dataclass(frozen=True)
@@ -88,17 +86,4 @@ def examine(path: Path) -> Analysis:
     study = folder.read_study()
     records = folder.read_records(study.space)
     complete = [record for record in records if record.state == COMPLETE]
-    for record in complete:
-        _check(folder, record)
     return Analysis(folder, study, records, frame(study, complete), choose(study, complete))
-
-
-def _check(folder: Folder, record: Record) -> None:
-    """Refuse a result without the numbers that are shown."""
-    for name in NEEDED:
-        value = (record.result or {}).get(name)
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise FolderError(
-                f"{folder.trials / f'{record.trial:04d}.json'} is damaged ({name} is {value!r}; expected a number); "
-                "move it away and another trial takes its place"
-            )
