@@ -1,4 +1,4 @@
-"""The columns of trials.csv, and what a record may hold under each name; anything else is damage. No pandas."""
+"""The columns of trials.csv, and what may stand under each name; anything else is damage. No pandas."""
 
 import reprlib
 import sys
@@ -20,7 +20,8 @@ COLUMNS = {
 #: what reading and checking a file may raise
 DAMAGE = (KeyError, TypeError, ValueError, RecursionError, OverflowError, OSError)
 
-_KINDS = {**COLUMNS, "scored_examples": "Int64", "started": "string", "ended": "string", "traceback": "string"}
+_TEXTS = ("started", "ended", "traceback", "data", "source", "data_folder")  # of a record or of a study
+_KINDS = {**COLUMNS, "scored_examples": "Int64", **dict.fromkeys(_TEXTS, "string")}
 _TYPES: dict[str, tuple[type, ...]] = {"Int64": (int,), "float64": (int, float), "boolean": (bool,), "string": (str,)}
 _WORDS = {"Int64": "a whole number", "float64": "a number", "boolean": "true or false", "string": "text"}
 _MOST: dict[str, float] = {"Int64": 2**63 - 1, "float64": sys.float_info.max}

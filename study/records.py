@@ -67,11 +67,7 @@ class Study:
         for name in ("seed", "trials"):
             if type(value := getattr(self, name)) is not int or value < 0:
                 raise ValueError(f"{name} is {value!r}; expected a whole number from 0")
-        for name in ("dataset", "data", "source"):
-            if not isinstance(value := getattr(self, name), str):
-                raise ValueError(f"{name} is {value!r}; expected text")
-        if not isinstance(self.data_folder, str | None):
-            raise ValueError(f"data_folder is {self.data_folder!r}; expected a folder or null")
+        check(vars(self), ("dataset", "data", "source"))
 
     def seed_of(self, replicate: int) -> int:
         """The seed of a config's trials, by how many came before; the same for all configs."""
@@ -274,6 +270,11 @@ def write_text(path: Path, text: str) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def named(folder: Path) -> Path:
+    """The folder by a path that ends in its name, as `.` does not."""
+    return folder if folder.name not in ("", "..") else Path(os.path.abspath(folder))
 
 
 def studies(results: Path) -> list[Path]:

@@ -210,8 +210,8 @@ def test_a_file_in_the_place_of_the_trials_is_refused(folder):
     [
         ("space", 3, "space is 3; expected name, grids and fixed"),
         ("space", {}, "space is {}; expected"),
-        ("dataset", None, "dataset is None; expected text"),
-        ("data_folder", 5, "data_folder is 5; expected a folder or null"),
+        ("dataset", None, "dataset is missing"),
+        ("data_folder", 5, "data_folder is 5; expected text"),
     ],
 )
 def test_what_is_odd_about_a_study_is_said_in_words(folder, entry, value, why):

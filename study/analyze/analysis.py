@@ -1,7 +1,6 @@
 """A study's trials with all that is computed from them; everything that is shown is read off this."""
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ import pandas as pd
 from study.analyze.importance import importances
 from study.analyze.model import Fit, Floats, Ints, fit
 from study.choice import Choice, choose, image_noise
-from study.records import COMPLETE, OBJECTIVES, Folder, Record, Study
+from study.records import COMPLETE, OBJECTIVES, Folder, Record, Study, named
 from study.tables import frame
 
 
@@ -82,7 +81,7 @@ def examine(path: Path) -> Analysis:
     Raises:
         FolderError: it holds no study, or something in it is damaged.
     """
-    folder = Folder(path if path.name not in ("", "..") else Path(os.path.abspath(path)))
+    folder = Folder(named(path))
     study = folder.read_study()
     records = folder.read_records(study.space)
     complete = [record for record in records if record.state == COMPLETE]
