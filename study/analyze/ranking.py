@@ -23,6 +23,18 @@ def ranking(analysis: Analysis, rows: int, width: int) -> str:
     return "\n".join([f"{title}:", "", text, "", *notes])
 
 
+def weak_baseline(analysis: Analysis) -> Iterator[str]:
+    """A sentence if the config with the highest estimate gains over its own baseline, but not over the best one."""
+    best = analysis.fits[analysis.study.objective].best
+    gain, beyond = (_means(analysis, column)[best] for column in ("gain", "gain_vs_best_baseline"))
+    if gain > 0 > beyond:
+        trial = analysis.complete[int((analysis.fits[analysis.study.objective].config_of == best).argmax())].trial
+        yield (
+            f"The gain of trial {trial}'s config, which has the highest estimate, is over a weak baseline: its mixture "
+            f"lies {-100 * beyond:.1f} points below the best baseline that the study has on as many training examples."
+        )
+
+
 def _means(analysis: Analysis, column: str) -> Floats:
     """(configs,) a column of the table, averaged over each config's trials."""
     config_of = analysis.fits[analysis.study.objective].config_of
