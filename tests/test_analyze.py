@@ -6,16 +6,20 @@ import resource
 import struct
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from study.analyze import panels, plots
 from study.analyze.__main__ import main
 from study.analyze.analysis import examine
 from study.analyze.compare import comparison
+from study.analyze.figures import even
 from study.analyze.importance import importances
 from study.analyze.layout import Column, table
 from study.analyze.luck import overshoot
@@ -319,13 +323,13 @@ def test_a_table_first_closes_up_then_drops_what_can_be_spared():
 
 
 def test_failures_are_grouped_by_reason_and_running_trials_counted(tmp_path):
-    records = [a_record(n, state="failed", epochs=2) for n in range(1, 8)]
-    for record in records[:5]:
+    records = [a_record(n, state="failed", epochs=2) for n in range(1, 12)]
+    for record in records[:6]:
         object.__setattr__(record, "error", f"loss is nan in epoch {record.trial}")
-    text = said(write(tmp_path / "failed", [*records, a_record(8, state="running")]))
-    assert "0 of 5 trials complete, 7 failed, 1 under way, or left by an interruption" in text
-    assert "5 failed (trials 1, 2, 3, ..., 5): loss is nan in epoch 1" in text
-    assert "2 failed (trials 6, 7): out of luck" in text
+    text = said(write(tmp_path / "failed", [*records, a_record(12, state="running")]))
+    assert "0 of 5 trials complete, 11 failed, 1 under way, or left by an interruption" in text
+    assert "6 failed (trials 1, 2, 3, ..., 6): loss is nan in epoch 1" in text
+    assert "5 failed (trials 7, 8, 9, 10, 11): out of luck" in text
 
 
 def test_a_best_level_at_the_edge_of_its_grid_is_named_unless_nothing_lies_beyond(tmp_path):
@@ -343,6 +347,32 @@ def test_a_best_level_at_the_edge_of_its_grid_is_named_unless_nothing_lies_beyon
     )
 
 
+def test_a_best_level_at_the_edge_that_may_be_noise_is_not_named(tmp_path):
+    space = parse("edges", {"epochs": [1, 2, 4], "batch_size": [10, 20, 30, 40, 50, 60]})
+
+    def text(name, slope):
+        draw = np.random.default_rng(0)
+        gains = [slope * point["epochs"] + 0.02 * draw.standard_normal() for point in space.points()]
+        points = enumerate(zip(gains, space.points(), strict=True), 1)
+        records = [a_record(number, gain, **space.values(point)) for number, (gain, point) in points]
+        return said(write(tmp_path / name, records, space=space))
+
+    assert "wider grid" not in text("noise", 0.002)
+    assert "wider grid" in text("effect", 0.1)
+
+
+def test_a_gain_over_a_weak_baseline_is_said_to_be_one(tmp_path):
+    strong, weak = a_record(1, 0.0, epochs=4), a_record(2, 0.2)
+    weak.result.update(baseline_accuracy=0.2, mixture_accuracy=0.4)
+    text = " ".join(said(write(tmp_path / "weak", [strong, weak])).split())
+    assert (
+        "The gain of trial 2's config, which has the highest estimate, is over a weak baseline: its mixture lies"
+        in text
+    )
+    assert "lies 10.0 points below the best baseline that the study has on as many training examples" in text
+    assert "weak baseline" not in said(write(tmp_path / "fair", [strong, a_record(2, 0.2)]))
+
+
 def test_the_notebook_protocol_is_said_to_score_on_what_stopped_training(tmp_path):
     folder = write(tmp_path / "n", [a_record(1, protocol="notebook")], protocol="notebook")
     assert "the test images that score a trial also stopped its training" in " ".join(said(folder).split())
@@ -357,6 +387,89 @@ def test_studies_that_were_not_measured_alike_are_not_compared_in_silence(tmp_pa
     assert "Not comparable" not in comparison([one, alike], 100)
     assert "Not comparable: the studies differ in data and protocol." in comparison([one, alike, other], 100)
     assert max(map(len, comparison([one, alike, other], 100).split("\n"))) <= 100
+
+
+def test_in_protocol_notebook_studies_that_may_be_scored_on_the_same_numbers_of_images_compare(tmp_path):
+    sizes = {"few": [500, 1000], "more": [500, 1000, 2000], "others": [500, 1000]}
+    studies = {}
+    for name, test_examples in sizes.items():
+        space = parse("sized", {"epochs": [1, 2], "test_examples": test_examples})
+        record = a_record(1, test_examples=500 if name == "few" else 1000, protocol="notebook")
+        record.result["scored_examples"] = record.config["test_examples"]
+        studies[name] = examine(write(tmp_path / name, [record], space=space, protocol="notebook").path)
+    assert "Not comparable" not in comparison([studies["few"], studies["others"]], 100)
+    assert "differ in scored images" in comparison([studies["few"], studies["more"]], 100)
+
+
+def test_a_narrow_terminal_gets_blocks_of_studies_and_whole_names(tmp_path):
+    names = ["one", "two", "a-study-with-a-long-name"]
+    studies = [examine(write(tmp_path / name, search(12), space=PRESETS["notebook"]).path) for name in names]
+    for width, blocks in ((60, 3), (100, 2), (160, 1)):
+        text = comparison(studies, width)
+        assert max(map(len, text.split("\n"))) <= width
+        assert text.count("best estimate") == blocks
+        assert text.count("use_large_baseline_classifier") == 3
+        assert "a-study-with-a-long-name" in text
+    for study in studies:
+        text = report(study, 15, 60)
+        effects = text[text.index("Effects") :]
+        assert max(map(len, effects.split("\n"))) <= 60
+        assert "Left out for want of room: mixture accuracy" in " ".join(effects.split())
+
+
+# figures
+
+
+def drawn(plot, folder):
+    figure = Figure()
+    plot(figure, examine(folder.path))
+    figure.draw_without_rendering()
+    return figure.axes
+
+
+def test_failed_trials_are_on_the_axis_before_and_after_the_complete_ones(tmp_path):
+    complete = [dataclasses.replace(record, trial=record.trial + 30) for record in search(5)]
+    failed = [a_record(number, state="failed", test_examples=2000) for number in (1, 80)]
+    folder = write(tmp_path / "failing", [*complete, *failed], space=PRESETS["notebook"])
+    low, high = drawn(plots.trials, folder)[0].get_xlim()
+    assert low < 1
+    assert high > 80
+
+
+def test_trials_far_apart_are_told_apart_and_their_cost_is_seen(tmp_path):
+    numbers = [1, 3, 9999]
+    records = [dataclasses.replace(r, trial=number) for r, number in zip(search(3), numbers, strict=True)]
+    folder = write(tmp_path / "far", records, space=PRESETS["notebook"])
+    assert min(np.diff(drawn(plots.trials, folder)[0].get_xticks())) > 100
+    assert not drawn(plots.cost, folder)[0].patches  # bars would be a hundredth of a pixel wide
+    near = write(tmp_path / "near", search(3), space=PRESETS["notebook"])
+    assert drawn(plots.trials, near)[0].get_xticks().tolist() == [1, 2, 3]
+    assert len(drawn(plots.cost, near)[0].patches) == 6
+
+
+def test_every_interval_of_the_estimate_is_within_the_figure(tmp_path):
+    axes = drawn(plots.trials, write(tmp_path / "band", search(12, noise=0.05), space=PRESETS["notebook"]))[0]
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    low, high = axes.get_ylim()
+    assert low < band.min()
+    assert high > band.max()
+
+
+def test_each_measure_has_an_axis_of_its_own_in_the_figure_of_effects(tmp_path):
+    axes = drawn(panels.effects, write(tmp_path / "e", search(100), space=PRESETS["notebook"]))
+    spans = {one.get_ylabel(): np.ptp(one.get_ylim()) for one in axes if one.get_ylabel()}
+    assert set(spans) == {"gain", "mixture accuracy"}
+    assert spans["gain"] < spans["mixture accuracy"] / 2
+    assert len({round(float(np.ptp(one.get_ylim())), 6) for one in axes}) == 2
+    assert len(axes) == 2 * len(PRESETS["notebook"].grids)
+
+
+@pytest.mark.parametrize("text", ["a " * 100, "a word", "some-words-that-hang together, 50 of them" * 9])
+def test_the_lines_of_a_caption_are_even_and_no_more_than_they_need_be(text):
+    lines = even(text, 80)
+    assert len(lines) == len(textwrap.wrap(text, 80))
+    assert max(map(len, lines)) <= 80
+    assert len(lines) < 2 or len(lines[-1]) > len(lines[0]) / 2
 
 
 # the command
