@@ -17,7 +17,7 @@ from moe.networks import IMAGE
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 FINE = 8 * IMAGE[1]  # pixels to a side that are kept before the last step, at least
-STRIP = 64  # rows of that
+STRIP = 8  # rows of that
 
 
 class PictureError(Exception):

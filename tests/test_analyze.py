@@ -255,7 +255,7 @@ def search(trials, space=PRESETS["notebook"], seed=0, noise=0.01, **fields):
         values = space.values(space.at(positions[trial % space.size]))
         record = a_record(trial, 0.0, **{**values, **fields})
         gain = 0.02 + 0.03 * values.get("use_large_baseline_classifier", 0) + noise * draw.standard_normal()
-        baseline = 0.2 + 0.03 * values.get("epochs", 1) + 0.01 * draw.standard_normal()
+        baseline = 0.2 + 0.03 * min(10, values.get("epochs", 1)) + 0.01 * draw.standard_normal()
         record.result.update(gain=gain, baseline_accuracy=baseline, mixture_accuracy=baseline + gain)
         record.result.update(epochs_reused=5, seconds_reused=30.0)
         yield record
@@ -351,13 +351,13 @@ def test_a_best_level_at_the_edge_that_may_be_noise_is_not_named(tmp_path):
     space = parse("edges", {"epochs": [1, 2, 4], "batch_size": [10, 20, 30, 40, 50, 60]})
 
     def text(name, slope):
-        draw = np.random.default_rng(0)
-        gains = [slope * point["epochs"] + 0.02 * draw.standard_normal() for point in space.points()]
+        draw = np.random.default_rng(4)
+        gains = [slope * point["epochs"] + 0.03 * draw.standard_normal() for point in space.points()]
         points = enumerate(zip(gains, space.points(), strict=True), 1)
         records = [a_record(number, gain, **space.values(point)) for number, (gain, point) in points]
         return said(write(tmp_path / name, records, space=space))
 
-    assert "wider grid" not in text("noise", 0.002)
+    assert "wider grid" not in text("noise", 0.01)
     assert "wider grid" in text("effect", 0.1)
 
 
@@ -540,20 +540,20 @@ def test_every_odd_study_is_analysed_without_torch_or_ray_and_only_figures_are_w
     assert "nan" not in done.stdout.replace("nan in", "")
 
 
-TEN_LEVELS = {
-    "epochs": list(range(1, 11)),
-    "batch_size": list(range(10, 110, 10)),
-    "train_examples": list(range(1000, 11000, 1000)),
-    "patience": list(range(1, 11)),
+NINE_THOUSAND = {
+    "epochs": list(range(1, 41)),
+    "batch_size": [10, 20, 25, 50, 100],
+    "train_examples": list(range(1000, 46000, 1000)),
 }
 
 
-@pytest.mark.parametrize("space", [PRESETS["notebook"], parse("wide", TEN_LEVELS)], ids=["144", "10,000"])
+@pytest.mark.parametrize("space", [PRESETS["notebook"], parse("wide", NINE_THOUSAND)], ids=["144", "9,000"])
 def test_ten_thousand_trials_are_tabled_and_drawn_in_ten_seconds(space, tmp_path):
     folder = write(tmp_path / "large", search(10_000, space), space=space)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = call(folder.path)
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 10  # whatever else this machine does
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10  # whatever else this machine does
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(path.name for path in (folder.path / "figures").iterdir()) == FIGURES
 
