@@ -1,10 +1,11 @@
 """What a saved mixture says of pictures: `python -m moe predict DIR IMAGE...`.
 
 One line per picture: the gate's superclass and, for baseline, experts and mixture, the likeliest class, each with its
-probability. Pictures that cannot be read are named after the table, and the exit code is then 4.
+probability. What cannot be read is named after the table, and the exit code is then 4.
 """
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     """Parse, classify, print; the exit code."""
     parser = Parser(prog=PROGRAM, description="Classify pictures with a mixture that --save kept.")
     parser.add_argument("folder", type=Path, metavar="DIR", help="what --save wrote")
-    parser.add_argument("pictures", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG or WebP, of any size")
+    parser.add_argument("pictures", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG or WebP")
     asked = parser.parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a file's name may have letters that the terminal lacks
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     except SavedError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return ENVIRONMENT
-    images, unreadable = _read(asked.pictures)
+    images, complaints = _read(asked.pictures)
     if images:
         from torch import stack
 
@@ -46,10 +47,20 @@ def main(arguments: Sequence[str]) -> int:
 
         said = probabilities(saved.networks, stack([image for _, image in images]))
         shown = table([path for path, _ in images], said, saved.about.classes)
-        print(f"{headline(asked.folder, saved.about)}\n\n{shown}", flush=True)
-    for sentence in unreadable:
+        complaints += _say(f"{headline(asked.folder, saved.about)}\n\n{shown}")
+    for sentence in complaints:
         print(f"{PROGRAM}: {sentence}", file=sys.stderr)
-    return ENVIRONMENT if unreadable else DONE
+    return ENVIRONMENT if complaints else DONE
+
+
+def _say(text: str) -> list[str]:
+    """Print it; a sentence where that fails, and none where nobody reads any more, as after `| head`."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again as it ends
+        return [] if isinstance(error, BrokenPipeError) else [f"the output: {error.strerror}"]
+    return []
 
 
 def _read(paths: Sequence[Path]) -> tuple[list[tuple[Path, "Tensor"]], list[str]]:

@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import shlex
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,14 +69,27 @@ class Saved:
 
 def vacant(text: str) -> Path:
     """Parse a folder for a mixture: it holds none, and it can be written or made."""
+    if not text:
+        raise argparse.ArgumentTypeError("is ''; expected a folder")
     folder = Path(text)
     taken = [name for name in (ABOUT, WEIGHTS) if os.path.exists(folder / name)]
     if taken:
         raise argparse.ArgumentTypeError(f"is {text}, which holds {taken[0]} already; expected another folder")
     above = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
-    if not os.path.isdir(above) or not os.access(above, os.W_OK | os.X_OK):
-        raise argparse.ArgumentTypeError(f"is {text}; expected a folder that can be written")
+    if reason := _unwritable(above):
+        raise argparse.ArgumentTypeError(f"is {text}; expected a folder that can be written ({above}: {reason})")
     return folder
+
+
+def _unwritable(folder: Path) -> str:
+    """Why nothing can be written to a folder, found by trying: rights alone know of no full or read-only disk."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as trial:
+            trial.write(b"0")
+            trial.flush()
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return ""
 
 
 def save(folder: Path, networks: Mapping[str, "nn.Module"], result: "Result", made: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import re
+import reprlib
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from moe.config import IMAGES, PRECISIONS, Config
+from study.columns import DAMAGE, check, why_damaged
 from study.space import SAMPLERS, Space
 
 OBJECTIVES = ("gain", "mixture_accuracy")
@@ -31,7 +33,11 @@ SEED_STRIDE = 1000  # between the seeds of two studies
 
 
 _CHOICES = {"objective": OBJECTIVES, "sampler": SAMPLERS, "protocol": tuple(IMAGES), "precision": PRECISIONS}
-_NUMBERS = (*OBJECTIVES, "baseline_accuracy", "gate_accuracy", "discordance", "seconds", "scored_examples")
+_NEEDED = ("trial", "state", "replicate", "config", "started")  # of a record
+_NUMBERS = (  # of a complete one's result
+    *OBJECTIVES, "baseline_accuracy", "gate_accuracy", "discordance", "scored_examples",
+    "seconds", "seconds_reused", "epochs_trained", "epochs_reused",
+)  # fmt: skip
 
 
 class FolderError(Exception):
@@ -62,8 +68,7 @@ class Study:
         for name in ("seed", "trials"):
             if type(value := getattr(self, name)) is not int or value < 0:
                 raise ValueError(f"{name} is {value!r}; expected a whole number from 0")
-        if not isinstance(self.data, str):
-            raise ValueError(f"data is {self.data!r}; expected a fingerprint")
+        check(vars(self), ("dataset", "data", "source"))
 
     def seed_of(self, replicate: int) -> int:
         """The seed of a config's trials, by how many came before; the same for all configs."""
@@ -77,7 +82,16 @@ class Study:
     def from_dict(cls, entries: dict[str, Any]) -> "Study":
         """The study that `as_dict` wrote down."""
         names = [field.name for field in dataclasses.fields(cls)]
-        return cls(**{**{name: entries[name] for name in names}, "space": Space.from_dict(entries["space"])})
+        if missing := [name for name in names if name not in entries]:
+            raise ValueError(f"{missing[0]} is missing")
+        return cls(**{**{name: entries[name] for name in names}, "space": _space(entries["space"])})
+
+
+def _space(entries: Any) -> Space:
+    try:
+        return Space.from_dict(entries)
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError(f"space is {reprlib.repr(entries)}; expected name, grids and fixed") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,16 +109,31 @@ class Record:
     started: str
     ended: str | None = None
 
-    def check(self, number: int, space: Space) -> None:
-        """Raise a ValueError, KeyError or TypeError if this cannot be what a study wrote under this number."""
+    @classmethod
+    def from_dict(cls, entries: dict[str, Any]) -> "Record":
+        """The record that was written down; what it holds is still to be checked."""
+        if missing := [name for name in _NEEDED if name not in entries]:
+            raise ValueError(f"{missing[0]} is missing")
+        if unknown := sorted(entries.keys() - {field.name for field in dataclasses.fields(cls)}):
+            raise ValueError(f"{unknown[0]} is not known")
+        return cls(**entries)
+
+    def check(self, space: Space) -> None:
+        """Raise a ValueError, KeyError or TypeError with the reason if this cannot be what a study wrote."""
+        check(vars(self), _NEEDED)
+        if self.state not in (RUNNING, COMPLETE, FAILED):
+            raise ValueError(f"state is {self.state!r}; expected {RUNNING}, {COMPLETE} or {FAILED}")
+        if not isinstance(self.config, dict):
+            raise ValueError(f"config is {reprlib.repr(self.config)}; expected fields and values")
+        if unknown := sorted(self.config.keys() - {field.name for field in dataclasses.fields(Config)}):
+            raise ValueError(f"its config has {unknown[0]}, which is not known")
         space.point(self.config)
         if Config(**self.config).as_dict() != self.config:
             raise ValueError("its config lacks a field")
-        if self.trial != number or self.state not in (RUNNING, COMPLETE, FAILED):
-            raise ValueError(f"trial {self.trial!r}, state {self.state!r}")
-        if self.state == COMPLETE:
-            for name in _NUMBERS:
-                float((self.result or {})[name])
+        if self.state == COMPLETE and isinstance(self.result, dict):
+            check(self.result, _NUMBERS)
+        elif self.state == COMPLETE or self.result is not None:
+            raise ValueError(f"state is {self.state} and result is {reprlib.repr(self.result)}")
 
     def ended_as(self, state: str, **fields: Any) -> "Record":
         """The record of the same trial at its end."""
@@ -157,8 +186,10 @@ class Folder:
         try:
             study = Study.from_dict(_read(self.definition))
             return dataclasses.replace(study, name=self.path.name)  # the folder may have been renamed
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FolderError(f"{self.definition} is damaged ({error}); expected what a study wrote") from None
+        except DAMAGE as error:
+            raise FolderError(
+                f"{self.definition} is damaged ({why_damaged(error)}); expected what a study wrote"
+            ) from None
 
     def write_study(self, study: Study, this_run: dict[str, Any]) -> None:
         """Write down what the study is, and add a run to those that it had: command, commit, versions."""
@@ -172,11 +203,13 @@ class Folder:
         Raises:
             FolderError: a record is damaged, or not at a point of the space.
         """
+        if self.trials.exists() and not self.trials.is_dir():
+            raise FolderError(f"{self.trials} is no folder; expected one with a record per trial")
         return [_record(path, space) for path in sorted(self.trials.glob("[0-9]*.json"), key=_number)]
 
     def write_record(self, record: Record) -> None:
         """Write a trial's record, whole."""
-        write(self.trials / f"{record.trial:04d}.json", dataclasses.asdict(record))
+        write(self.trials / _file_name(record.trial), dataclasses.asdict(record))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -195,16 +228,24 @@ class Folder:
 
 
 def _number(path: Path) -> int:
-    return int(path.stem) if path.stem.isdigit() else 0
+    return int(path.stem) if path.stem.isdecimal() else 0
 
 
 def _record(path: Path, space: Space) -> Record:
     try:
-        record = Record(**_read(path))
-        record.check(int(path.stem), space)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise FolderError(f"{path} is damaged ({error}); move it away and another trial takes its place") from None
+        record = Record.from_dict(_read(path))
+        record.check(space)
+        if path.name != (name := _file_name(record.trial)):
+            raise ValueError(f"it is trial {record.trial}, whose file is {name}")
+    except DAMAGE as error:
+        raise FolderError(
+            f"{path} is damaged ({why_damaged(error)}); move it away and another trial takes its place"
+        ) from None
     return record
+
+
+def _file_name(trial: int) -> str:
+    return f"{trial:04d}.json"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -230,6 +271,11 @@ def write_text(path: Path, text: str) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def named(folder: Path) -> Path:
+    """The folder by a path that ends in its name, as `.` does not."""
+    return folder if folder.name not in ("", "..") else Path(os.path.abspath(folder))
 
 
 def studies(results: Path) -> list[Path]:

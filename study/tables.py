@@ -16,22 +16,10 @@ from typing import Any
 import pandas as pd
 
 from study.choice import Choice, choose, points, why
+from study.columns import COLUMNS
 from study.records import COMPLETE, FAILED, Folder, Record, Study, write, write_text
 from study.space import Space
 from study.terminal import duration
-
-#: the columns of trials.csv, in order; each is a field of a record, of its config or of its result
-COLUMNS = {
-    "trial": "Int64", "phase": "string", "state": "string", "replicate": "Int64", "seed": "Int64", "dataset": "string",
-    "protocol": "string", "precision": "string", "epochs": "Int64", "batch_size": "Int64",
-    "train_examples": "Int64", "test_examples": "Int64",
-    "use_large_experts": "boolean", "use_large_gating_mlp": "boolean", "use_large_baseline_classifier": "boolean",
-    "learning_rate": "float64", "patience": "Int64", "gain": "float64", "mixture_accuracy": "float64",
-    "baseline_accuracy": "float64", "gate_accuracy": "float64", "artificial_accuracy": "float64",
-    "natural_accuracy": "float64", "oracle_gate_accuracy": "float64", "average_accuracy": "float64",
-    "discordance": "float64", "parameters": "Int64", "seconds": "float64", "seconds_reused": "float64",
-    "epochs_trained": "Int64", "epochs_reused": "Int64", "device": "string", "threads": "Int64", "error": "string",
-}  # fmt: skip
 
 SHOWN = 10  # trials in the summary's table
 
@@ -51,7 +39,7 @@ def _row(study: Study, record: Record) -> dict[str, Any]:
         **record.config,
         "dataset": study.dataset,
         **(record.result or {}),
-        **dataclasses.asdict(record),
+        **vars(record),
     }
     return {name: fields.get(name) for name in COLUMNS}
 

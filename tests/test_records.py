@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import subprocess
@@ -98,6 +99,130 @@ def test_a_record_that_was_edited_into_nonsense_is_refused_by_name(folder, chang
     path.write_text(json.dumps({**entries, **change}))
     with pytest.raises(FolderError, match=r"0003\.json is damaged"):
         folder.read_records(SPACE)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seconds_reused", None),
+        ("epochs_trained", "5"),
+        ("gain", math.nan),
+        ("gain", 1e308),
+        ("gain", 5),
+        ("gain", True),
+        ("discordance", "0.1"),
+        ("discordance", math.nan),
+        ("discordance", -1),
+        ("mixture_accuracy", 1.01),
+        ("artificial_accuracy", "high"),
+        ("oracle_gate_accuracy", [1]),
+        ("scored_examples", 0),
+        ("scored_examples", -5),
+        ("scored_examples", "2000"),
+        ("scored_examples", 2000.5),
+        ("seconds", 10**400),
+        ("seconds", math.inf),
+        ("threads", "two"),
+        ("threads", 2.5),
+        ("device", ["a"]),
+        ("use_large_experts", 1),
+    ],
+)
+def test_a_number_that_cannot_be_is_named_with_what_was_expected(folder, name, value):
+    record = a_record(3)
+    record.result[name] = value
+    (folder.trials / "0003.json").write_text(json.dumps(dataclasses.asdict(record)))
+    with pytest.raises(FolderError, match=rf"0003\.json is damaged \({name} is .*\); move it") as caught:
+        folder.read_records(SPACE)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("entry", ["trial", "state", "replicate", "config", "started"])
+def test_what_every_record_has_is_missed_in_words(folder, entry):
+    entries = dataclasses.asdict(a_record(3))
+    del entries[entry]
+    (folder.trials / "0003.json").write_text(json.dumps(entries))
+    with pytest.raises(FolderError, match=rf"damaged \({entry} is missing\)"):
+        folder.read_records(SPACE)
+
+
+def test_what_an_older_record_lacks_is_no_damage(folder):
+    record = a_record(3)
+    for name in ("threads", "device", "parameters", "oracle_gate_accuracy"):
+        del record.result[name]
+    folder.write_record(record)
+    assert folder.read_records(SPACE) == [record]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"replicate": "x"}, "replicate is 'x'; expected a whole number from 0"),
+        ({"trial": True}, "trial is True"),
+        ({"trial": 3.0}, "trial is 3.0"),
+        ({"error": 5, "state": "failed", "result": None}, "error is 5; expected text"),
+        ({"state": "running"}, "state is running and result is {"),
+        ({"result": "x"}, "state is complete and result is 'x'"),
+        ({"config": [1]}, r"config is \[1\]; expected fields"),
+        ({"extra": 1}, "extra is not known"),
+        ({"config": {"depth": 3}}, "its config has depth"),
+    ],
+)
+def test_what_is_odd_about_a_record_is_said_in_words(folder, change, why):
+    entries = dataclasses.asdict(a_record(3))
+    if isinstance(change.get("config"), dict):
+        change = {"config": {**entries["config"], **change["config"]}}
+    (folder.trials / "0003.json").write_text(json.dumps({**entries, **change}))
+    with pytest.raises(FolderError, match=rf"damaged \({why}"):
+        folder.read_records(SPACE)
+
+
+@pytest.mark.parametrize("name", ["3.json", "03.json", "0²3.json", "00a.json", "0004.json"])
+def test_a_record_in_a_file_of_another_name_is_refused(folder, name):
+    folder.write_record(a_record(3))
+    (folder.trials / name).write_text(json.dumps(dataclasses.asdict(a_record(3))))
+    with pytest.raises(FolderError, match=rf"{name} is damaged \(it is trial 3, whose file is 0003.json\)"):
+        folder.read_records(SPACE)
+
+
+@pytest.mark.parametrize(("damage", "why"), [("[" * 100_000, "nested too deeply"), (b"\xff\xfe", "no text")])
+def test_a_file_that_is_not_json_is_damaged_wherever_it_is(folder, damage, why):
+    for path in (folder.trials / "0003.json", folder.definition):
+        path.write_bytes(damage if isinstance(damage, bytes) else damage.encode())
+        with pytest.raises(FolderError, match=rf"{path.name} is damaged \(it is {why}\)"):
+            folder.read_study() if path == folder.definition else folder.read_records(SPACE)
+        path.unlink()
+        path.mkdir()
+        with pytest.raises(FolderError, match="is a directory"):
+            folder.read_study() if path == folder.definition else folder.read_records(SPACE)
+        path.rmdir()
+
+
+def test_a_file_in_the_place_of_the_trials_is_refused(folder):
+    folder.trials.rmdir()
+    folder.trials.write_text("")
+    with pytest.raises(FolderError, match="trials is no folder"):
+        folder.read_records(SPACE)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "why"),
+    [
+        ("space", 3, "space is 3; expected name, grids and fixed"),
+        ("space", {}, "space is {}; expected"),
+        ("dataset", None, "dataset is missing"),
+        ("data_folder", 5, "data_folder is 5; expected text"),
+    ],
+)
+def test_what_is_odd_about_a_study_is_said_in_words(folder, entry, value, why):
+    folder.definition.write_text(json.dumps({**json.loads(folder.definition.read_text()), entry: value}))
+    with pytest.raises(FolderError, match=rf"damaged \({why}"):
+        folder.read_study()
+    entries = json.loads(folder.definition.read_text())
+    del entries[entry]
+    folder.definition.write_text(json.dumps(entries))
+    with pytest.raises(FolderError, match=rf"damaged \({entry} is missing\)"):
+        folder.read_study()
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from moe import Config, Store, run
 from moe.data import load
 from study import machine
 from study.records import COMPLETE, FAILED, Folder, FolderError, Record, Study
-from study.reproduce.choice import choose
 from study.reproduce.circumstances import circumstances
 from study.reproduce.numbers import compare, numbers
+from study.reproduce.original import find
 from study.reproduce.report import before, table, verdict, why
 from study.space import parse
 from study.tables import write_all
@@ -168,6 +168,9 @@ def test_wrong_usage_and_unknown_trials_are_refused_in_time_without_torch(made, 
         ((made, "--trial", "-1"), "--trial is -1; expected a trial of tiny: 1 to 4\n"),
         ((made, "--data", "nowhere"), "--data is nowhere; expected none: the study is on shapes"),
         ((made, "--save", tmp_path / "m"), "which holds mixture.json already"),
+        ((made, "--data", ""), "--data is ''; expected a folder"),
+        ((made, "--save", ""), "--save is ''; expected a folder"),
+        ((made, "--save", "/proc/m"), "--save is /proc/m; expected a folder that can be written (/proc: "),
         ((made, "--store", "warp://x"), "--store is warp://x; expected a folder"),
     ):
         began = time.monotonic()
@@ -236,19 +239,16 @@ def damaged(change, part, *arguments):
         damaged(lambda f: (f / "study.json").write_text("[]"), "study.json is damaged (not a JSON object)"),
         damaged(lambda f: edit(f / "study.json", "dataset", to="mnist"), "'mnist'; expected cifar10 or shapes"),
         damaged(lambda f: record(f).write_text("{"), "0001.json is damaged", "--trial", 1),
-        damaged(lambda f: edit(record(f), "result", "gain", to="x"), "could not convert", "--trial", 1),
+        damaged(lambda f: edit(record(f), "result", "gain", to="x"), "gain is 'x'; expected", "--trial", 1),
         damaged(lambda f: edit(record(f), "result", "gain", to=float("nan")), "gain is nan; expected", "--trial", 1),
         damaged(lambda f: edit(record(f), "result", "stages", to=3), "stages is 3; expected", "--trial", 1),
-        damaged(lambda f: edit(record(f), "result", "threads", to=-1), "threads is -1; expected 1", "--trial", 1),
-        damaged(lambda f: (f / "best.json").unlink(), "best.json is missing"),
-        damaged(lambda f: (f / "best.json").write_text("{"), "best.json is damaged"),
-        damaged(lambda f: edit(f / "best.json", "trials", to=[]), "list index out of range"),
-        damaged(lambda f: edit(f / "best.json", "trials", to=[77]), "best.json is damaged (KeyError: 77)"),
-        damaged(lambda f: edit(f / "best.json", "config", to=None), "TypeError"),
-        damaged(lambda f: edit(f / "best.json", "config", "epochs", to=3), "have different configs"),
+        damaged(lambda f: edit(record(f), "result", "threads", to=0), "threads is 0; expected 1", "--trial", 1),
         damaged(lambda f: [path.unlink() for path in (record(f), record(f, 2))], "no complete trial"),
         damaged(lambda f: None, "trial 3 failed and left no numbers to compare: the loss is nan", "--trial", 3),
-        damaged(lambda f: None, "trial 4 of", "--trial", 4),
+        damaged(lambda f: None, "study.run --resume --name tiny --results /", "--trial", 4),
+        damaged(
+            lambda f: edit(f / "study.json", "data_folder", to="else/where"), "had its data in else/where, which is"
+        ),
     ],
 )
 def test_a_folder_that_does_not_serve_is_one_sentence_and_exit_code_4(
@@ -261,31 +261,38 @@ def test_a_folder_that_does_not_serve_is_one_sentence_and_exit_code_4(
     assert len(shown.splitlines()) == 1
 
 
-class TestChoice:
-    def test_it_is_the_first_trial_of_the_best_config(self, folder):
-        best = json.loads((folder / "best.json").read_text())
-        assert choose(folder, None).record.trial == best["trials"][0]
-        other = 3 - best["trials"][0]
-        edit(folder / "best.json", "trials", to=[other, best["trials"][0]])
-        edit(folder / "best.json", "config", to=json.loads(record(folder, other).read_text())["config"])
-        assert choose(folder, None).record.trial == other
+class TestOriginal:
+    def test_it_is_the_first_trial_of_the_config_that_the_study_would_choose_as_far_as_it_has_come(self, folder):
+        (folder / "best.json").unlink()  # as in a study that is under way
+        gains = {number: json.loads(record(folder, number).read_text())["result"]["gain"] for number in (1, 2)}
+        assert find(folder, None).record.trial == max(gains, key=gains.get)
+        edit(record(folder, 1), "result", "gain", to=-0.5)
+        assert find(folder, None).record.trial == 2
+        edit(record(folder, 2), "result", "gain", to=-0.6)
+        assert find(folder, None).record.trial == 1
+
+    def test_a_study_has_its_name_from_wherever_it_is_seen(self, folder, monkeypatch):
+        monkeypatch.chdir(folder)
+        assert find(Path(), None).study.name == "tiny"
+        with pytest.raises(FolderError, match=r"study\.run --resume --name tiny --results /.* completes it"):
+            find(Path(), 4)
 
     def test_the_run_that_made_a_trial_is_the_last_one_that_began_before_it(self, folder):
-        assert (choose(folder, 1).run["commit"], choose(folder, 1).run_known) == ("a" * 40, True)
+        assert (find(folder, 1).run["commit"], find(folder, 1).run_known) == ("a" * 40, True)
         edit(record(folder), "started", to="2026-06-01T00:00:00+00:00")
-        assert choose(folder, 1).run["commit"] == "b" * 40
+        assert find(folder, 1).run["commit"] == "b" * 40
         edit(record(folder), "started", to="2025-06-01T00:00:00+00:00")
-        assert (choose(folder, 1).run["commit"], choose(folder, 1).run_known) == ("b" * 40, False)
+        assert (find(folder, 1).run["commit"], find(folder, 1).run_known) == ("b" * 40, False)
 
     def test_numbers_are_named_in_few_words(self, folder, capsys):
         record(folder, 2).unlink()
         with pytest.raises(SystemExit):
-            choose(folder, 2)
+            find(folder, 2)
         assert "expected a trial of tiny: 1, 3 to 4" in capsys.readouterr().err
 
     def test_a_file_is_no_study(self, made):
         with pytest.raises(FolderError, match="holds no study"):
-            choose(made / "study.json", None)
+            find(made / "study.json", None)
 
 
 class TestNumbers:
@@ -354,21 +361,21 @@ class TestReport:
 
     def test_a_difference_is_held_against_the_noise_and_explained_as_far_as_it_can_be(self, made):
         found = compare(self.then, {**self.then, "gain": 0.015})
-        chosen = choose(made, 1)
+        original = find(made, 1)
         result = {"discordance": 0.1, "gain": 0.02, "scored_examples": 2000}
-        same = {"device": "cpu", "threads": 1, "instructions": "", "data": chosen.study.data}
-        alike = [one for one in circumstances(chosen, **same) if one.name not in ("code", "instruction set")]
+        same = {"device": "cpu", "threads": 1, "instructions": "", "data": original.study.data}
+        alike = [one for one in circumstances(original, **same) if one.name not in ("code", "instruction set")]
         said = why(found, alike, result)
         assert "The gain is -0.50 points from the study's +2.00" in said
         assert "over its images is 0.71" in said
         assert "has the record been edited?" in said
-        other = why(found, circumstances(chosen, **{**same, "threads": 2}), result)
+        other = why(found, circumstances(original, **{**same, "threads": 2}), result)
         assert "threads 1, here 2" in other
 
     def test_changes_since_a_commit_may_be_others_each_time(self, made, monkeypatch):
         monkeypatch.setattr(machine, "commit", lambda: "a" * 40 + "+")
-        chosen = choose(made, 1)
-        chosen = dataclasses.replace(chosen, run={**chosen.run, "commit": "a" * 40 + "+"})
-        known = circumstances(chosen, device="cpu", threads=1, instructions="AVX2", data=chosen.study.data)
+        original = find(made, 1)
+        original = dataclasses.replace(original, run={**original.run, "commit": "a" * 40 + "+"})
+        known = circumstances(original, device="cpu", threads=1, instructions="AVX2", data=original.study.data)
         assert [one.name for one in known if one.differs] == ["code"]
         assert "code aaaaaaaaaaaa with changes both then and here" in before(known, 2, 1)

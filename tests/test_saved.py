@@ -121,7 +121,12 @@ class TestKept:
     def test_only_a_folder_without_a_mixture_that_can_be_made_is_vacant(self, kept, tmp_path):
         assert vacant(str(tmp_path / "new" / "newer")) == tmp_path / "new" / "newer"
         (tmp_path / "file").write_text("")
-        for taken, part in ((kept, f"holds {ABOUT} already"), (tmp_path / "file" / "x", "that can be written")):
+        for taken, part in (
+            (kept, f"holds {ABOUT} already"),
+            (tmp_path / "file" / "x", "that can be written"),
+            ("/proc/x", r"that can be written \(/proc: "),  # root has every right there, and cannot
+            ("", "is ''; expected a folder"),
+        ):
             with pytest.raises(argparse.ArgumentTypeError, match=part):
                 vacant(str(taken))
 
@@ -265,8 +270,33 @@ class TestPictures:
         painted((64, 64)).save(tmp_path / "x.png")
         assert read(tmp_path / "x.png").shape == (3, 32, 32)
         painted((640, 64)).save(tmp_path / "x.png")
-        with pytest.raises(PictureError, match="bomb"):
+        with pytest.raises(PictureError, match=r"x\.png is too large; expected at most 0 million pixels"):
             read(tmp_path / "x.png")
+
+    @pytest.mark.parametrize("kind", ["png", "jpg", "webp"])
+    def test_a_large_picture_is_the_mean_over_what_each_pixel_covers(self, kind, tmp_path):
+        small = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(small).resize((1333, 1333), Image.Resampling.BICUBIC).save(tmp_path / f"x.{kind}", quality=95)
+        with Image.open(tmp_path / f"x.{kind}") as picture:
+            exact = np.asarray(picture.convert("RGB").resize((32, 32), Image.Resampling.BICUBIC), float)
+        assert np.abs(read(tmp_path / f"x.{kind}").permute(1, 2, 0).numpy() - exact).mean() < 1.5
+
+    def test_a_very_large_picture_takes_little_more_memory_than_its_pixels(self, tmp_path):
+        Image.new("RGBA", (9000, 9000), (200, 0, 0, 128)).save(tmp_path / "x.png", compress_level=1)
+        code = (
+            "import re, sys; from pathlib import Path; from moe.pictures import read\n"
+            "def most(): return int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
+            "before = most(); read(Path(sys.argv[1])); print(most() - before)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "x.png"], capture_output=True, text=True, check=True
+        )
+        assert int(done.stdout) < 500_000  # kilobytes; the pixels are 324,000
+
+    def test_a_pipe_is_refused_and_not_waited_for(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(PictureError, match="pipe is no regular file"):
+            read(tmp_path / "pipe")
 
     def test_what_is_no_picture_is_refused_in_one_sentence(self, tmp_path):
         painted((64, 64)).save(tmp_path / "x.png")
@@ -331,6 +361,21 @@ class TestCommand:
                 share, label = said[stage][row].max(0)
                 expected += [names[label], f"{share:.1%}"]
             assert shown == expected
+
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "moe", "predict", "m", "small.png"],
+                stdout=full, stderr=subprocess.PIPE, text=True, check=False, **home,
+            )  # fmt: skip
+        assert (done.returncode, done.stderr) == (4, "python -m moe predict: the output: No space left on device\n")
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run(
+            [sys.executable, "-m", "moe", "predict", "m", "small.png"],
+            stdout=writing, stderr=subprocess.PIPE, text=True, check=False, **home,
+        )  # fmt: skip
+        os.close(writing)
+        assert (done.returncode, done.stderr) == (0, "")
 
         (tmp_path / "m" / WEIGHTS).unlink()
         done = call("predict", "m", "small.png", **home)

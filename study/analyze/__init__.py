@@ -5,8 +5,11 @@ luck.py        by how much the largest of many noisy values flatters itself
 importance.py  which parameters set the best trials apart
 analysis.py    a study's records, with all of these
 layout.py      tables for a terminal
+ranking.py     the configs as a table, best first
+effects.py     the effects as a table, and grids that end too early
 text.py        what is said of one study
 compare.py     what is said of several
-plots.py       the four figures
+plots.py       the figures over trials
+panels.py      the figure of effects
 figures.py     their look, their caption, their files
 """

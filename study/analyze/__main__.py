@@ -3,6 +3,7 @@
 options --> records --> model, luck, importances --> text; figures in results/NAME/figures/
 """
 
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from study.analyze.analysis import Analysis
 
 PROGRAM = "python -m study.analyze"
-DONE, ENVIRONMENT, INTERRUPTED = 0, 4, 75
+DONE, ENVIRONMENT, INTERRUPTED = 0, 4, 130
 NO_TERMINAL = (120, 24)
 LEAST_WIDTH = 40
 
@@ -35,19 +36,26 @@ def parse(arguments: list[str] | None = None) -> Options:
         prog=PROGRAM,
         description="Show what a study's trials say, as tables and as figures in its folder. Nothing else is written; "
         "the study may be running.",
-        epilog="exit codes: 0 done, 1 a bug, 2 wrong usage, 4 no study, or a damaged one",
+        epilog="exit codes: 0 done, 1 a bug, 2 wrong usage, 4 no study, or a damaged one, 130 Ctrl-C",
     )
     parser.add_argument("studies", type=Path, nargs="+", metavar="STUDY", help="a study's folder, as results/first")
     parser.add_argument(
         "--rows", type=whole(0, 1_000_000), default=15, metavar="N", help="configs to show, 0 for all (15)"
     )
     parser.add_argument("--no-figures", dest="figures", action="store_false", help="only the tables")
-    return Options(**vars(parser.parse_args(arguments)))
+    return Options(**vars(parser.parse_intermixed_args(arguments)))
 
 
 def main() -> int:
     """Run the command; the exit code."""
-    options = parse()
+    try:
+        options = parse()
+        return _analyze(options)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _analyze(options: Options) -> int:
     from study.analyze.analysis import examine
     from study.records import FolderError
     from study.terminal import tolerate
@@ -58,9 +66,7 @@ def main() -> int:
     except FolderError as error:
         return _cannot(str(error))
     except OSError as error:
-        return _cannot(f"{error.filename or options.studies[0]}: {error.strerror or error}")
-    except KeyboardInterrupt:
-        return INTERRUPTED
+        return _cannot(f"{error.filename or 'the output'}: {error.strerror or error}")
 
 
 def _show(options: Options, analyses: "list[Analysis]") -> int:
@@ -88,4 +94,5 @@ def _cannot(sentence: str) -> int:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are small: threads would wait for each other
     sys.exit(main())

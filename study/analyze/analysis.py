@@ -1,7 +1,6 @@
 """A study's trials with all that is computed from them; everything that is shown is read off this."""
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,10 +12,8 @@ import pandas as pd
 from study.analyze.importance import importances
 from study.analyze.model import Fit, Floats, Ints, fit
 from study.choice import Choice, choose, image_noise
-from study.records import COMPLETE, OBJECTIVES, Folder, FolderError, Record, Study
+from study.records import COMPLETE, OBJECTIVES, Folder, Record, Study, named
 from study.tables import frame
-
-NEEDED = (*OBJECTIVES, "baseline_accuracy", "seconds", "seconds_reused", "epochs_trained", "epochs_reused")
 
 
 @dataclass(frozen=True)
@@ -84,21 +81,8 @@ def examine(path: Path) -> Analysis:
     Raises:
         FolderError: it holds no study, or something in it is damaged.
     """
-    folder = Folder(path if path.name not in ("", "..") else Path(os.path.abspath(path)))
+    folder = Folder(named(path))
     study = folder.read_study()
     records = folder.read_records(study.space)
     complete = [record for record in records if record.state == COMPLETE]
-    for record in complete:
-        _check(folder, record)
     return Analysis(folder, study, records, frame(study, complete), choose(study, complete))
-
-
-def _check(folder: Folder, record: Record) -> None:
-    """Refuse a result without the numbers that are shown."""
-    for name in NEEDED:
-        value = (record.result or {}).get(name)
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise FolderError(
-                f"{folder.trials / f'{record.trial:04d}.json'} is damaged ({name} is {value!r}; expected a number); "
-                "move it away and another trial takes its place"
-            )

@@ -1,7 +1,7 @@
 """Several studies side by side, and whether they can be compared."""
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from study.analyze.analysis import Analysis
 from study.analyze.layout import Column, paragraph, table
@@ -15,20 +15,37 @@ LEAST_WIDTH, MOST_WIDTH = 14, 40  # of a study's column
 
 def comparison(analyses: Sequence[Analysis], width: int) -> str:
     """The studies as columns, and a warning where they were not measured alike."""
+    warning = "".join(f"\n\n{paragraph(sentence, width)}" for sentence in _differences(analyses))
+    blocks = "\n\n".join(_blocks(analyses, width))
+    return f"{heading('Side by side')}\n\n{blocks}{warning}\n"
+
+
+def _blocks(analyses: Sequence[Analysis], width: int) -> Iterator[str]:
+    """Tables of as many studies as fit beside each other."""
+    while analyses:
+        for number in range(len(analyses), 0, -1):
+            block = _beside(analyses[:number], width)
+            if max(map(len, block.split("\n"))) <= width:
+                break
+        yield block
+        analyses = analyses[number:]
+
+
+def _beside(analyses: Sequence[Analysis], width: int) -> str:
     labels = max(map(len, _ROWS))
-    room = (width - labels) // len(analyses) - 2
-    wrapped = [
-        [textwrap.wrap(row(analysis), max(LEAST_WIDTH, min(MOST_WIDTH, room))) or [""] for row in _ROWS.values()]
-        for analysis in analyses
-    ]
+    room = max(LEAST_WIDTH, min(MOST_WIDTH, (width - labels) // len(analyses) - 2))
+    wrapped = [[_wrapped(row(analysis), room) for row in _ROWS.values()] for analysis in analyses]
     heights = [max(len(cells[row]) for cells in wrapped) for row in range(len(_ROWS))]
     names = [line for name, height in zip(_ROWS, heights, strict=True) for line in [name, *[""] * (height - 1)]]
     columns = [Column("", names, left=True)]
     for analysis, cells in zip(analyses, wrapped, strict=True):
         filled = [cell + [""] * (height - len(cell)) for cell, height in zip(cells, heights, strict=True)]
         columns.append(Column(analysis.study.name, [line for cell in filled for line in cell], left=True))
-    warning = "".join(f"\n\n{paragraph(sentence, width)}" for sentence in _differences(analyses))
-    return f"{heading('Side by side')}\n\n{table(columns, width)[0]}{warning}\n"
+    return table(columns, width)[0]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _value(analysis: Analysis, value: float) -> str:
@@ -102,6 +119,9 @@ def _differences(analyses: Sequence[Analysis]) -> list[str]:
 
 
 def _scored_images(analysis: Analysis) -> object:
-    """How many images scored the trials; what is to score them where none is complete."""
+    """How many images score a trial; in protocol notebook each number that the space can ask for."""
+    space = analysis.study.space
+    if analysis.study.protocol == "notebook":
+        return frozenset(space.grids.get("test_examples", (space.score_examples(),)))
     found = {record.result["scored_examples"] for record in analysis.complete if record.result}
-    return frozenset(found or {analysis.study.space.score_examples()})
+    return frozenset(found or {space.score_examples()})

@@ -25,13 +25,14 @@ def effects(analysis: Analysis, width: int) -> str:
         Column("value", [f"  {_grid(analysis, place)[level]}" for place, level in levels]),
         Column("trials", [str((analysis.points[:, place] == level).sum()) for place, level in levels]),
     ]
-    for measure in analysis.measures:
+    for spare, measure in enumerate(analysis.measures):
         cells = [_effect(analysis, measure, place, level) for place, level in levels]
-        columns.append(Column(measure.replace("_", " "), cells))
-    lines = table(columns, width)[0].split("\n")
+        columns.append(Column(measure.replace("_", " "), cells, spare=spare))
+    text, left_out = table(columns, width)
+    lines = text.split("\n")
     rows = iter(lines[len(lines) - len(levels) :])
     blocks = [
-        "\n".join([_title(analysis, place, name), *(next(rows) for _ in _compared(analysis, place))])
+        "\n".join([paragraph(_title(analysis, place, name), width), *(next(rows) for _ in _compared(analysis, place))])
         for place, name in enumerate(grids)
     ]
     intro = (
@@ -39,7 +40,8 @@ def effects(analysis: Analysis, width: int) -> str:
         "points (95 % interval):"
     )
     head = "\n".join(lines[: len(lines) - len(levels)]) if levels else ""
-    notes = paragraph(_on_importances(analysis), width, "- ")
+    said = _on_importances(analysis) + (f" Left out for want of room: {', '.join(left_out)}." if left_out else "")
+    notes = paragraph(said, width, "- ")
     return "\n\n".join(filter(None, [paragraph(intro, width), head])) + "\n" + "\n".join([*blocks, "", notes])
 
 
@@ -91,17 +93,19 @@ def _on_importances(analysis: Analysis) -> str:
         f"No importances for {name.replace('_', ' ')}: {why}." for name, why in found.items() if isinstance(why, str)
     ]
     if len(lines) < len(found):
-        lines.append("Importance: the parameter's share in what sets the best trials apart (PED-ANOVA by Optuna).")
+        lines.append(
+            "Importance: the parameter's share in what sets the best tenth of the trials apart, or the best five where "
+            "those are more (PED-ANOVA by Optuna)."
+        )
     return " ".join(lines)
 
 
 def at_the_edge(analysis: Analysis) -> Iterator[str]:
-    """A sentence for each grid of numbers whose best level is its smallest or largest, and could be passed."""
+    """A sentence for each grid of numbers whose best level, beyond noise, is an end of it that could be passed."""
     objective = analysis.study.objective
     for place, (name, grid) in enumerate(analysis.study.space.grids.items()):
-        found = analysis.fits[objective].effects[place]
-        flat = not len(_compared(analysis, place)) or np.nanmax(found) - np.nanmin(found) < NOTHING
-        if isinstance(grid[0], bool) or len(grid) < LEAST_LEVELS or flat:
+        found, half = interval(analysis, objective, place)
+        if isinstance(grid[0], bool) or len(grid) < LEAST_LEVELS or not np.nanmax([NOTHING, *(found - half)]) > NOTHING:
             continue
         best = grid[int(np.nanargmax(found))]
         up = best == max(grid)

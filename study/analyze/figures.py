@@ -39,7 +39,7 @@ LOOK: Any = {
 PLOTS: dict[str, tuple[str, Callable[[Figure, Analysis], None]]] = {
     "trials.png": ("The trials, and what to expect of the best config", trials),
     "accuracies.png": ("Mixture against baseline", accuracies),
-    "effects.png": ("Effects of the searched parameters", effects),
+    "effects.png": ("Effects of the searched parameters, 95 % intervals", effects),
     "cost.png": ("Time trained and time reused", cost),
 }
 
@@ -69,18 +69,22 @@ def draw(analysis: Analysis) -> str:
 
 
 def _frame(figure: Figure, title: str, analysis: Analysis) -> None:
-    """Put the title above what is drawn, then the figure's own legend if it has one, and the caption below."""
+    """Put the title above what is drawn, and the caption below."""
     width, height = figure.get_size_inches()
-    caption = textwrap.wrap(_caption(analysis), int(CAPTION_CHARACTERS_PER_INCH * width))
+    caption = even(_caption(analysis), int(CAPTION_CHARACTERS_PER_INCH * width))
     figure.text(0.01, 0.08 / height, "\n".join(caption), fontsize=9.5, color="0.4", va="bottom")
     figure.text(0.01, 1 - 0.1 / height, title, fontsize=15, fontweight="bold", va="top")
     below, above = (0.16 * len(caption) + 0.15) / height, 0.45 / height
-    for legend in figure.legends:
-        legend.set_bbox_to_anchor((0.01, 1 - above))
-        above += 0.35 / height
     layout = figure.get_layout_engine()
     assert isinstance(layout, ConstrainedLayoutEngine)
     layout.set(rect=(0.005, below, 0.99, 1 - below - above), h_pad=0.08)
+
+
+def even(text: str, width: int) -> list[str]:
+    """As few lines as that width allows, none of which is much shorter than the others."""
+    number = len(textwrap.wrap(text, width))
+    least = next(fewer for fewer in range(1, width + 1) if len(textwrap.wrap(text, fewer)) <= number)
+    return textwrap.wrap(text, least)
 
 
 def _caption(analysis: Analysis) -> str:

@@ -1,65 +1,70 @@
-"""By how much the largest of many noisy values flatters itself. Arithmetic only; normal model throughout."""
+"""By how much the largest of many noisy values flatters itself. Arithmetic only; the noise is normal."""
 
 import math
 
 import numpy as np
 from scipy.integrate import trapezoid
-from scipy.special import ndtr
+from scipy.special import log_ndtr
 
-from study.choice import Choice
+from study.analyze.model import Fit, Floats
+from study.choice import Choice, points
 
-_REACH, _STEPS = 10.0, 20_001  # beyond ten standard deviations there is nothing to add
-
-
-def expected_maximum(draws: int) -> float:
-    """The mean of the largest of so many independent standard normal numbers: 0 for one, 2.25 for fifty."""
-    x = np.linspace(0.0, _REACH, _STEPS)
-    return max(0.0, float(trapezoid(1 - ndtr(x) ** draws - ndtr(-x) ** draws, x)))
+_REACH, _STEPS = 8.0, 257  # beyond eight standard deviations there is nothing to add
 
 
-def overshoot(draws: int, noise: float, spread: float) -> float:
-    """How far the largest of so many noisy values lies above the truth behind it, on average.
+def overshoot(truths: Floats, counts: Floats, noise: float) -> float:
+    """How far the largest of all noisy values lies above the truth behind it, on average.
 
     Args:
-        draws: at least one.
+        truths: (N,) as many as there are; they need not be normal.
+        counts: (N,) values around each, at least one.
         noise: standard deviation of a value around its truth.
-        spread: standard deviation between the truths.
     """
-    total = math.hypot(noise, spread)
-    return expected_maximum(draws) * noise**2 / total if total else 0.0
+    if not noise:
+        return 0.0
+    # the largest of all is one around the largest truth, or above that
+    x = truths.max() + noise * np.linspace(-_REACH, _REACH, _STEPS)  # (steps,)
+    z = (x[:, None] - truths) / noise  # (steps, N)
+    below = log_ndtr(z)
+    density = counts * np.exp((below @ counts)[:, None] - below - z**2 / 2) / math.sqrt(2 * math.pi)  # of being largest
+    return float(trapezoid((density * z).sum(1), x))
 
 
-def words(choice: Choice, trials: int, objective: str, scatter: float) -> str:
+def words(choice: Choice, fit: Fit, values: Floats, trial: int, objective: str) -> str:
     """How noisy one trial is, and what that makes of the largest of all.
 
     Args:
         choice: it knows the noise and where that is from.
-        trials: how many there are.
-        objective: what is noisy.
-        scatter: the standard deviation of trials around a model.
+        fit: of the values.
+        values: (trials,) what they found.
+        trial: the number of the one that found most.
+        objective: what that is.
     """
-    noise = (
+    said = (
         f"One trial's {objective.replace('_', ' ')} has a standard error of {100 * choice.noise:.2f} points, "
         f"{_ORIGINS[choice.noise_from]}."
     )
-    if trials < 2:
-        return noise
-    equal = f"{100 * overshoot(trials, choice.noise, 0.0):.2f}"
-    if not choice.spread:
-        return (
-            f"{noise} That explains all that they differ by; the largest of {trials} flatters itself by about {equal}."
-        )
+    if len(values) < 2:
+        return said
+    counts = np.bincount(fit.config_of).astype(float)
     sizes = [
-        f"by about {100 * overshoot(trials, choice.noise, choice.spread):.2f} points if the true values spread by "
-        f"{100 * choice.spread:.2f} points, as they seem to",
-        f"by {equal} if all were equal",
+        f"by about {100 * overshoot(fit.estimate, counts, choice.noise):.2f} points if the estimates are the truth",
+        f"by {100 * overshoot(np.zeros(1), np.array([len(values)]), choice.noise):.2f} if all configs were equal",
     ]
-    if choice.noise_from == "images" and scatter > choice.noise:
-        apart = math.sqrt(max(0.0, choice.noise**2 + choice.spread**2 - scatter**2))
-        sizes.append(
-            f"by {100 * overshoot(trials, scatter, apart):.2f} if all of the {100 * scatter:.2f} points above are noise"
-        )
-    return f"{noise} The largest of {trials} such values flatters itself: {', '.join(sizes)}."
+    if choice.noise_from == "images" and fit.noise > choice.noise:
+        most = 100 * overshoot(fit.estimate, counts, fit.noise)
+        sizes.append(f"by {most:.2f} if all of the {100 * fit.noise:.2f} points above are noise")
+    best = int(values.argmax())
+    found, estimate = (shown(objective, value) for value in (values[best], fit.estimate[fit.config_of[best]]))
+    return (
+        f"{said} The largest of {len(values)} single trials flatters itself: {', '.join(sizes)}. Here: trial {trial} "
+        f"found {found}, its config's estimate is {estimate}."
+    )
+
+
+def shown(objective: str, value: float) -> str:
+    """A value of the objective in points or in percent, without the unit."""
+    return points(value) if objective == "gain" else f"{100 * value:.2f}"
 
 
 _ORIGINS = {

@@ -10,6 +10,7 @@ half-Cauchy prior (Gelman 2006): the one best width would make a few trials look
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,8 @@ def fit(points: Ints, values: Floats, sizes: tuple[int, ...], image_noise: float
     """
     cells = _cells(points, values, sizes)
     features = _features(cells.levels, sizes)
-    solutions = [_solve(cells, features, own, image_noise) for own in _own_widths(cells)]
+    grams = _grams(cells, features)
+    solutions = [_solve(cells, features, grams, own, image_noise) for own in _own_widths(cells)]
     contrasts = _contrasts(features, sizes)
     configs, effects, noise = _Average(), _Average(), _Average()
     for weight, solution, width in _plausible(solutions):
@@ -100,6 +102,12 @@ def _features(levels: Ints, sizes: tuple[int, ...]) -> Floats:
     return np.hstack([np.zeros((len(levels), 0)), *parts])
 
 
+def _grams(cells: _Cells, features: Floats) -> dict[float, Floats]:
+    """Per number of trials (features, features) the products of the features, over the configs with so many."""
+    of = {float(count): features[cells.counts == count] for count in np.unique(cells.counts)}
+    return {count: rows.T @ rows for count, rows in of.items()}
+
+
 def _contrasts(features: Floats, sizes: tuple[int, ...]) -> Floats:
     """(features, features) each level less the mean of its parameter's levels tried; nan where nothing compares."""
     tried = features.sum(0) > 0
@@ -131,30 +139,42 @@ class _Solution:
     own: float
     total: float  # of the configs' weights
     centre: float
-    rotated: Floats  # (configs, features) less their mean, along the axes
+    centred: Floats  # (configs, features) less their mean
     axes: Floats  # (features, features) along which the effects are independent
     projections: Floats  # (features,)
     shrinkage: Floats  # (features, widths)
     variance: Floats  # (widths,) of the noise
     log_weight: Floats  # (widths,)
 
+    @cached_property
+    def rotated(self) -> Floats:
+        """(configs, features) less their mean, along the axes; only where this solution matters."""
+        return self.centred @ self.axes
 
-def _solve(cells: _Cells, features: Floats, own_and_prior: tuple[float, float], image_noise: float) -> _Solution:
+
+def _solve(
+    cells: _Cells,
+    features: Floats,
+    grams: dict[float, Floats],
+    own_and_prior: tuple[float, float],
+    image_noise: float,
+) -> _Solution:
     own, log_prior = own_and_prior
     weights = 1 / (own + 1 / cells.counts)  # inverse variances of the configs' means, in units of the noise
     total = float(weights.sum())
     centre = float(weights @ cells.means) / total
-    means, centred = cells.means - centre, features - weights @ features / total
-    curvatures, axes = np.linalg.eigh(centred.T @ (weights[:, None] * centred))
+    means, middle = cells.means - centre, weights @ features / total
+    products = sum((gram / (own + 1 / count) for count, gram in grams.items()), -total * np.outer(middle, middle))
+    curvatures, axes = np.linalg.eigh(products)
     curvatures = np.maximum(0.0, curvatures)
-    projections = axes.T @ (centred.T @ (weights * means))
+    projections = axes.T @ (features.T @ (weights * means))
     shrinkage = 1 / (curvatures[:, None] + 1 / WIDTHS)
     squares = cells.within + weights @ means**2 - projections**2 @ shrinkage
     freedom = len(cells.config_of)  # one went to the centre, one came from the images
     variance = np.maximum((np.maximum(0.0, squares) + image_noise**2) / freedom, np.finfo(float).tiny)
     log_determinant = np.log1p(np.outer(curvatures, WIDTHS)).sum(0) + np.log(total) - np.log(weights).sum()
     log_weight = log_prior + np.log(_half_cauchy(WIDTHS)) - 0.5 * (log_determinant + freedom * np.log(variance))
-    return _Solution(own, total, centre, centred @ axes, axes, projections, shrinkage, variance, log_weight)
+    return _Solution(own, total, centre, features - middle, axes, projections, shrinkage, variance, log_weight)
 
 
 def _plausible(solutions: list[_Solution]) -> Iterator[tuple[float, _Solution, int]]:

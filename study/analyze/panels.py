@@ -1,7 +1,5 @@
 """What the figure of effects shows, and the colours of all figures."""
 
-from typing import Any
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,23 +20,26 @@ def comparable(analysis: Analysis) -> bool:
 
 
 def effects(figure: Figure, analysis: Analysis) -> None:
-    """The effect of each parameter's levels on gain and mixture accuracy, a panel for each parameter."""
+    """The effect of each parameter's levels: a panel for each parameter, and an axis of its own for each measure."""
     grids = analysis.study.space.grids
     columns = min(len(grids), PANELS_IN_A_ROW)
     rows = -(-len(grids) // columns)
-    figure.set_size_inches(max(7.0, 3.6 * columns), 3.0 * rows + 1.2)
-    panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    for place, axes in enumerate(panels.flat):
-        if place < len(grids):
-            _panel(axes, analysis, place)
-        else:
-            axes.remove()
-    figure.supylabel("difference to the mean\nover values, points", fontsize=13)
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper left", ncols=len(labels), borderaxespad=0)
+    figure.set_size_inches(max(7.0, 3.6 * columns), 2.5 * rows * len(MEASURES) + 1.2)
+    panels = figure.subplots(rows * len(MEASURES), columns, squeeze=False)
+    for block, measure in enumerate(analysis.measures):
+        of_measure = panels[block * rows : (block + 1) * rows]
+        for row in of_measure:
+            row[0].set_ylabel(measure.replace("_", " "))
+        for place, axes in enumerate(of_measure.flat):
+            if place < len(grids):
+                axes.sharey(of_measure[0][0])
+                _panel(axes, analysis, measure, place)
+            else:
+                axes.remove()
+    figure.supylabel("difference to the mean over values, points", fontsize=13)
 
 
-def _panel(axes: Axes, analysis: Analysis, place: int) -> None:
+def _panel(axes: Axes, analysis: Analysis, measure: str, place: int) -> None:
     name, grid = list(analysis.study.space.grids.items())[place]
     axes.set_title(name, fontsize=12)
     axes.axhline(0, color=GREY, lw=1)
@@ -48,11 +49,10 @@ def _panel(axes: Axes, analysis: Analysis, place: int) -> None:
     axes.set_xticks(positions[::step], labels[::step], fontsize=12)
     axes.set_xlim(-0.6, len(grid) - 0.4)
     axes.grid(visible=False, axis="x")
+    axes.tick_params(labelleft=place % PANELS_IN_A_ROW == 0)
     size, cap = (6, 3) if len(grid) <= MANY_LEVELS else (3, 0)
-    for shift, (measure, (colour, marker)) in zip((-0.1, 0.1), MEASURES.items(), strict=True):
-        effect, half = interval(analysis, measure, place)
-        label = f"{measure.replace('_', ' ')}, 95 % interval"
-        look: dict[str, Any] = {"fmt": marker, "color": colour, "ms": size, "capsize": cap, "label": label}
-        axes.errorbar(positions + shift, 100 * effect, 100 * half, **look)
+    effect, half = interval(analysis, measure, place)
+    colour, marker = MEASURES[measure]
+    axes.errorbar(positions, 100 * effect, 100 * half, fmt=marker, color=colour, ms=size, capsize=cap)
     if np.isnan(effect).all():
         axes.text(0.5, 0.6, "one value tried", ha="center", transform=axes.transAxes)

@@ -17,10 +17,11 @@ from study.analyze.panels import BLUE, GREY, LIGHT, ORANGE
 from study.records import FAILED
 from study.terminal import duration
 
-MOST_ESTIMATES = 60  # along the trials
+LEAST_ESTIMATES, MOST_ESTIMATES = 15, 60  # along the trials
+FEW_CELLS = 200_000  # of configs and levels, in all estimates together; what takes longer is drawn at fewer places
 FIRST_ESTIMATE = 2  # after three trials; with fewer the interval leaves the figure
 FEW = 60  # trials that can be seen one by one
-MOST_NUMBERS, LEAST_SPAN = 20, 5  # on an axis of trials
+MOST_NUMBERS, LEAST_SPAN = 20, 5  # of an axis of trials
 MOST_COLOURS = 8
 
 
@@ -42,13 +43,13 @@ def trials(figure: Figure, analysis: Analysis) -> None:
         axes.plot(numbers[places], estimates, color=BLUE, lw=2.5, label=label)
     else:
         axes.errorbar(numbers[places], estimates, halves, fmt="none", color=BLUE, capsize=5, lw=2.5, label=label)
-    if failed := [record.trial for record in analysis.of(FAILED)]:
+    failed = np.array([record.trial for record in analysis.of(FAILED)], np.int64)
+    if len(failed):
         marker = "x" if len(failed) <= FEW else "|"
         bottom, label = axes.get_xaxis_transform(), f"failed ({len(failed)})"
         axes.plot(failed, [0.02] * len(failed), marker, color="black", transform=bottom, label=label)
-    last = estimates[-1] + halves[-1] * np.array([-1, 1])
-    axes.set_ylim(*_limits(np.concatenate([values, estimates, last])))
-    _number_axis(axes, numbers)
+    axes.set_ylim(*_limits(np.concatenate([values, estimates - halves, estimates + halves])))
+    _number_axis(axes, np.union1d(numbers, failed))
     axes.set_ylabel("gain, percentage points" if analysis.study.objective == "gain" else "mixture accuracy, %")
     _legend_above(axes)
 
@@ -56,7 +57,9 @@ def trials(figure: Figure, analysis: Analysis) -> None:
 def _running_estimate(analysis: Analysis) -> tuple[Ints, Floats, Floats]:
     """After which trials, as places among the complete ones; the highest estimate then, and half its interval; in %."""
     last = len(analysis.table) - 1
-    places = np.unique(np.linspace(min(last, FIRST_ESTIMATE), last, MOST_ESTIMATES).round().astype(int))
+    cells = len(analysis.fits[analysis.study.objective].estimate) * sum(map(len, analysis.study.space.grids.values()))
+    number = max(LEAST_ESTIMATES, min(MOST_ESTIMATES, FEW_CELLS // max(1, cells)))
+    places = np.unique(np.linspace(min(last, FIRST_ESTIMATE), last, number).round().astype(int))
     fits = [analysis.fit(analysis.study.objective, place + 1) for place in places]
     estimates = np.array([100 * fit.estimate[fit.best] for fit in fits])
     return places, estimates, np.array([100 * fit.quantile * fit.error[fit.best] for fit in fits])
@@ -115,7 +118,8 @@ def cost(figure: Figure, analysis: Analysis) -> None:
     """How long trials took, and what training they were spared: each if they are few, else added up."""
     figure.set_size_inches(9, 5.0)
     axes = figure.add_subplot()
-    numbers, few = _numbers(analysis), len(analysis.table) <= FEW
+    numbers = _numbers(analysis)
+    few = bool(np.ptp(numbers) < FEW)  # else a bar is too thin to be seen
     trained, reused = analysis.values("seconds"), analysis.values("seconds_reused")
     labels = [
         f"trained and evaluated, {duration(trained.sum())} in all",
@@ -131,7 +135,7 @@ def cost(figure: Figure, analysis: Analysis) -> None:
         axes.stackplot(numbers, first, second, colors=[BLUE, LIGHT], labels=labels)
     axes.set_ylim(0, 1.05 * max(1e-9, (first + second).max()))
     _number_axis(axes, numbers)
-    axes.set_ylabel(f"time of a trial, {unit}" if few else f"time of all trials so far, {unit}")
+    axes.set_ylabel(f"time taken and spared, {unit}" if few else f"time taken and spared so far, {unit}")
     axes.grid(visible=False, axis="x")
     _legend_above(axes)
 
@@ -148,12 +152,12 @@ def _numbers(analysis: Analysis) -> Ints:
 
 
 def _number_axis(axes: Axes, numbers: Ints) -> None:
-    """An axis of trial numbers: each of them where they are few."""
+    """An axis of trial numbers: each of them where they are few and close."""
     span = float(np.ptp(numbers))
-    margin = 0.02 * span if len(numbers) > FEW else max(0.8, (LEAST_SPAN - span) / 2)
+    margin = 0.02 * span if span >= FEW else max(0.8, (LEAST_SPAN - span) / 2)
     axes.set_xlim(numbers.min() - margin, numbers.max() + margin)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    if len(numbers) <= MOST_NUMBERS:
+    if span < MOST_NUMBERS:
         axes.set_xticks(numbers)
     axes.set_xlabel("trial")
 

@@ -7,7 +7,7 @@ import numpy as np
 from study.analyze import luck
 from study.analyze.analysis import Analysis
 from study.analyze.layout import Column, paragraph, table
-from study.analyze.model import Floats, Ints
+from study.analyze.model import Fit, Floats, Ints
 from study.choice import LEAST_REPLICATES, points
 
 
@@ -21,6 +21,18 @@ def ranking(analysis: Analysis, rows: int, width: int) -> str:
     title = f"{what}, by estimate" if len(shown) == len(order) else f"The {len(shown)} best of {what}, by estimate"
     notes = [paragraph(note, width, "- ") for note in _caption(analysis, order, left_out)]
     return "\n".join([f"{title}:", "", text, "", *notes])
+
+
+def weak_baseline(analysis: Analysis) -> Iterator[str]:
+    """A sentence if the config with the highest estimate gains over its own baseline, but not over the best one."""
+    best = analysis.fits[analysis.study.objective].best
+    gain, beyond = (_means(analysis, column)[best] for column in ("gain", "gain_vs_best_baseline"))
+    if gain > 0 > beyond:
+        trial = analysis.complete[int((analysis.fits[analysis.study.objective].config_of == best).argmax())].trial
+        yield (
+            f"The gain of trial {trial}'s config, which has the highest estimate, is over a weak baseline: its mixture "
+            f"lies {-100 * beyond:.1f} points below the best baseline that the study has on as many training examples."
+        )
 
 
 def _means(analysis: Analysis, column: str) -> Floats:
@@ -43,7 +55,7 @@ def _columns(analysis: Analysis, shown: Ints) -> list[Column]:
     def gains(column: str) -> list[str]:
         return [points(value) for value in _means(analysis, column)[shown]]
 
-    estimates = [_objective(objective, value) for value in fit.estimate[shown]]
+    estimates = [luck.shown(objective, value) for value in fit.estimate[shown]]
     errors = [f"{100 * error:.2f}" for error in fit.error[shown]]
     is_gain = objective == "gain"
     gain = Column("gain", gains("gain"), spare=0 if is_gain else 3)
@@ -72,39 +84,41 @@ def _listed(numbers: Sequence[int]) -> str:
     return f"{numbers[0]}" + (f" +{len(numbers) - 1}" if len(numbers) > 1 else "")
 
 
-def _objective(name: str, value: float) -> str:
-    return points(value) if name == "gain" else f"{100 * value:.2f}"
-
-
 def _caption(analysis: Analysis, order: Ints, left_out: Sequence[str]) -> Iterator[str]:
     objective, fit = analysis.study.objective, analysis.fits[analysis.study.objective]
     raw = "gain" if objective == "gain" else "mixture"
+    values = analysis.values(objective)
+    scatter = f" They scatter around it by {100 * fit.noise:.2f} points." if len(values) > 1 else ""
     yield (
         f"estimate ± one standard error: what to expect of a config's {objective.replace('_', ' ')}, by a model in "
-        f"which the parameters' effects add up, over {_trials(len(analysis.table))}. They scatter around it by "
-        f"{100 * fit.noise:.2f} points. Where {raw} is far above estimate, suspect luck, or parameters that act "
-        "together."
+        f"which the parameters' effects add up, over {_trials(len(values))}.{scatter} Where {raw} is far above "
+        "estimate, suspect luck, or parameters that act together."
     )
     assert analysis.choice
-    yield luck.words(analysis.choice, len(analysis.table), objective, fit.noise)
+    yield luck.words(analysis.choice, fit, values, analysis.complete[values.argmax()].trial, objective)
     yield (
         "Gains are in percentage points, accuracies in %. vs best baseline: mixture less the best baseline that the "
         "study has on as many training examples."
     )
-    if len(fit.estimate) < len(analysis.table):
-        own = len(analysis.table) - len(fit.estimate) >= LEAST_REPLICATES
+    if len(fit.estimate) < len(values):
+        own = len(values) - len(fit.estimate) >= LEAST_REPLICATES
         yield (
             "+2 means two more trials of the config, with further seeds; the columns are means over all of them."
             + (" They also show what a config has beyond the sum of effects; the estimate includes it." if own else "")
         )
     chosen = analysis.choice.trials[0]
     place = int(np.flatnonzero(order == fit.config_of[[record.trial for record in analysis.complete].index(chosen)])[0])
-    yield (
-        f"* what the study chooses: trial {chosen}'s config, number {place + 1} here. It looks at each config's mean "
-        "alone, shrunk towards the mean of all."
-    )
+    yield f"* what the study chooses: trial {chosen}'s config, number {place + 1} here.{_how_it_is_chosen(fit)}"
     if left_out:
         yield f"Left out for want of room: {', '.join(left_out)}; trials.csv has every column."
+
+
+def _how_it_is_chosen(fit: Fit) -> str:
+    if len(fit.estimate) < len(fit.config_of):
+        return " It looks at each config's mean alone, shrunk towards the mean of all."
+    if len(fit.estimate) > 1:
+        return " With one trial per config that is the one with the largest value found; further seeds would tell."
+    return ""
 
 
 def _trials(number: int) -> str:

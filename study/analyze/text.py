@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from study.analyze.analysis import Analysis
 from study.analyze.effects import at_the_edge, effects
 from study.analyze.layout import paragraph
-from study.analyze.ranking import ranking
+from study.analyze.ranking import ranking, weak_baseline
 from study.records import COMPLETE, FAILED, RUNNING, Study
 from study.tables import what_the_store_saved
 
@@ -60,6 +60,7 @@ def _notes(analysis: Analysis) -> Iterator[str]:
             "optimistic; they compare with published runs only."
         )
     if len(analysis.table):
+        yield from weak_baseline(analysis)
         yield from at_the_edge(analysis)
     if saved := what_the_store_saved(analysis.complete):
         yield saved
@@ -73,6 +74,6 @@ def _failures(analysis: Analysis) -> Iterator[str]:
         reasons[re.sub(r"\d+", "#", record.error or "")].append(record)
     for records in sorted(reasons.values(), key=len, reverse=True):
         numbers = [str(record.trial) for record in records]
-        which = ", ".join(numbers if len(numbers) <= 4 else [*numbers[:3], "...", numbers[-1]])
+        which = ", ".join(numbers if len(numbers) <= 5 else [*numbers[:3], "...", numbers[-1]])
         reason = records[0].error or "no reason was recorded"
         yield f"{len(records)} failed (trial{'s' if len(records) > 1 else ''} {which}): {reason}"

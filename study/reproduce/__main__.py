@@ -11,9 +11,9 @@ from moe.options import refuse
 from moe.saved import SavedError, how_to_ask, save
 from study import machine
 from study.records import FolderError, Study
-from study.reproduce.choice import Chosen, choose
 from study.reproduce.circumstances import Circumstance, circumstances
 from study.reproduce.options import PROGRAM, Options, parse
+from study.reproduce.original import Original, find
 from study.terminal import say, tolerate
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def main() -> int:
     options = parse()
     tolerate()
     try:
-        return _reproduce(options, _chosen(options))
+        return _reproduce(options, _found(options))
     except (FolderError, SavedError) as error:
         return _cannot(str(error))
     except KeyboardInterrupt:
@@ -44,50 +44,55 @@ def _cannot(sentence: str) -> int:
     return ENVIRONMENT
 
 
-def _chosen(options: Options) -> Chosen:
+def _found(options: Options) -> Original:
     try:
-        chosen = choose(options.folder, options.trial)
+        original = find(options.folder, options.trial)
     except OSError as error:
         raise FolderError(f"{error.filename or options.folder}: {error.strerror}") from None
-    if chosen.study.dataset == "shapes" and options.data:
+    if original.study.dataset == "shapes" and options.data:
         refuse(PROGRAM, f"--data is {options.data}; expected none: the study is on shapes, which are drawn by code")
-    return chosen
+    return original
 
 
-def _reproduce(options: Options, chosen: Chosen) -> int:
+def _reproduce(options: Options, original: Original) -> int:
     from torch import OutOfMemoryError
 
     from moe.data import DataError
     from moe.training import TrainingError
 
-    then = _recorded(chosen)
+    then = _recorded(original)
     try:
-        data = _data(options.data, chosen.study)
+        data = _data(options.data, original.study)
         with _store(options.store) as store:
-            return _again(options, chosen, then, data, store)
+            return _again(options, original, then, data, store)
     except (DataError, TrainingError, OutOfMemoryError) as error:
         return _cannot(str(error))
 
 
-def _recorded(chosen: Chosen) -> "dict[str, Value]":
+def _recorded(original: Original) -> "dict[str, Value]":
     from study.reproduce.numbers import numbers
 
     try:
-        return numbers(chosen.result)
+        return numbers(original.result)
     except ValueError as error:
-        raise FolderError(f"the record of trial {chosen.record.trial} is damaged: {error}") from None
+        raise FolderError(f"the record of trial {original.record.trial} is damaged: {error}") from None
 
 
 def _data(folder: Path | None, study: Study) -> "DataSet":
-    """The study's data: from --data, else from where it had them, else from where `study.run` would look.
+    """The study's data: from --data, else from where it had them; if that was no folder, as `study.run` finds them.
 
     Raises:
-        FolderError: they are others.
+        FolderError: they are not there, or are others.
     """
     from moe.data import load
 
-    had = Path(study.data_folder) if isinstance(study.data_folder, str) else None
-    data = load(study.dataset, folder or (had if had and had.is_dir() else None))
+    if not folder and study.data_folder and not Path(study.data_folder).is_dir():
+        raise FolderError(
+            f"study {study.name} had its data in {study.data_folder}, which is not here: name the folder that holds "
+            "them in --data"
+        )
+    had = Path(study.data_folder) if study.data_folder else None
+    data = load(study.dataset, folder or had)
     if data.fingerprint != study.data:
         raise FolderError(
             f"the data are {data.fingerprint[:12]} ({data.source}); study {study.name} was made on {study.data[:12]}: "
@@ -102,54 +107,56 @@ def _store(place: str | None) -> "AbstractContextManager[Store | None]":
     return Store(place, warn=lambda sentence: say(f"warning: {sentence}")) if place else nullcontext()
 
 
-def _again(options: Options, chosen: Chosen, then: "dict[str, Value]", data: "DataSet", store: "Store | None") -> int:
+def _again(
+    options: Options, original: Original, then: "dict[str, Value]", data: "DataSet", store: "Store | None"
+) -> int:
     """Train, compare, say so and keep what is to be kept; the exit code."""
     from moe.pipeline import train_mixture
     from moe.progress import bars
     from study.reproduce.numbers import compare, numbers
 
-    config = Config(**chosen.record.config)
-    devices = _devices(chosen)
-    known = _settle(chosen, devices[0], data)
+    config = Config(**original.record.config)
+    devices = _devices(original)
+    known = _settle(original, devices[0], data)
     with bars(config.epochs) as watch:
-        wide = chosen.study.space.score_examples()
+        wide = original.study.space.score_examples()
         finished = train_mixture(config, data, store, devices=devices, score_examples=wide, watch=watch)
     comparison = compare(then, numbers(finished.result.as_dict()))
     _tell(known, comparison, finished)
     if options.save:
-        _keep(options.save, chosen, comparison, finished)
+        _keep(options.save, original, comparison, finished)
     return IDENTICAL if comparison.identical else DIFFERS
 
 
-def _devices(chosen: Chosen) -> "tuple[torch.device, ...]":
+def _devices(original: Original) -> "tuple[torch.device, ...]":
     """The kind of device that the trial was trained on, where there is one."""
     import torch
 
     from moe.numerics import available_devices
 
-    return (torch.device("cpu"),) if chosen.result.get("device") == "cpu" else available_devices()
+    return (torch.device("cpu"),) if original.result.get("device") == "cpu" else available_devices()
 
 
-def _settle(chosen: Chosen, device: "torch.device", data: "DataSet") -> list[Circumstance]:
+def _settle(original: Original, device: "torch.device", data: "DataSet") -> list[Circumstance]:
     """Make this process compute as the study did, and say how far that went."""
     import torch
 
     from moe.numerics import device_name, settle
     from study.reproduce.report import before, settings
 
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
+    if original.threads:
+        torch.set_num_threads(original.threads)
     threads, numerics = torch.get_num_threads(), settle(device)
     known = circumstances(
-        chosen,
+        original,
         device=device_name(device),
         threads=threads,
         instructions=numerics.instructions,
         data=data.fingerprint,
     )
-    say(f"Trial {chosen.record.trial} of study {chosen.study.name}: {settings(chosen.record.config)}")
+    say(f"Trial {original.record.trial} of study {original.study.name}: {settings(original.record.config)}")
     say(f"Data: {data.source}")
-    if chosen.run and not chosen.run_known:
+    if original.run and not original.run_known:
         say("Versions and code of the study are those of its last run: it recorded none that began before this trial")
     say(before(known, machine.cpus(), threads))
     return known
@@ -166,14 +173,14 @@ def _tell(known: list[Circumstance], comparison: "Comparison", finished: "Finish
         say(f"{reused} of {reused + found['epochs_trained']} epochs came from the store and were not trained again")
 
 
-def _keep(folder: Path, chosen: Chosen, comparison: "Comparison", finished: "Finished") -> None:
+def _keep(folder: Path, original: Original, comparison: "Comparison", finished: "Finished") -> None:
     from study.reproduce.report import verdict
 
     made = {
         "command": shlex.join([*PROGRAM.split(), *sys.argv[1:]]),
         "commit": machine.commit(),
-        "study": chosen.study.name,
-        "trial": chosen.record.trial,
+        "study": original.study.name,
+        "trial": original.record.trial,
         "compared": verdict(comparison),
     }
     save(folder, finished.networks, finished.result, made)

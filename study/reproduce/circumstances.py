@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from study import machine
-from study.reproduce.choice import Chosen
+from study.reproduce.original import Original
 
 PACKAGES = ("torch", "numpy", "python")  # that a training uses
 SHORT = 12  # characters of a hash
@@ -33,26 +33,26 @@ class Circumstance:
         return self.known and (self.then != self.now or str(self.now).endswith(CHANGED))
 
 
-def circumstances(chosen: Chosen, *, device: str, threads: int, instructions: str, data: str) -> list[Circumstance]:
+def circumstances(original: Original, *, device: str, threads: int, instructions: str, data: str) -> list[Circumstance]:
     """All that is known of them.
 
     Args:
-        chosen: the trial that is trained again.
+        original: the trial that is trained again.
         device: what it is trained on now, in a record's words.
         threads: of this process.
         instructions: of this CPU, as torch calls them; none where a GPU trains.
         data: the fingerprint of the data now.
     """
-    result, versions = chosen.result, chosen.run.get("versions")
+    result, versions = original.result, original.run.get("versions")
     then = versions if isinstance(versions, Mapping) else {}
     now = machine.versions()
     found = [
         *(Circumstance(name, _word(then.get(name)), now[name]) for name in PACKAGES),
         Circumstance("device", _word(result.get("device")), device),
-        Circumstance("threads", _word(chosen.threads), str(threads)),
+        Circumstance("threads", _word(original.threads), str(threads)),
         Circumstance("instruction set", _word(result.get("instructions")), instructions or None),
         Circumstance("data", _short(result.get("data")), data[:SHORT]),
-        Circumstance("code", _short(chosen.run.get("commit")), _short(machine.commit())),
+        Circumstance("code", _short(original.run.get("commit")), _short(machine.commit())),
     ]
     return [one for one in found if one.then or one.now]
 

@@ -32,13 +32,19 @@ def parse(arguments: list[str] | None = None) -> Options:
     parser.add_argument("folder", type=Path, metavar="results/NAME", help="the study's folder")
     parser.add_argument("--trial", type=whole(), metavar="N", help="another one than the best config's first")
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="a folder with CIFAR-10 (default: where the study had it)"
+        "--data", type=_folder, metavar="DIR", help="a folder with CIFAR-10 (default: where the study had it)"
     )
     parser.add_argument(
         "--store", type=_store, metavar="PATH|URL", help="take stages from there, and so train and prove less"
     )
     parser.add_argument("--save", type=vacant, metavar="DIR", help="keep the trained mixture there")
     return Options(**vars(parser.parse_args(arguments)))
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("is ''; expected a folder")
+    return Path(text)
 
 
 def _store(text: str) -> str:

@@ -1,6 +1,7 @@
 """Which trial is trained again: its record, the study, and the run of the study that made it. No torch."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from moe.options import refuse
-from study.records import COMPLETE, FAILED, RUNNING, Folder, FolderError, Record, Study
+from study.choice import choose
+from study.records import COMPLETE, FAILED, RUNNING, Folder, FolderError, Record, Study, named
 from study.reproduce.options import PROGRAM
 
 DATASETS = ("cifar10", "shapes")
@@ -16,7 +18,7 @@ MOST_THREADS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chosen:
+class Original:
     """A complete trial, and what the study wrote down of its making."""
 
     study: Study
@@ -36,45 +38,34 @@ class Chosen:
         return self.result.get("threads")
 
 
-def choose(folder: Path, trial: int | None) -> Chosen:
-    """The trial of that number, by default the best config's first.
+def find(folder: Path, trial: int | None) -> Original:
+    """The trial of that number, by default the first one of the config that the study chooses.
 
     A number that no trial has is refused with exit code 2.
 
     Raises:
         FolderError: the folder or the trial does not serve.
     """
-    files = Folder(folder)
+    files = Folder(named(folder))
     study = files.read_study()
     if study.dataset not in DATASETS:
         raise FolderError(f"study {study.name} is on {study.dataset!r}; expected {' or '.join(DATASETS)}")
     records = {record.trial: record for record in files.read_records(study.space)}
-    number = _best(folder, records) if trial is None else trial
+    number = _best(study, files, list(records.values())) if trial is None else trial
     if number not in records:
         refuse(PROGRAM, f"--trial is {number}; expected a trial of {study.name}: {_spans(sorted(records))}")
     record = records[number]
-    _check(record, folder)
+    _check(record, files.path)
     run, known = _run(files, record)
-    return Chosen(study=study, record=record, run=run, run_known=known)
+    return Original(study=study, record=record, run=run, run_known=known)
 
 
-def _best(folder: Path, records: dict[int, Record]) -> int:
-    """The first trial of the config in best.json."""
-    path = folder / "best.json"
-    if not any(record.state == COMPLETE for record in records.values()):
-        raise FolderError(f"{folder} has no complete trial; there is nothing to reproduce")
-    again = f"python -m study.run --resume --name {folder.name} makes it again, or name a --trial"
-    try:
-        best = json.loads(path.read_text("utf-8"))
-        found = records[best["trials"][0]]
-        same = {**found.config, "seed": None} == {**best["config"], "seed": None}
-    except FileNotFoundError:
-        raise FolderError(f"{path} is missing; {again}") from None
-    except (KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
-        raise FolderError(f"{path} is damaged ({type(error).__name__}: {error}); {again}") from None
-    if not same:
-        raise FolderError(f"{path} and the record of trial {found.trial} have different configs; {again}")
-    return found.trial
+def _best(study: Study, files: Folder, records: Sequence[Record]) -> int:
+    """The first trial of the config that the study chooses, as far as it has come."""
+    choice = choose(study, [record for record in records if record.state == COMPLETE])
+    if not choice:
+        raise FolderError(f"{files.path} has no complete trial; there is nothing to reproduce")
+    return choice.trials[0]
 
 
 def _check(record: Record, folder: Path) -> None:
@@ -82,11 +73,14 @@ def _check(record: Record, folder: Path) -> None:
     if record.state == FAILED:
         raise FolderError(f"trial {number} failed and left no numbers to compare: {record.error}")
     if record.state == RUNNING:
-        raise FolderError(f"trial {number} of {folder} is not complete; python -m study.run --resume completes it")
+        resume = shlex.join(["--resume", "--name", folder.name, "--results", str(folder.parent)])
+        raise FolderError(f"trial {number} of {folder} is not complete; python -m study.run {resume} completes it")
     assert record.result is not None
     threads = record.result.get("threads")
-    if threads is not None and not (type(threads) is int and 1 <= threads <= MOST_THREADS):
-        raise FolderError(f"the record of trial {number} is damaged: threads is {threads!r}; expected 1 or more")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise FolderError(
+            f"the record of trial {number} is damaged: threads is {threads}; expected 1 to {MOST_THREADS}"
+        )
 
 
 def _spans(numbers: Sequence[int]) -> str:
