@@ -87,7 +87,7 @@ def _parser() -> Parser:
     search.add_argument("--hours", type=_hours, metavar="H", help="stop launching trials in time for this")
     search.add_argument("--dry-run", action="store_true", help="print the plan and its cost, and leave")
     folder = parser.add_argument_group("results and data")
-    folder.add_argument("--name", type=_name, help="of the study (default: the next free one)")
+    folder.add_argument("--name", type=study_name, help="of the study (default: the next free one)")
     folder.add_argument(
         "--results",
         type=Path,
@@ -111,7 +111,8 @@ def _parser() -> Parser:
     return parser
 
 
-def _name(text: str) -> str:
+def study_name(text: str) -> str:
+    """A study's name as it was given; anything else is refused."""
     if not NAME.fullmatch(text):
         raise argparse.ArgumentTypeError(
             f"is {text!r}; expected 1 to 80 letters, digits, dots, dashes or underscores, the first a letter or digit"

@@ -10,6 +10,7 @@ Everything else in the folder is derived from these. Only the driver writes here
 import dataclasses
 import datetime
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -286,8 +287,10 @@ def studies(results: Path) -> list[Path]:
 
 def free_name(results: Path, stem: str) -> str:
     """The first of stem-1, stem-2, ... that no folder in `results` has, in characters that a name may have."""
+    return next(name for name in numbered(stem) if not (results / name).exists())
+
+
+def numbered(stem: str) -> Iterator[str]:
+    """stem-1, stem-2, ..., in characters that a name may have."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:60]
-    number = 1
-    while (results / f"{plain}-{number}").exists():
-        number += 1
-    return f"{plain}-{number}"
+    return (f"{plain}-{number}" for number in itertools.count(1))

@@ -4,6 +4,7 @@ options --> study (new, or that of the folder) --> data --> trials under Ray -->
 """
 
 import errno
+import os
 import shlex
 import sys
 import time
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from study.stopping import Stop
 
 DONE, TOO_MANY_FAILED, ENVIRONMENT, INTERRUPTED = 0, 3, 4, 75
+RESUME_COMMAND = "STUDY_RESUME_COMMAND"  # the variable with the command that goes on with a study, where not this one
 _PATHS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
@@ -256,6 +258,8 @@ def _conclude(options: Options, study: Study, folder: Folder, gave_up: bool = Fa
 
 
 def _resume_command(options: Options, study: Study) -> str:
+    if command := os.environ.get(RESUME_COMMAND):
+        return command
     words = ["python", "-m", "study.run", "--resume", "--name", study.name]
     for name, default in (
         ("results", Path("results")),

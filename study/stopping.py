@@ -65,11 +65,19 @@ class Stop:
 
 @contextmanager
 def signals(stop: Stop) -> Iterator[None]:
-    """Heed SIGINT, SIGTERM and SIGHUP while a study lasts."""
+    """Heed SIGINT, SIGTERM and SIGHUP while a study lasts.
+
+    Raises:
+        KeyboardInterrupt: one came before trials ran.
+    """
     before = {number: signal.getsignal(number) for number in SIGNALS}
     heed(stop)
     try:
         yield
+    except Exception:
+        if stop.signalled and not stop.in_order:  # an import that a signal breaks half way may raise anything
+            raise KeyboardInterrupt from None
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

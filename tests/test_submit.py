@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import errno
 import hashlib
 import http.server
 import io
@@ -22,10 +23,12 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from study import run as run_module
+from study import stopping
 from study.machine import ClusterError
 from study.options import parse
 from study.records import Folder, FolderError
-from study.submit import checks, fetching, jobs, node, package, sending
+from study.submit import actions, checks, fetching, jobs, node, package, probe, sending, telling
 from study.submit.__main__ import main
 from study.submit.contact import meet
 from study.submit.following import Reader, follow
@@ -47,10 +50,18 @@ WRONG = [
     ("--address http://head:99999999", "expected the URL"),
     ("--on slurm --address URL", "--on: invalid choice: 'slurm' (choose from"),
     ("look --address URL", "the action is 'look'; expected submit, status, logs, stop, fetch, resume"),
-    ("status ../x --address URL", "NAME is '../x'; expected the name of a study"),
+    ("status ../x --address URL", "NAME is '../x'; expected 1 to 80 letters"),
     ("status --address URL -- --trials 3", "status is followed by --"),
     ("--address URL --env AWS_SECRET_ACCESS_KEY=x", "--env is AWS_SECRET_ACCESS_KEY=..., which looks like a secret"),
     ("--address URL --env 3", "--env is '3'; expected NAME=VALUE"),
+    ("--address URL --env DB=pg://u:secret@h/d", "--env is DB=..., which looks like a secret"),
+    ("--address URL --env RAY_JOB_STOP_SIGNAL=", "--env is RAY_JOB_STOP_SIGNAL=..., which is set for every job"),
+    ("--address URL stop x", "stop stands after options; the action comes first"),
+    ("--address URL --trials 3", "--trials stands before --; options of study.run follow it: -- --trials 3"),
+    ("status x y --address URL", "unrecognized arguments: y"),
+    ("--address http://h/$(x);y", "expected the URL of a dashboard"),
+    ("--address http://h/'x'", "expected the URL of a dashboard"),
+    ("--address URL -- --data s3://bucket/d", "--data is s3:/bucket/d; expected a folder that all nodes see"),
     ("--address URL -- --trials 0", "--trials is 0; expected a whole number from 1"),
     ("--address URL -- --space nowhere.yaml", "--space 'nowhere.yaml' is neither a preset"),
     ("--address URL -- --address auto", "--address is auto after --; expected it before"),
@@ -87,9 +98,9 @@ def test_wrong_usage_is_refused_in_two_seconds_without_torch_or_ray(tmp_path):
 
 def test_an_action_reads_its_own_options(monkeypatch):
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", URL)
-    asked = read(["--env", "MOE_CACHE=/data", "--", "--trials", "7", "--name", "x"])
+    asked = read(["--env", "MOE_CACHE=/data", "--env", "MONKEY=1", "--", "--trials", "7", "--name", "x"])
     assert (asked.action, asked.on, asked.address, asked.name) == ("submit", "ray", URL, "x")
-    assert asked.env == {"MOE_CACHE": "/data"}
+    assert asked.env == {"MOE_CACHE": "/data", "MONKEY": "1"}
     assert asked.run is not None
     assert asked.run.trials == 7
     asked = read(["fetch", "--address", f"{URL}/", "x", "--results", "here"])
@@ -115,11 +126,13 @@ def test_paths_are_made_absolute_and_a_resume_takes_over_what_is_not_given(tmp_p
     given = "--trials 5 --results r --data d --store s --cpus-per-trial 2 --seed 4"
     first = absolute(parse(given.split()))
     assert (first.results, first.data, first.store) == (tmp_path / "r", tmp_path / "d", str(tmp_path / "s"))
-    later = carried(parse([]), first)
+    later = carried(parse([]), first, placed=False)
     assert (later.results, later.store, later.cpus_per_trial) == (first.results, first.store, 2)
     assert (later.trials, later.seed, later.data) == (None, None, None)  # these stand in the study's folder
-    later = carried(parse(["--cpus-per-trial", "3", "--no-store", "--results", "q"]), first)
-    assert (later.cpus_per_trial, later.store, later.no_store, later.results) == (3, None, True, Path("q"))
+    asked = read(["resume", "--address", URL, "--", "--cpus-per-trial", "3", "--no-store", "--results", "results"])
+    later = carried(asked.run, first, asked.placed)
+    assert (later.cpus_per_trial, later.store, later.no_store, later.results) == (3, None, True, Path("results"))
+    assert not read(["resume", "--address", URL, "--", "--hours", "1"]).placed
     assert set(CARRIED) <= set(vars(first))
 
 
@@ -130,29 +143,31 @@ def test_paths_are_made_absolute_and_a_resume_takes_over_what_is_not_given(tmp_p
 def checkout(tmp_path):
     """A git checkout with what must not leave it."""
     contents = {
-        "study/__init__.py": b"", "moe/data/cache.py": b"x = 1", "README.md": b"read me", ".env": b"TOKEN=1",
-        "deploy/.env.local": b"TOKEN=2", "certificate.pem": b"-----", "study/server.key": b"-----", "id_rsa": b"-----",
-        "data/images.bin": b"0", "results/x/study.json": b"{}", "moe/weights.pt": b"0", "w.safetensors": b"0",
-        "venv/lib.py": b"", "big.bin": b"0" * (package.LARGEST_FILE + 1), "ignored.txt": b"",
-        ".gitignore": b"ignored.txt\n",
+        "study/__init__.py": b"", "moe/data/cache.py": b"x = 1", "pyproject.toml": b"[project]", "README.md": b"read",
+        "deploy/production.yaml": b"password: 1", ".rayignore": b"*.py", "study/.rayignore": b"*.py", "notes": b"",
+        "study/server.key": b"-----", "moe/.env.local": b"T=2", "moe/credentials.json": b"{}", "moe/weights.pt": b"0",
+        "moe/w.safetensors": b"0", "moe/big.bin": b"0" * (package.LARGEST_FILE + 1), "moe/ignored.py": b"",
+        "ignored.txt": b"", ".gitignore": b"ignored.*\n",
     }  # fmt: skip
     root = tmp_path / "checkout"
     for name, content in contents.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
-    (root / "link.py").symlink_to("/etc/hostname")
+    (root / "study" / "link.py").symlink_to("/etc/hostname")
     for command in ("init -q .", "add -A"):
         subprocess.run(["git", *command.split()], cwd=root, check=True)
     (root / "moe" / "new.py").write_text("untracked = True")
     return root
 
 
-def test_a_package_holds_the_tracked_files_without_secrets_data_results_and_weights(checkout):
+def test_a_package_holds_the_tracked_files_that_a_job_imports_without_secrets_and_weights(checkout):
     found = package.collect(checkout)
-    assert found.files == (".gitignore", "README.md", "moe/data/cache.py", "study/__init__.py")
-    assert found.bytes == len(b"ignored.txt\n" + b"read me" + b"x = 1")
-    assert (
-        str(found) == "4 files, 0.0 MiB, without big.bin of over 5 MiB, and without moe/new.py: git does not track them"
+    assert found.files == ("moe/data/cache.py", "pyproject.toml", "study/__init__.py")
+    assert found.bytes == len(b"x = 1" + b"[project]")
+    assert str(found) == (
+        "3 files of moe and study, 0.0 MiB, without moe/big.bin of over 5 MiB, without moe/.env.local, "
+        "moe/credentials.json, study/server.key, by the name a secret, and without moe/ignored.py, moe/new.py: "
+        "git does not track them"
     )
     extra = checkout.parent / "space.yaml"
     extra.write_text("epochs: 1")
@@ -163,18 +178,27 @@ def test_a_package_holds_the_tracked_files_without_secrets_data_results_and_weig
     assert not folder.exists()
 
 
+def test_a_file_whose_name_cannot_be_sent_is_one_sentence(checkout):
+    Path(os.fsdecode(os.fsencode(checkout) + b"/moe/\xff.py")).write_text("")
+    subprocess.run(["git", "add", "-A"], cwd=checkout, check=True)
+    with pytest.raises(ClusterError, match="has a name that cannot be sent; rename it"):
+        package.collect(checkout)
+
+
 def test_outside_a_checkout_a_package_is_the_installed_modules(checkout):
     shutil.rmtree(checkout / ".git")
-    assert package.collect(checkout).files == ("moe/data/cache.py", "moe/new.py", "study/__init__.py")
+    assert package.collect(checkout).files == (
+        *("moe/data/cache.py", "moe/ignored.py", "moe/new.py", "study/__init__.py"),
+    )
 
 
 def test_this_project_fits_into_a_package():
     found = package.collect()
     assert "study/run.py" in found.files
     assert checks.judge_package(found).ok
-    verdict = checks.judge_package(replace(found, bytes=51 * 2**20))
+    verdict = checks.judge_package(replace(found, bytes=51 * 2**20, untracked=()))
     assert not verdict.ok
-    assert verdict.sentence.endswith("51.0 MiB; expected at most 50 MiB") or "expected at most 50 MiB" in str(verdict)
+    assert verdict.sentence.endswith("51.0 MiB; expected at most 50 MiB")
 
 
 # the first contact
@@ -185,19 +209,20 @@ class Dashboard(http.server.BaseHTTPRequestHandler):
 
     token: str | None = "right"
     body = json.dumps({"ray_version": "2.60.0"})
-    redirect: str | None = None
+    redirect: str | None = None  # of who shows a token
+    listed = "[]"
     heard: list[str | None] = []  # noqa: RUF012
 
     def do_GET(self):
         given = self.headers.get("Authorization")
         self.heard.append(given)
         wanted = self.token and f"Bearer {self.token}"
-        code = 302 if self.redirect else 401 if wanted and not given else 403 if wanted and given != wanted else 200
+        code = 401 if wanted and not given else 403 if wanted and given != wanted else 302 if self.redirect else 200
         self.send_response(code)
-        if self.redirect:
+        if code == 302:
             self.send_header("Location", self.redirect)
         self.end_headers()
-        self.wfile.write(self.body.encode())
+        self.wfile.write((self.listed if "/api/jobs" in self.path else self.body).encode())
 
     def log_message(self, *_):
         pass
@@ -207,7 +232,7 @@ class Dashboard(http.server.BaseHTTPRequestHandler):
 def dashboard(**changes):
     handler = type("Changed", (Dashboard,), {"heard": [], **changes})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_port}", handler
@@ -257,7 +282,6 @@ def test_a_missing_and_a_wrong_token_are_one_sentence_each(no_token, monkeypatch
     [
         ({"body": "<html>"}, "does not answer as the dashboard of a Ray cluster"),
         ({"body": "[]"}, "does not answer as the dashboard of a Ray cluster"),
-        ({"redirect": "http://127.0.0.1:9/"}, "answers with 302, a redirection to http://127.0.0.1:9/"),
         ({"body": '{"ray_version": "2.9.0"}'}, "2.9.0 there, 2.60.0 here; expected the same minor version"),
     ],
 )
@@ -268,6 +292,50 @@ def test_what_is_no_dashboard_or_another_ray_is_refused(answers, part, no_token,
     assert not contact.ok
     assert part in contact.checks[-1].sentence
     assert len(seen.heard) <= 2
+
+
+def test_a_token_goes_to_the_address_that_was_given_and_nowhere_else(no_token, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "right")
+    with dashboard(token=None) as (elsewhere, heard_elsewhere), dashboard(redirect=elsewhere) as (url, _):
+        contact = meet(url, without_authentication=False)
+        assert contact.checks[-1].sentence.startswith(f"{url} answers with 302, a redirection to {elsewhere}")
+        client = jobs.connect(url, token=True)
+        with pytest.raises(ClusterError, match="302"):
+            client.studies()
+    assert heard_elsewhere.heard == []
+
+
+@pytest.mark.parametrize("token", ["first-secret\nsecond", "a secret", "secr…et"])
+def test_what_cannot_be_a_token_is_refused_without_being_shown(token, no_token, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+    with dashboard() as (url, _):
+        (check,) = meet(url, without_authentication=False).checks
+        assert check.sentence == "what is in RAY_AUTH_TOKEN is no token: expected letters and digits in one line"
+        monkeypatch.delenv("RAY_AUTH_TOKEN")
+        (no_token / "token").write_bytes(b"\xff\xfesecret")
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(no_token / "token"))
+        (check,) = meet(url, without_authentication=False).checks
+    assert "is no token" in check.sentence
+    assert "secret" not in check.sentence
+
+
+def test_a_password_in_netrc_is_not_sent_for_a_token(no_token, monkeypatch, capsys):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "right")
+    (no_token / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    (no_token / ".netrc").chmod(0o600)
+    with dashboard() as (url, seen):
+        assert main(["status", "--address", url]) == 0
+    assert set(seen.heard) == {None, "Bearer right"}
+    assert f"{url} knows of no study" in capsys.readouterr().out
+
+
+def test_a_cluster_that_changes_its_token_is_one_sentence(no_token, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "right")
+    with dashboard() as (url, changing):
+        client = jobs.connect(url, token=True)
+        changing.token = "other"
+        with pytest.raises(ClusterError, match=r"[Aa]uthentication"):
+            client.studies()
 
 
 def test_a_cluster_that_is_not_there_is_exit_code_4_and_says_so(capsys):
@@ -385,16 +453,18 @@ def test_what_only_costs_time_is_said_and_passes(found, name, part):
 
 
 def test_a_study_without_a_name_gets_the_next_free_one():
-    assert checks.free_name(facts(), "notebook", set()) == "cifar10-notebook-1"
-    assert checks.free_name(facts(taken=["cifar10-odd-name-1"]), "odd name", {"cifar10-odd-name-2"}) == (
-        "cifar10-odd-name-3"
-    )
-    assert checks.free_name(without_data(), "full", set()) == "shapes-full-1"
-    assert checks.free_name(without_data(downloadable=True), "full", set()) == "cifar10-full-1"
+    def first(*given):
+        return next(checks.free_names(*given))
+
+    assert first(facts(), "notebook", set()) == "cifar10-notebook-1"
+    assert first(facts(taken=["cifar10-odd-name-1"]), "odd name", {"cifar10-odd-name-2"}) == "cifar10-odd-name-3"
+    assert first(without_data(), "full", set()) == "shapes-full-1"
+    assert first(without_data(downloadable=True), "full", set()) == "cifar10-full-1"
 
 
 def question(place):
-    return node.Question(places={"results": str(place)}, dataset="shapes", folder=None, mark=".probe-1", content=b"42")
+    places = {"results": str(place)}
+    return node.Question(places=places, dataset="shapes", folder=None, mark=node.new_mark(), content=b"42")
 
 
 def test_nodes_that_share_a_folder_find_each_others_files_and_leave_none(tmp_path):
@@ -402,7 +472,7 @@ def test_nodes_that_share_a_folder_find_each_others_files_and_leave_none(tmp_pat
     assert node.write_mark(place, asked, node.HEAD) is None
     assert node.meet(place, asked, "second") is None
     assert node.read_mark(place, asked, "second") is None
-    node.wipe(place, asked)
+    node.wipe(place, asked.mark)
     assert list(Path(place).iterdir()) == []
 
 
@@ -418,6 +488,30 @@ def test_a_node_with_a_folder_of_its_own_says_so_and_writes_nothing_into_it(tmp_
     reason = node.write_mark(str(tmp_path / "file" / "below"), asked, "head")
     assert reason is not None
     assert reason.startswith("cannot write there: ")
+
+
+def test_a_probe_leaves_nothing_behind_however_it_ends(tmp_path):
+    place = tmp_path / "new" / "results"
+    asked = question(place)
+
+    def end_early():
+        with probe.marks(asked):
+            node.write_mark(str(place), asked, node.HEAD)
+            sys.exit(1)
+
+    with pytest.raises(SystemExit):
+        end_early()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_probe_clears_what_one_left_that_was_killed_an_hour_ago(tmp_path):
+    old, young, other = f".probe-{int(time.time()) - 4000}-{'0' * 32}", node.new_mark(), ".probe-x"
+    for name in (old, young, other):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "head").write_text("42")
+    with probe.marks(question(tmp_path)):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {young, other}
 
 
 def test_a_node_says_which_data_it_has(tmp_path, monkeypatch):
@@ -443,16 +537,19 @@ class Status:
 
 
 def details(identity="study-x-1", status="RUNNING", code=None, study="x", given=(), **fields):
-    metadata = {"study": study, "options": json.dumps(list(given))} if study else {}
-    common = {"message": "", "start_time": 1000, "runtime_env": {}, "metadata": metadata}
+    metadata = {"study": study, "results": "/r", "options": json.dumps(list(given))} if study else {}
+    common = {"message": "", "start_time": 1000, "end_time": 2000, "runtime_env": {}, "metadata": metadata}
     return SimpleNamespace(submission_id=identity, status=Status(status), driver_exit_code=code, **{**common, **fields})
 
 
 class Client:
-    """Stands for Ray's; `script` is what each connection to a log tells, an exception where it breaks."""
+    """Stands for Ray's; `script` is what each connection to a log tells, an exception where it breaks.
 
-    def __init__(self, *known, log="", script=()):
-        self.known, self.written, self.script = list(known), log, list(script)
+    `refused` is what happens to the next studies that are submitted.
+    """
+
+    def __init__(self, *known, log="", script=(), refused=()):
+        self.known, self.written, self.script, self.refused = list(known), log, list(script), list(refused)
         self.submitted: list[dict] = []
         self.calls: list[str] = []
 
@@ -461,8 +558,8 @@ class Client:
 
     def get_job_info(self, identity):
         self.calls.append("info")
-        found = self.known[-1]
-        if isinstance(found, Exception):
+        found = details(identity, "SUCCEEDED") if identity.startswith("question-") else self.known[-1]
+        if isinstance(found, BaseException):
             raise found
         return found
 
@@ -471,12 +568,14 @@ class Client:
 
     def submit_job(self, **given):
         self.submitted.append(given)
+        if given.get("metadata") and self.refused:
+            raise self.refused.pop(0)
 
     def stop_job(self, identity):
         self.calls.append("stop")
 
     def delete_job(self, identity):
-        self.calls.append("delete")
+        self.calls.append(f"delete {identity}")
 
     async def tail_job_logs(self, identity):
         for piece in self.script.pop(0) if self.script else ():
@@ -484,26 +583,32 @@ class Client:
                 raise piece
             if piece is None:
                 await asyncio.sleep(60)
-            yield piece
+            if piece == "Ctrl-C":
+                os.kill(os.getpid(), signal.SIGINT)
+            if isinstance(piece, float):
+                await asyncio.sleep(piece)
+            else:
+                yield piece
 
 
 def test_a_study_is_submitted_with_its_stop_signal_and_nothing_of_our_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
     client = Client()
     run = parse(["--name", "x", "--results", "/shared/my results", "--address", "auto"])
-    taken = {"study-x-1", "study-x-2"}
-    identity = jobs.Jobs(client, URL).launch(run, tmp_path, {"MOE_CACHE": "/c"}, "abc+", taken)
-    assert identity == "study-x-3"
+    jobs.Jobs(client, URL).launch("study-x-3", run, tmp_path, {"MOE_CACHE": "/c"}, "abc+", "again x")
     (sent,) = client.submitted
+    assert sent["submission_id"] == "study-x-3"
     assert sent["entrypoint"] == ("exec python -m study.run --name x --results '/shared/my results' --address auto")
     assert sent["runtime_env"]["env_vars"] == {
         "MOE_CACHE": "/c",
         "RAY_JOB_STOP_SIGNAL": "SIGINT",
         "RAY_JOB_STOP_WAIT_TIME_S": "60",
         "PYTHONUNBUFFERED": "1",
+        "STUDY_RESUME_COMMAND": "again x",
     }
     assert parse(json.loads(sent["metadata"]["options"])) == run
-    assert (sent["metadata"]["study"], sent["metadata"]["commit"]) == ("x", "abc+")
+    said = {name: sent["metadata"][name] for name in ("study", "results", "commit")}
+    assert said == {"study": "x", "results": "/shared/my results", "commit": "abc+"}
     assert "hidden" not in json.dumps({**sent, "runtime_env": str(sent["runtime_env"])})
 
 
@@ -518,7 +623,7 @@ def test_following_ends_with_the_exit_code_of_the_study(status, code, came_to):
 
 
 def test_studies_are_told_from_other_jobs_and_know_what_they_were_given():
-    env = {"env_vars": {"MOE_CACHE": "/c", "RAY_JOB_STOP_SIGNAL": "SIGINT"}}
+    env = {"env_vars": {"MOE_CACHE": "/c", "RAY_JOB_STOP_SIGNAL": "SIGINT", "STUDY_RESUME_COMMAND": "again"}}
     client = Client(
         details("study-x-2", given=["--trials", "5"], start_time=3000, runtime_env=env),
         details("raysubmit_1", study=None),
@@ -526,7 +631,7 @@ def test_studies_are_told_from_other_jobs_and_know_what_they_were_given():
     )
     found = jobs.Jobs(client, URL).studies()
     assert [(job.id, job.over) for job in found] == [("study-y-1", True), ("study-x-2", False)]
-    assert (found[1].words, found[1].env, found[1].started) == (["--trials", "5"], {"MOE_CACHE": "/c"}, 3.0)
+    assert (found[1].options, found[1].env, found[1].started) == ('["--trials", "5"]', {"MOE_CACHE": "/c"}, 3.0)
 
 
 def test_a_question_is_answered_or_says_what_the_job_said_last(tmp_path, capsys):
@@ -537,18 +642,204 @@ def test_a_question_is_answered_or_says_what_the_job_said_last(tmp_path, capsys)
     client = Client(details(status="SUCCEEDED"), log=f"INFO starting{printed}")
     assert jobs.Jobs(client, URL).ask("study.submit.probe", ["--trials", "3"], tmp_path, {}) == {"nodes": 2}
     assert client.submitted[0]["entrypoint"] == """exec python -m study.submit.probe '["--trials", "3"]'"""
-    assert client.calls[-2:] == ["stop", "delete"]
-    client = Client(details(status="FAILED", code=127), log="Running entrypoint\nsh: 1: python: not found\n")
+    assert "stop" not in client.calls
+    client = Client(log="Running entrypoint\nsh: 1: python: not found\n")
     with pytest.raises(ClusterError, match="did not answer; its last words: sh: 1: python: not found"):
         jobs.Jobs(client, URL).ask("study.submit.probe", [], tmp_path, {})
 
 
 def test_a_question_that_stays_open_is_withdrawn(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "ANSWER_S", 0)
-    client = Client(details())
+    client = Client()
+    monkeypatch.setattr(client, "get_job_info", lambda identity: details(identity))
     with pytest.raises(ClusterError, match="nothing within 0 s"):
         jobs.Jobs(client, URL).ask("study.submit.probe", [], tmp_path, {})
-    assert client.calls[-2:] == ["stop", "delete"]
+    assert client.calls == ["stop"]
+    assert client.submitted[0]["runtime_env"]["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"] == "15"
+
+
+def test_a_question_is_forgotten_at_a_later_one_and_not_while_somebody_may_wait_for_its_answer(tmp_path, capsys):
+    now = time.time() * 1000
+    client = Client(
+        details("question-old", "FAILED", study=None),
+        details("question-new", "SUCCEEDED", study=None, end_time=now),
+        details("question-open", study=None, end_time=None),
+        details("study-x-1", "SUCCEEDED"),
+    )
+    answer({})
+    client.written = capsys.readouterr().out
+    jobs.Jobs(client, URL).ask("study.submit.probe", [], tmp_path, {})
+    assert [call for call in client.calls if "delete" in call] == ["delete question-old"]
+
+
+# commands, on a cluster that only remembers
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Runs a command against a client; its exit code and what it said."""
+    monkeypatch.setattr(package, "collect", lambda: package.Package(tmp_path, (), 0))
+    monkeypatch.chdir(tmp_path)
+
+    def called(client, *words):
+        monkeypatch.setattr(actions, "_jobs", lambda *_, **__: jobs.Jobs(client, URL))
+        action, rest = (
+            (words[:1], words[1:]) if words[0] in ("status", "logs", "stop", "fetch", "resume") else ((), words)
+        )
+        try:
+            code = main([*action, "--address", URL, *rest])
+        except SystemExit as ended:
+            code = ended.code
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    answer(facts())
+    called.facts = capsys.readouterr().out
+    return called
+
+
+FOREIGN = (
+    {"study": "../../outside", "results": "/r", "options": "[]"},
+    {"study": "y", "options": "not JSON"},
+    {"study": "y", "results": "relative"},
+)
+
+
+def test_jobs_of_others_and_of_other_versions_hide_no_study_and_lead_nowhere(command, monkeypatch):
+    monkeypatch.setenv("MOE_STORE", "nowhere://")  # it is of no matter to looking
+    others = [details(f"other-{number}", metadata=metadata) for number, metadata in enumerate(FOREIGN)]
+    client = Client(details(given=["--from-another-version"]), *others)
+    code, said = command(client, "status")
+    assert code == 0
+    assert said.startswith("x is at work; no trial done yet; study-x-1 since ")
+    assert "3 more that another program or version submitted, and that cannot be read" in said
+    code, said = command(client, "fetch", "../../outside")
+    assert code == 2
+
+
+def test_a_resume_of_what_the_cluster_does_not_know_wants_to_be_told_the_folder(command):
+    code, said = command(Client(), "resume", "x")
+    assert (code, len(said.splitlines())) == (2, 1)
+    assert said.endswith("expected its folder there: python -m study.submit resume x ... -- --results DIR\n")
+    client = Client(details(status="STOPPED", given=["--from-another-version"]), log=command.facts)
+    assert "does not know with what study x was started" in command(client, "resume", "x")[1]
+    code, said = command(client, "resume", "x", "--", "--results", "/r")
+    assert (code, "x is not in /r" in said) == (4, True)
+
+
+@pytest.mark.parametrize("refused", [KeyboardInterrupt(), ConnectionResetError("reset"), TimeoutError("too long")])
+def test_what_breaks_while_a_study_is_sent_leaves_word_of_it(command, refused):
+    client = Client(log=command.facts, refused=[refused])
+    code, said = command(client, "--", "--name", "x")
+    assert code == (75 if isinstance(refused, KeyboardInterrupt) else 4)
+    there = f"python -m study.submit status --address {URL} x"
+    assert f"study-x-1 may have been submitted; see: {there}\n" in said
+
+
+SERVER = """Request failed with status code 500: Traceback (most recent call last):
+  File "job_head.py", line 1, in submit_job
+    resp = await job_agent_client.submit_job_internal(submit_request)
+{}
+."""
+
+
+def test_of_two_who_submit_at_once_each_gets_a_name_of_its_own(command):
+    taken = RuntimeError(SERVER.format("ValueError: Job with submission_id study-cifar10-notebook-1-1 already exists."))
+    client = Client(log=command.facts, refused=[taken])
+    code, said = command(client, "--detach", "--", "--trials", "3")
+    assert code == 0, said
+    assert "Submitted as study-cifar10-notebook-2-1." in said
+    assert f"Stop it:   python -m study.submit stop --address {URL} cifar10-notebook-2\n" in said
+    code, said = command(Client(log=command.facts, refused=[taken]), "--", "--name", "x")
+    assert (code, "may have" in said) == (4, False)
+    assert said.splitlines()[-1].endswith("another command has just submitted study x; nothing was submitted")
+
+
+def test_of_a_servers_traceback_only_the_error_is_told(command):
+    refused = RuntimeError(SERVER.format("ray.exceptions.RpcError: no room"))
+    code, said = command(Client(log=command.facts, refused=[refused]), "--", "--name", "x")
+    assert (code, said.splitlines()[-1]) == (4, f"python -m study.submit: {URL}: ray.exceptions.RpcError: no room")
+
+
+def test_a_stop_without_a_name_takes_the_one_study_that_is_at_work(command):
+    client = Client(details(), details("study-y-1", "SUCCEEDED", study="y", start_time=3000), log="one\n")
+    client.script = [["one\n", "Ctrl-C", 9.0]]
+    code, said = command(client, "stop")
+    assert code == 75
+    assert "Stopping study x: " in said
+    assert "Study x is stopping without you.\n" in said
+    assert "Stop it" not in said
+    code, said = command(Client(details(), details("study-y-1", study="y")), "stop")
+    assert (code, "expected one of the studies at work on http://head:8265: x, y" in said) == (2, True)
+    assert command(Client(), "stop")[1].endswith(f"at work on {URL}: none\n")
+
+
+def test_a_study_at_work_comes_before_one_that_was_refused_beside_it(command):
+    client = Client(details(), details("study-x-2", "FAILED", code=4, start_time=3000))
+    assert command(client, "status", "x")[1].startswith("x is at work;")
+
+
+def test_an_empty_cluster_says_so_and_how_a_forgotten_study_is_fetched(command):
+    code, said = command(Client(), "fetch", "x")
+    assert (code, said.count("knows of no study; one that it forgot comes with fetch NAME --from DIR")) == (2, 1)
+    assert command(Client(), "logs")[1] == f"python -m study.submit: {URL} knows of no study\n"
+
+
+BEGUN = "Study x: 3 trials\n  records in /r/x; 3 failed trials would end it\n"
+DONE = f"{BEGUN}\nEverything is in /r/x: trials.csv, best.json\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "code", "hints"),
+    [
+        ("python -m study.run: interrupted; nothing was run\n", 75, 0),
+        (BEGUN, 75, 2),
+        (f"{DONE}Interrupted with 1 of 3 trials. Go on with: again\n", 75, 2),
+        (DONE, 0, 1),
+    ],
+)
+def test_how_a_stopped_study_ended_is_read_from_its_last_words(log, code, hints, capsys):
+    job = jobs.Jobs(Client(details(status="STOPPED")), URL).look("study-x-1")
+    assert telling.ended(read(["stop", "--address", URL]), job, log) == code
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "Study x was stopped."
+    assert len(said) == 1 + hints
+
+
+def test_a_study_whose_words_cannot_be_written_is_left_alone(monkeypatch, capsys):
+    class Full(io.StringIO):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def fileno(self):
+            return spare
+
+    spare = os.open(os.devnull, os.O_WRONLY)
+    monkeypatch.setattr("sys.stdout", Full())
+    with pytest.raises(SystemExit) as ended:
+        follow(jobs.Jobs(Client(script=[["one\n"]]), URL), "study-x-1", Reader(telling.show), print)
+    os.close(spare)
+    assert ended.value.code == 4
+    assert "what the study prints cannot be written: No space left on device" in capsys.readouterr().err
+
+
+def test_the_study_itself_names_the_command_that_goes_on_with_it(monkeypatch):
+    monkeypatch.setenv("STUDY_RESUME_COMMAND", "python -m study.submit resume x")
+    assert run_module._resume_command(parse([]), None) == "python -m study.submit resume x"
+
+
+def test_a_stop_that_breaks_an_import_is_an_interruption_and_nothing_else():
+    def import_something():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RecursionError("maximum recursion depth exceeded") from None
+
+    with pytest.raises(KeyboardInterrupt), stopping.signals(stopping.Stop()):
+        import_something()
+
+
+# following
 
 
 @pytest.fixture
@@ -577,6 +868,29 @@ def test_a_log_is_told_once_though_the_connection_breaks(at_once):
     assert followed(Client(details(status="STOPPED"), log=log), shown=8)[1] == "three\nfour ±\n"
 
 
+def test_a_study_that_talks_for_long_is_not_lost_with_its_first_broken_connection(at_once, monkeypatch):
+    monkeypatch.setattr("study.submit.following.LOST_S", 0.2)
+    talk = [piece for number in range(4) for piece in (f"{number}\n", 0.1)]
+    client = Client(details(status="SUCCEEDED", code=0), log="0\n1\n2\n3\n", script=[[*talk, ConnectionResetError()]])
+    job, printed, noted = followed(client)
+    assert (job.code, printed, len(noted)) == (0, "0\n1\n2\n3\n", 1)
+
+
+def test_a_ctrl_c_that_comes_together_with_a_line_is_not_lost(at_once):
+    with pytest.raises(KeyboardInterrupt):
+        followed(Client(details(status="STOPPED"), script=[["one\n", "Ctrl-C", "two\n", 0.5]]))
+
+
+def test_ctrl_c_while_the_connection_is_broken_says_when_the_study_was_last_heard_of(command, monkeypatch):
+    def broken(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("study.submit.following.time.sleep", broken)
+    code, said = command(Client(details(), script=[[OSError("refused")]]), "logs", "x", "--follow")
+    assert code == 75
+    assert "Study x was last heard of 0 s ago.\nCome back: " in said
+
+
 def test_a_silent_connection_is_made_anew(at_once, monkeypatch):
     monkeypatch.setattr("study.submit.following.SILENCE_S", 0.05)
     client = Client(details(status="SUCCEEDED", code=0), log="one\ntwo\n", script=[["one\n", None], ["one\ntwo\n"]])
@@ -600,7 +914,7 @@ def there(tmp_path):
     folder = tmp_path / "there" / "x"
     contents = {
         "study.json": json.dumps({"runs": [{"started": "then", "command": "study.run"}]}).encode(),
-        "trials/0001.json": b"{}", "trials.csv": b"trial\n1\n", "figures/gain.png": bytes(range(256)),
+        "trials/0001.json": b'{"trial": 1}', "trials.csv": b"trial\n1\n", "figures/gain.png": bytes(range(256)),
         ".lock": b"", ".tune/state": b"0", "trials/.partial-1": b"{", "weights.pt": b"0",
     }  # fmt: skip
     for name, content in contents.items():
@@ -634,6 +948,45 @@ def test_a_fetch_leaves_another_study_and_a_driver_at_work_alone(there, tmp_path
         fetching.unpack(sent, here)
 
 
+def runs(folder, *started):
+    (folder / "study.json").write_text(json.dumps({"runs": [{"started": when} for when in started]}))
+
+
+def test_a_fetch_replaces_what_is_here_only_where_every_run_of_it_is_known_there(there, tmp_path):
+    here = Folder(tmp_path / "here" / "x")
+    runs(there, "then")
+    fetching.unpack(sending.pack(there), here)
+    runs(there, "then", "later")
+    fetching.unpack(sending.pack(there), here)
+    runs(there, "then")
+    (there / "trials.csv").write_text("old")
+    with pytest.raises(FolderError, match="has gone on here since; choose another --results"):
+        fetching.unpack(sending.pack(there), here)
+    assert (here.path / "trials.csv").read_text() == "trial\n1\n"
+
+
+@pytest.mark.parametrize("damaged", ["{", "[]", '{"runs": 1}', "\x00"])
+def test_a_damaged_study_here_or_there_is_one_sentence(there, tmp_path, damaged):
+    here = Folder(tmp_path / "here" / "x")
+    sent = sending.pack(there)
+    fetching.unpack(sent, here)
+    here.definition.write_text(damaged)
+    with pytest.raises(FolderError, match=r"study.json is damaged; move .* away"):
+        fetching.unpack(sent, here)
+    (there / "study.json").write_text(damaged)
+    with pytest.raises(ClusterError, match="that can be read"):
+        fetching.unpack(sending.pack(there), here)
+
+
+def test_a_damaged_record_there_does_not_replace_a_good_one_here(there, tmp_path):
+    here = Folder(tmp_path / "here" / "x")
+    fetching.unpack(sending.pack(there), here)
+    (there / "trials" / "0001.json").write_text('{"tri')
+    with pytest.raises(ClusterError, match=r"trials/0001.json is damaged there"):
+        fetching.unpack(sending.pack(there), here)
+    assert json.loads((here.trials / "0001.json").read_text()) == {"trial": 1}
+
+
 def test_what_was_damaged_on_the_way_or_would_leave_the_folder_is_refused(there, tmp_path, monkeypatch):
     here = Folder(tmp_path / "here" / "x")
     sent = sending.pack(there)
@@ -647,7 +1000,7 @@ def test_what_was_damaged_on_the_way_or_would_leave_the_folder_is_refused(there,
     assert not here.path.exists()
 
 
-@pytest.mark.parametrize("name", ["../study.json", "/tmp/study.json", "trials/../../study.json"])
+@pytest.mark.parametrize("name", ["../study.json", "/tmp/study.json", "trials/../../study.json", ".", ".lock"])
 def test_a_file_that_would_leave_the_folder_is_refused(name, tmp_path):
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:
@@ -668,13 +1021,20 @@ def person(tmp_path_factory):
         yield Person(tmp_path_factory.mktemp("person"), cluster)
 
 
-def test_a_wrong_token_is_refused_at_once(person):
+@pytest.fixture(scope="module")
+def follower(person):
+    """A study that is on its way there, and the command that follows it."""
+    with person.start("--", *person.study, "--trials", "40") as process:
+        yield process
+
+
+def test_a_wrong_token_is_refused_at_once(person, follower):
     code, printed = person.call("status", RAY_AUTH_TOKEN="0" * 64)
     assert code == 4
     assert printed == f"python -m study.submit: the token in RAY_AUTH_TOKEN is not the one of {person.cluster.url}\n"
 
 
-def test_a_folder_that_the_nodes_do_not_share_and_a_trial_that_fits_nowhere_are_refused(person):
+def test_a_folder_that_the_nodes_do_not_share_and_a_trial_that_fits_nowhere_are_refused(person, follower):
     each_its_own = "/proc/self/cwd/results"  # every node has a working folder of its own
     wrong = ("--results", each_its_own, "--cpus-per-trial", "2")
     code, printed = person.call("--dry-run", "--", *person.study, *wrong)
@@ -686,33 +1046,33 @@ def test_a_folder_that_the_nodes_do_not_share_and_a_trial_that_fits_nowhere_are_
     assert printed.splitlines()[-1] == ("python -m study.submit: nothing was submitted: see results, resources above")
 
 
-def test_a_study_survives_a_lost_node_a_stop_and_comes_home(person):
-    with person.start("--", *person.study, "--trials", "40") as follower:
-        printed = until(follower, "1 of 40 trials done")
-        assert "Submitted as study-shapes-four-1-1.\n" in printed
-        person.cluster.wait_for_trial(1)
-        person.cluster.kill(1)
+def test_a_study_survives_a_lost_node_a_stop_and_comes_home(person, follower):
+    assert "Submitted as study-shapes-four-1-1.\n" in until(follower, "Submitted as")
+    code, printed = person.call("--", *person.study, "--name", "shapes-four-1")
+    assert (code, "is at work as study-shapes-four-1-1; stop it first" in printed) == (4, True)
+    until(follower, "1 of 40 trials done")
+    person.cluster.wait_for_trial(1)
+    person.cluster.kill(1)
+    with person.start("logs", "--follow") as watcher:
         printed = until(follower, "failed: ")
         assert "failed: the worker ended without a word: killed, out of memory, or its node was lost" in printed[-1]
         until(follower, "trials done")  # it goes on with the node that is left
 
-        with person.start("logs", "--follow") as watcher:
-            until(watcher, "failed: ")
-            os.killpg(watcher.pid, signal.SIGINT)
-            left = watcher.communicate(timeout=20)[0]
-            assert watcher.returncode == 75
-        assert "Study shapes-four-1 goes on without you." in left
-        assert f"python -m study.submit stop --address {person.cluster.url} shapes-four-1" in left
-        code, printed = person.call("--", *person.study, "--name", "shapes-four-1")
-        assert (code, "is at work as study-shapes-four-1-1; stop it first" in printed) == (4, True)
-        assert "shapes-four-1 is at work; " in person.call("status")[1]
+        until(watcher, "failed: ")
+        os.killpg(watcher.pid, signal.SIGINT)
+        left = watcher.communicate(timeout=20)[0]
+        assert watcher.returncode == 75
+    assert "Study shapes-four-1 goes on without you." in left
+    assert f"python -m study.submit stop --address {person.cluster.url} shapes-four-1" in left
 
-        code, stopped = person.call("stop", "shapes-four-1")
-        assert code == 75, stopped
-        assert "of 40 trials. Go on with:" in stopped
-        assert "Study shapes-four-1 was stopped, exit code 75." in stopped
-        follower.communicate(timeout=60)
-        assert follower.returncode == 75
+    code, stopped = person.call("stop")
+    assert code == 75, stopped
+    again = f"python -m study.submit resume --address {person.cluster.url} shapes-four-1"
+    assert f"of 40 trials. Go on with: {again}\n" in stopped
+    assert "Study shapes-four-1 was stopped." in stopped
+    assert f"Go on:     {again}\n" in stopped
+    follower.communicate(timeout=60)
+    assert follower.returncode == 75
     before = person.complete("shapes-four-1")
     assert before
 
@@ -734,3 +1094,4 @@ def test_a_study_survives_a_lost_node_a_stop_and_comes_home(person):
     )
     assert (pd.read_csv(here.path / "trials.csv")["state"] == "complete").sum() == len(after)
     assert not (here.path / ".tune").exists()
+    assert list(person.results.parent.rglob(".probe-*")) == []

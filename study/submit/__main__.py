@@ -3,23 +3,34 @@
 options --> a backend's function named after the action --> exit code
 """
 
-import importlib
 import sys
 
-from study.machine import ClusterError
-from study.records import FolderError
-from study.run import ENVIRONMENT, INTERRUPTED
-from study.submit.options import BACKENDS, PROGRAM, read
-from study.terminal import tolerate
+PROGRAM = "python -m study.submit"
+INTERRUPTED = 75  # as study.run has it
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code."""
-    asked = read(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _act(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _act(arguments: list[str]) -> int:
+    import importlib  # here, so that Ctrl-C is heeded while they load
+
+    from study.machine import ClusterError
+    from study.records import FolderError
+    from study.run import ENVIRONMENT
+    from study.submit.options import BACKENDS, read
+    from study.terminal import tolerate
+
+    asked = read(arguments)
     tolerate()
     try:
-        action = getattr(importlib.import_module(BACKENDS[asked.on]), asked.action)
-        code: int = action(asked)
+        code: int = getattr(importlib.import_module(BACKENDS[asked.on]), asked.action)(asked)
         return code
     except (ClusterError, FolderError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
@@ -29,9 +40,6 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"{PROGRAM}: {error.filename}: {error.strerror}", file=sys.stderr)
         return ENVIRONMENT
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
-        return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """What is checked before a study is submitted, each in one line. Pure: facts in, verdicts out."""
 
-import itertools
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from study.options import Options
+from study.records import numbered
 from study.submit.package import LARGEST, Package
 
 Facts = dict[str, Any]  # what `probe` answers
@@ -130,12 +129,10 @@ def _name(facts: Facts, name: str, resume: bool) -> Check:
     return Check("study", not there, sentence)
 
 
-def free_name(facts: Facts, space: str, taken: set[str]) -> str:
-    """The first of <dataset>-<space>-1, -2, ... that is neither a folder there nor in `taken`."""
+def free_names(facts: Facts, space: str, taken: set[str]) -> Iterator[str]:
+    """Those of <dataset>-<space>-1, -2, ... that are neither folders there nor in `taken`."""
     dataset = facts["nodes"][0]["data"]["has"] or ("cifar10" if facts["downloadable"] else "shapes")
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{dataset}-{space}")[:60]
-    names = (f"{stem}-{number}" for number in itertools.count(1))
-    return next(name for name in names if name not in {*facts["taken"], *taken})
+    return (name for name in numbered(f"{dataset}-{space}") if name not in {*facts["taken"], *taken})
 
 
 def _named(node: Facts) -> str:

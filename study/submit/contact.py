@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from study.submit.checks import Check
 
 TIMEOUT_S = 10.0
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+_PLAIN = re.compile(r"[!-~]+")  # printable ASCII without blanks, which a header can hold
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ def _with_token(address: str) -> Contact:
     where, token = find_token()
     if not token:
         return _stopped("authentication", f"{address} wants a token, and there is none in {where}")
+    if not _PLAIN.fullmatch(token):  # it would stand in the error that HTTP makes of it
+        return _stopped("authentication", f"what is in {where} is no token: expected letters and digits in one line")
     try:
         answer = _version(address, token)
     except urllib.error.HTTPError as error:
@@ -92,7 +97,7 @@ def find_token() -> tuple[str, str]:
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
     path = Path(named).expanduser() if named else Path("~/.ray/auth_token").expanduser()
     try:
-        return str(path), path.read_text("utf-8").strip()
+        return str(path), path.read_text("utf-8", errors="replace").strip()
     except OSError:
         return f"RAY_AUTH_TOKEN, nor in {'RAY_AUTH_TOKEN_PATH, ' if named else ''}{path}", ""
 

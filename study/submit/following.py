@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import ClientError
+from ray.exceptions import RayError
 
 from study.machine import ClusterError
 from study.submit.jobs import ForgottenError, Job, Jobs
@@ -23,6 +24,8 @@ class Reader:
     show: Callable[[str], None]  # takes the next piece, which may end within a line
     shown: int = 0  # characters
     told: int = 0  # characters, by this connection
+    heard: float = field(default_factory=time.monotonic)  # when the cluster last said anything
+    broken: bool = False  # the connection, and it is not whole again yet
 
     def take(self, piece: str) -> None:
         """Show what is new of the next piece."""
@@ -31,6 +34,10 @@ class Reader:
         self.shown = max(self.shown, self.told)
         if new:
             self.show(new)
+
+    def whole(self) -> None:
+        """The cluster answers."""
+        self.heard, self.broken = time.monotonic(), False
 
 
 def follow(jobs: Jobs, identity: str, reader: Reader, note: Callable[[str], None]) -> Job:
@@ -45,25 +52,34 @@ def follow(jobs: Jobs, identity: str, reader: Reader, note: Callable[[str], None
     Raises:
         ClusterError: the cluster has not answered for minutes, or does not know the job.
     """
-    heard, broken = time.monotonic(), False
+    reader.whole()
     while True:
         try:
-            asyncio.run(_tail(jobs, identity, reader))
+            _listen(jobs, identity, reader)
             job = jobs.look(identity)
             if job.over:
                 reader.told = 0
                 reader.take(jobs.log(identity))
                 return job
-            heard, broken = time.monotonic(), False
+            reader.whole()
         except ForgottenError:
             raise
-        except (ClusterError, ClientError, OSError, RuntimeError) as error:
-            if time.monotonic() - heard > LOST_S:
+        except (ClusterError, ClientError, OSError, RuntimeError, RayError) as error:
+            if time.monotonic() - reader.heard > LOST_S:
                 raise ClusterError(f"no answer for {LOST_S / 60:.0f} minutes: {error}") from error
-            if not broken:
+            if not reader.broken:
                 note("the connection broke; trying again")
-            broken = True
+            reader.broken = True
         time.sleep(RETRY_S)
+
+
+def _listen(jobs: Jobs, identity: str, reader: Reader) -> None:
+    """Read over one connection until it ends, however it ends: what it told was heard."""
+    try:
+        asyncio.run(_tail(jobs, identity, reader))
+    finally:
+        if reader.told:
+            reader.whole()
 
 
 async def _tail(jobs: Jobs, identity: str, reader: Reader) -> None:
@@ -72,7 +88,13 @@ async def _tail(jobs: Jobs, identity: str, reader: Reader) -> None:
     stream = jobs.tail(identity)
     try:
         with suppress(TimeoutError):
-            while (piece := await asyncio.wait_for(anext(stream, None), SILENCE_S)) is not None:
+            while (piece := await _next(stream)) is not None:
                 reader.take(piece)
     finally:
         await stream.aclose()
+
+
+async def _next(stream: AsyncGenerator[str, None]) -> str | None:
+    """The next piece; None at the end."""
+    async with asyncio.timeout(SILENCE_S):  # before Python 3.12 `wait_for` may lose a Ctrl-C to a piece that comes then
+        return await anext(stream, None)

@@ -2,9 +2,11 @@
 
 import os
 import platform
+import re
 import socket
 import time
 import urllib.request
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 HEAD = "head"
 LOOK_AGAIN_S = 5.0  # a network file system may show a new file late
 DOWNLOAD_S = 5.0
+OLD_S = 3600.0  # after which the files of a probe are nobody's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +81,35 @@ def read_mark(location: str, question: Question, who: str) -> str | None:
     return None if content == question.content else ""
 
 
-def wipe(location: str, question: Question) -> None:
-    """Remove every file that was written for this."""
+def new_mark() -> str:
+    """A folder's name that tells when it was made."""
+    return f".probe-{int(time.time())}-{uuid.uuid4().hex}"
+
+
+def wipe(location: str, mark: str) -> None:
+    """Remove every file that was written under a mark."""
     from moe.store.location import place_at
 
     place = place_at(location)
-    for name in place.files(question.mark):
-        place.remove(f"{question.mark}/{name}")
-    place.prune(question.mark)
+    for name in place.files(mark):
+        place.remove(f"{mark}/{name}")
+    place.prune(mark)
+
+
+def wipe_old(location: str) -> None:
+    """Remove what probes left that were killed."""
+    from moe.store.location import place_at
+
+    for name in place_at(location).folders(""):
+        made = re.fullmatch(r"\.probe-(\d+)-[0-9a-f]{32}", name)
+        if made and time.time() - int(made[1]) > OLD_S:
+            wipe(location, name)
+
+
+def missing(location: str) -> list[Path]:
+    """The folders that a path needs and that are not there, the innermost first; none where it is a URL."""
+    path = Path(location)
+    return [] if "://" in location else [folder for folder in (path, *path.parents) if not folder.exists()]
 
 
 def data(dataset: str, folder: str | None) -> dict[str, Any]:

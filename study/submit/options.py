@@ -8,14 +8,15 @@ import argparse
 import dataclasses
 import os
 import re
+import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from moe.config import HOLDOUT
 from moe.options import Parser, option, refuse
-from study.options import NAME, Options, parse, space_of
+from study.options import Options, parse, space_of, study_name
 from study.space import PRESETS
 
 PROGRAM = "python -m study.submit"
@@ -35,7 +36,12 @@ BACKENDS = {"ray": "study.submit.actions"}  # --on: the module whose functions a
 #: of a study's earlier run, what a resume takes over if it is not given anew; the rest is in the study's folder
 CARRIED = ("gpus_per_trial", "cpus_per_trial", "concurrency")
 
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
+#: the words of a variable's name, between _, by which it is taken for a secret
+_SECRET = re.compile(r"\w*(APIKEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL)S?|KEYS?|PASS|AUTH", re.IGNORECASE)
+_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^@\s]*@")
+_OURS = ("RAY_JOB_", "STUDY_", "PYTHONUNBUFFERED")  # how a job is run is not for --env
+_REMOTE = re.compile(r"[a-z0-9]+:/")  # a URL, as a path has it
+_UNSAID = "/dev/null/unsaid"  # stands for --results where it is not given: no folder can be there
 _EPILOG = """\
 {program} [submit] --address URL [options] -- OPTIONS OF study.run
 {program} status   --address URL [NAME]
@@ -44,7 +50,7 @@ _EPILOG = """\
 {program} fetch    --address URL [NAME] [--results DIR] [--from DIR]
 {program} resume   --address URL [NAME] [options] [-- OPTIONS OF study.run]
 
-NAME is a study's; without it, status lists all and the others take the newest one.
+NAME is a study's; without it, status lists all, stop takes the one at work and the others take the newest one.
 Paths among the options of study.run are paths of the cluster; relative ones are taken from the folder you are in.
 
 exit codes: 0 done, 1 a bug, 2 wrong usage, 4 cluster or machine; an action that waits for the study's end has the
@@ -68,11 +74,12 @@ class Asked:
     results: Path = Path("results")  # here, for fetch
     source: Path | None = None  # there, for fetch
     run: Options | None = None  # of study.run
+    placed: bool = False  # whether these have --results
 
     def command(self, action: str, name: str, *words: str) -> str:
         """Another command about a study on the same cluster."""
         open_door = ["--without-authentication"] if self.without_authentication else []
-        return " ".join(["python -m study.submit", action, "--address", self.address, *open_door, name, *words])
+        return shlex.join([*PROGRAM.split(), action, "--address", self.address, *open_door, name, *words])
 
 
 def read(arguments: list[str]) -> Asked:
@@ -81,11 +88,30 @@ def read(arguments: list[str]) -> Asked:
     action = own.pop(0) if own and not own[0].startswith("-") else SUBMIT
     if action not in ACTIONS:
         refuse(PROGRAM, f"the action is {action!r}; expected {', '.join(ACTIONS)}")
-    given = vars(_parser(action).parse_args(own))
+    given = _given(action, own)
     if separator and not ACTIONS[action][1]:
         refuse(PROGRAM, f"{action} is followed by --; expected no options of study.run")
     asked = Asked(action=action, **{**given, "env": dict(given.get("env", ()))})
     return replace(asked, **_run(asked, words)) if ACTIONS[action][1] else asked
+
+
+def _given(action: str, own: list[str]) -> dict[str, Any]:
+    """What the words before -- say, by name."""
+    parser = _parser(action)
+    found, unknown = parser.parse_known_args(own)
+    if unknown:
+        _refuse_unknown(parser, action, unknown)
+    return vars(found)
+
+
+def _refuse_unknown(parser: Parser, action: str, unknown: list[str]) -> NoReturn:
+    if action == SUBMIT and (misplaced := next((word for word in unknown if word in ACTIONS), None)):
+        refuse(
+            PROGRAM, f"{misplaced} stands after options; the action comes first: {PROGRAM} {misplaced} --address URL"
+        )
+    if ACTIONS[action][1]:
+        refuse(PROGRAM, f"{unknown[0]} stands before --; options of study.run follow it: -- {shlex.join(unknown)}")
+    parser.error(f"unrecognized arguments: {' '.join(unknown)}")
 
 
 def _split(arguments: list[str]) -> tuple[list[str], bool, list[str]]:
@@ -114,7 +140,7 @@ def _parser(action: str) -> Parser:
         "--without-authentication", action="store_true", help="use a cluster that lets everybody run code"
     )
     if action != SUBMIT:
-        parser.add_argument("name", nargs="?", type=_name, metavar="NAME", help="of the study")
+        parser.add_argument("name", nargs="?", type=study_name, metavar="NAME", help="of the study")
     if action in _ADD:
         _ADD[action](parser)
     return parser
@@ -160,24 +186,21 @@ def _url(text: str) -> str:
         port = url.port
     except ValueError:
         url, port = urlsplit(""), None
-    if url.scheme not in ("http", "https") or not url.hostname or port == 0 or url.query or url.fragment:
-        raise argparse.ArgumentTypeError(f"is {text!r}; expected the URL of a dashboard, such as http://head:8265")
     if "@" in url.netloc:
         raise argparse.ArgumentTypeError("has credentials in it; expected a URL without: see RAY_AUTH_TOKEN_PATH")
+    plain = re.fullmatch(r"https?://[A-Za-z0-9._~:%/\[\]-]+", text)  # it will stand in commands that are copied
+    if not plain or not url.hostname or port == 0:
+        raise argparse.ArgumentTypeError(f"is {text!r}; expected the URL of a dashboard, such as http://head:8265")
     return text.rstrip("/")
-
-
-def _name(text: str) -> str:
-    if not NAME.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"is {text!r}; expected the name of a study")
-    return text
 
 
 def _variable(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not sign or not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise argparse.ArgumentTypeError(f"is {name!r}; expected NAME=VALUE")
-    if _SECRET.search(name):
+    if name.startswith(_OURS):
+        raise argparse.ArgumentTypeError(f"is {name}=..., which is set for every job; expected another variable")
+    if any(_SECRET.fullmatch(word) for word in name.split("_")) or _WITH_PASSWORD.search(value):
         raise argparse.ArgumentTypeError(
             f"is {name}=..., which looks like a secret that all users of the cluster could read; "
             "expected it in the nodes' own environment"
@@ -187,20 +210,23 @@ def _variable(text: str) -> tuple[str, str]:
 
 def _run(asked: Asked, words: list[str]) -> dict[str, Any]:
     """The options of study.run, and the study's name, which either side may give."""
-    run = parse(words)
+    run = parse(["--results", _UNSAID, *words])
+    placed = run.results != Path(_UNSAID)
+    run = run if placed else replace(run, results=Path("results"))
     if run.address != "local":
         refuse(PROGRAM, f"--address is {run.address} after --; expected it before, as the cluster's URL")
     if run.dry_run:
         refuse(PROGRAM, "--dry-run stands after --; expected it before, to check the cluster without submitting")
     if run.resume and asked.action == SUBMIT:
         refuse(PROGRAM, f"--resume stands after --; expected {PROGRAM} resume ... [NAME]")
-    if re.match(r"[a-z0-9]+:/", str(run.results)):
-        refuse(PROGRAM, f"--results is {run.results}; expected a folder that all nodes see: only --store may be a URL")
+    for name in ("results", "data"):
+        if _REMOTE.match(str(place := getattr(run, name))):
+            refuse(PROGRAM, f"--{name} is {place}; expected a folder that all nodes see: only --store may be a URL")
     if asked.name and run.name not in (None, asked.name):
         refuse(PROGRAM, f"--name is {run.name} after --; expected {asked.name}, as before")
     if run.space or asked.action == SUBMIT:
         space_of(run.space or "notebook", run.protocol or HOLDOUT)
-    return {"run": run, "name": asked.name or run.name}
+    return {"run": run, "placed": placed, "name": asked.name or run.name}
 
 
 def absolute(run: Options) -> Options:
@@ -213,10 +239,16 @@ def space_file(run: Options) -> Path | None:
     return Path(run.space).expanduser() if run.space and run.space not in PRESETS else None
 
 
-def carried(run: Options, before: Options) -> Options:
-    """The options of a resume, with those of the run before where it gives none."""
+def carried(run: Options, before: Options, placed: bool) -> Options:
+    """The options of a resume, with those of the run before where it gives none.
+
+    Args:
+        run: the options that are given.
+        before: those of the run before.
+        placed: whether --results is among the given ones, which have a default for it.
+    """
     taken = {name: getattr(before, name) for name in CARRIED if getattr(run, name) is None}
-    if run.results == Path("results"):
+    if not placed:
         taken["results"] = before.results
     if not (run.store or run.no_store):
         taken |= {"store": before.store, "no_store": before.no_store}

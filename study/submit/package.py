@@ -1,4 +1,4 @@
-"""The files that a cluster gets: the checkout's tracked ones, without data, results, secrets and anything large.
+"""The files that a cluster gets: the checkout's tracked ones that a job imports, without secrets and anything large.
 
 Outside a checkout they are the installed modules. Ray sends the folder that `copied` makes.
 """
@@ -12,17 +12,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from study.machine import ClusterError
+
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("moe", "study")
+PACKAGES = ("moe", "study")  # all that a job imports
 LARGEST_FILE = 5 * 2**20
 LARGEST = 50 * 2**20
 EXTRA = "submitted"
 
-_TOP_FOLDERS = {"data", "results"}
-_FOLDERS = {".git", ".venv", "venv", "__pycache__"}
-_NAMES = (
-    *(".env*", "*.pem", "*.key", "*.p12", "*.pfx", "id_rsa*", "id_ed25519*", ".netrc", "*auth_token*"),  # secrets
-    *("*.pt", "*.safetensors"),  # weights
+_ALONGSIDE = "pyproject.toml"
+_UNWANTED = ("*.pt", "*.safetensors", ".rayignore", ".gitignore")  # weights, and what Ray would leave files out for
+_SECRETS = (
+    *("*.env", ".env*", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "id_*", ".netrc", ".git-credentials"),
+    *("*token", "*token.*", "*secret*", "*credential*", "*password*", "*service?account*"),
 )
 
 
@@ -34,32 +36,32 @@ class Package:
     files: tuple[str, ...]
     bytes: int
     large: tuple[str, ...] = ()  # left out for their size
+    secret: tuple[str, ...] = ()  # left out for their names
     untracked: tuple[str, ...] = ()  # modules that git does not track, and that stay here for that reason
 
     def __str__(self) -> str:
-        said = f"{len(self.files)} files, {self.bytes / 2**20:.1f} MiB"
+        said = f"{len(self.files)} files of {' and '.join(PACKAGES)}, {self.bytes / 2**20:.1f} MiB"
         if self.large:
             said += f", without {_some(self.large)} of over {LARGEST_FILE // 2**20} MiB"
+        if self.secret:
+            said += f", without {_some(self.secret)}, by the name a secret"
         if self.untracked:
             said += f", and without {_some(self.untracked)}: git does not track them"
         return said
 
 
 def collect(root: Path = ROOT) -> Package:
-    """The files to send."""
+    """The files to send.
+
+    Raises:
+        ClusterError: one has a name that cannot be sent.
+    """
     tracked = _git(root, "--cached")
     if f"{PACKAGES[1]}/__init__.py" not in tracked:
         return _sorted(root, [path for package in PACKAGES for path in _modules(root, package)])
-    untracked = [path for path in _git(root, "--others", "--exclude-standard") if _is_module(path)]
-    return _sorted(root, tracked, untracked)
-
-
-def wanted(path: str) -> bool:
-    """Whether a file of the checkout is one that a cluster needs, or may see."""
-    *folders, name = PurePosixPath(path).parts
-    if folders and (folders[0] in _TOP_FOLDERS or _FOLDERS.intersection(folders)):
-        return False
-    return not any(fnmatch.fnmatch(name.lower(), pattern) for pattern in _NAMES)
+    # those that git ignores as well: a job would miss them all the same
+    untracked = [path for path in _git(root, "--others") if _is_module(path)]
+    return _sorted(root, [path for path in tracked if _is_ours(path)], untracked)
 
 
 @contextmanager
@@ -78,15 +80,31 @@ def copied(package: Package, extra: Path | None = None) -> Iterator[Path]:
 
 
 def _sorted(root: Path, paths: list[str], untracked: list[str] | None = None) -> Package:
-    sizes = {path: (root / path).stat().st_size for path in sorted(paths) if wanted(path) and _is_file(root / path)}
+    present = [path for path in sorted(paths) if _is_file(root / path) and not _named_as(path, _UNWANTED)]
+    secret = tuple(path for path in present if _named_as(path, _SECRETS))
+    sizes = {path: (root / path).stat().st_size for path in present if path not in secret}
     files = tuple(path for path, size in sizes.items() if size <= LARGEST_FILE)
+    for path in files:
+        if not path.isprintable():  # bytes that are no UTF-8 are not; Ray can send neither
+            raise ClusterError(f"the file {path!r} has a name that cannot be sent; rename it")
     return Package(
         root,
         files,
         sum(sizes[path] for path in files),
         large=tuple(path for path in sizes if path not in files),
+        secret=secret,
         untracked=tuple(sorted(untracked or [])),
     )
+
+
+def _is_ours(path: str) -> bool:
+    """Whether a job imports what is in this file's folder."""
+    return path == _ALONGSIDE or path.split("/")[0] in PACKAGES
+
+
+def _named_as(path: str, patterns: tuple[str, ...]) -> bool:
+    name = PurePosixPath(path).name.lower()
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
 def _is_file(path: Path) -> bool:
@@ -95,7 +113,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _is_module(path: str) -> bool:
-    return path.endswith(".py") and path.split("/")[0] in PACKAGES
+    return path.endswith(".py") and _is_ours(path)
 
 
 def _modules(root: Path, package: str) -> list[str]:

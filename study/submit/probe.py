@@ -10,9 +10,10 @@ import contextlib
 import io
 import json
 import os
+import signal
 import sys
 import time
-import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,7 @@ class Answer:
 
 def main(words: list[str]) -> None:
     """Answer with what there is for a study with these options."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # withdrawn: nothing is to be left in the places
     run = parse(words)
     try:
         answer(probe(run))
@@ -61,30 +63,53 @@ def probe(run: Options) -> dict[str, Any]:
         places=places,
         dataset=dataset,
         folder=folder,
-        mark=f".probe-{uuid.uuid4().hex}",
+        mark=node.new_mark(),
         content=os.urandom(16),
     )
-    counts = capacity("auto", run.gpus_per_trial != 0)
-    with connected("auto", None):
-        unwritten = {use: node.write_mark(place, question, node.HEAD) for use, place in places.items()}
-        nodes = ask_all(question)
-        wrong = {
-            use: f"the head node {reason}" if (reason := unwritten[use]) else not_shared(use, question, nodes)
-            for use in places
-        }
-        room = no_room(run, *counts)
-    for place in places.values():
-        with contextlib.suppress(Exception):  # what could not be written need not go
-            node.wipe(place, question)
+    with marks(question):
+        found = look(run, question)
     return {
-        "nodes": [{"ip": one.ip, "silent": one.silent, **one.found} for one in nodes],
-        "places": {use: {"where": places[use], "wrong": wrong[use]} for use in places},
-        "room": room,
+        **found,
         "dataset": dataset,
         "folder": folder,
         "downloadable": dataset != "shapes" and not folder and node.downloadable(),
         "taken": [path.name for path in run.results.glob("[!.]*")],
         "studies": [path.name for path in studies(run.results)],
+    }
+
+
+@contextlib.contextmanager
+def marks(question: node.Question) -> Iterator[None]:
+    """Leave nothing behind in the places, whatever ends the look at them."""
+    places = question.places.values()
+    new = [folder for place in places for folder in node.missing(place)]
+    try:
+        yield
+    finally:
+        for place in places:
+            with contextlib.suppress(Exception):  # what could not be written need not go
+                node.wipe(place, question.mark)
+                node.wipe_old(place)
+        for path in new:
+            with contextlib.suppress(OSError):  # something is in it by now
+                path.rmdir()
+
+
+def look(run: Options, question: node.Question) -> dict[str, Any]:
+    """What every node has, which places are not shared, and whether a trial has room."""
+    counts = capacity("auto", run.gpus_per_trial != 0)
+    with connected("auto", None):
+        unwritten = {use: node.write_mark(place, question, node.HEAD) for use, place in question.places.items()}
+        nodes = ask_all(question)
+        wrong = {
+            use: f"the head node {reason}" if (reason := unwritten[use]) else not_shared(use, question, nodes)
+            for use in question.places
+        }
+        room = no_room(run, *counts)
+    return {
+        "nodes": [{"ip": one.ip, "silent": one.silent, **one.found} for one in nodes],
+        "places": {use: {"where": place, "wrong": wrong[use]} for use, place in question.places.items()},
+        "room": room,
     }
 
 
