@@ -64,7 +64,12 @@ def capacity(address: str, gpus_wanted: bool) -> tuple[int, int]:
         ClusterError: it cannot be reached.
     """
     with connected(address, None):
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return count(gpus_wanted)
+
+
+def count(gpus_wanted: bool) -> tuple[int, int]:
+    """The same of the cluster that this process is connected to."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     with_gpu = [node for node in nodes if node.get("GPU", 0) >= 1]
     counted = with_gpu if with_gpu and gpus_wanted else nodes
     return int(sum(node.get("CPU", 0) for node in counted)), int(sum(node.get("GPU", 0) for node in counted))

@@ -24,7 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from study.machine import ClusterError
 from study.options import Options, parse, resources
 from study.records import Folder, FolderError, studies
-from study.search.cluster import capacity, check_cluster, connected
+from study.search.cluster import check_cluster, connected, count
 from study.submit import node
 from study.submit.wire import answer
 
@@ -97,7 +97,6 @@ def marks(question: node.Question) -> Iterator[None]:
 
 def look(run: Options, question: node.Question) -> dict[str, Any]:
     """What every node has, which places are not shared, and whether a trial has room."""
-    counts = capacity("auto", run.gpus_per_trial != 0)
     with connected("auto", None):
         unwritten = {use: node.write_mark(place, question, node.HEAD) for use, place in question.places.items()}
         nodes = ask_all(question)
@@ -105,7 +104,7 @@ def look(run: Options, question: node.Question) -> dict[str, Any]:
             use: f"the head node {reason}" if (reason := unwritten[use]) else not_shared(use, question, nodes)
             for use in question.places
         }
-        room = no_room(run, *counts)
+        room = no_room(run, *count(run.gpus_per_trial != 0))
     return {
         "nodes": [{"ip": one.ip, "silent": one.silent, **one.found} for one in nodes],
         "places": {use: {"where": place, "wrong": wrong[use]} for use, place in question.places.items()},
