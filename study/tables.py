@@ -6,9 +6,7 @@ All of it can be thrown away and made again.
 """
 
 import dataclasses
-import logging
 import sys
-import uuid
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -51,6 +49,8 @@ def write_csv(folder: Folder, study: Study, records: Sequence[Record]) -> None:
 
 def write_all(folder: Folder, study: Study, records: Sequence[Record]) -> Choice | None:
     """Everything derived; gives the choice, None where no trial is complete."""
+    from study.database import write_database  # loads Optuna, which no other table needs
+
     write_csv(folder, study, records)
     choice = choose(study, [record for record in records if record.state == COMPLETE])
     if choice:
@@ -62,7 +62,7 @@ def write_all(folder: Folder, study: Study, records: Sequence[Record]) -> Choice
         write(folder.path / "best.json", {"study": study.name, "dataset": study.dataset, **described})
     write_text(folder.path / "summary.md", summary(study, records, choice))
     try:
-        write_database(folder, study, records)
+        write_database(folder, study, records, list(COLUMNS))
     except OSError as error:
         print(f"{folder.path / 'study.db'} could not be written: {error}; a resume makes it again", file=sys.stderr)
     return choice
@@ -164,39 +164,3 @@ def _ranking(study: Study, records: Sequence[Record]) -> str:
         "own at as many examples: a gain over a baseline that trained too little is none."
     )
     return "\n".join([*lines, "", note])
-
-
-def write_database(folder: Folder, study: Study, records: Sequence[Record]) -> None:
-    """study.db: the ended trials as an Optuna study in SQLite."""
-    import optuna
-
-    logging.getLogger("optuna").setLevel(logging.WARNING)
-    partial = folder.path / f".partial-{uuid.uuid4().hex}"
-    try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{partial}")
-        database = optuna.create_study(storage=storage, study_name=study.name, direction="maximize")
-        database.add_trials([_optuna_trial(study, r) for r in records if r.state in (COMPLETE, FAILED)])
-        storage.remove_session()
-        storage.engine.dispose()
-        partial.replace(folder.path / "study.db")
-    except optuna.exceptions.StorageInternalError as error:  # a full disk, above all
-        raise OSError(str(error)) from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _optuna_trial(study: Study, record: Record) -> Any:
-    import optuna
-
-    complete = record.state == COMPLETE
-    choices: dict[str, Any] = {
-        name: optuna.distributions.CategoricalDistribution(grid) for name, grid in study.space.grids.items()
-    }
-    result = {name: value for name, value in (record.result or {}).items() if name in COLUMNS}
-    return optuna.trial.create_trial(
-        state=optuna.trial.TrialState.COMPLETE if complete else optuna.trial.TrialState.FAIL,
-        value=record.value(study.objective) if complete else None,
-        params={name: record.config[name] for name in choices},
-        distributions=choices,
-        user_attrs={"trial": record.trial, "seed": record.config["seed"], "error": record.error, **result},
-    )
