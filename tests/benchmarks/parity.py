@@ -1,6 +1,7 @@
 """Our `notebook` protocol against the original notebook in Keras, on the same images over seeds.
 
     python -m tests.benchmarks.parity --keras PYTHON --data DIR [--seeds 8] [--epochs 4] [--train-examples 2500]
+        [--precision float32|bfloat16]
 
 PYTHON is an interpreter of an environment with `pip install tf_keras==2.21.0`. Prints, per stage, both mean test
 accuracies, their difference and its standard error over seeds, and the ratio of the two programs' times, which are
@@ -21,7 +22,9 @@ import numpy as np
 import torch
 
 from moe import Config, run
+from moe.config import PRECISIONS
 from moe.data import DataSet, load
+from moe.numerics import fitting_precision
 
 KERAS = Path(__file__).with_name("keras_notebook.py")
 STAGES = ("baseline", "gate", "artificial", "natural", "mixture")
@@ -36,6 +39,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--train-examples", type=int, default=2500)
     parser.add_argument("--test-examples", type=int, default=1000)
+    parser.add_argument("--precision", choices=PRECISIONS, default=fitting_precision("cpu"), help="ours (%(default)s)")
     parser.add_argument("--large", action="store_true", help="all networks large")
     asked = parser.parse_args()
     data = load("auto", asked.data)
@@ -45,6 +49,7 @@ def main() -> None:
         epochs=asked.epochs,
         train_examples=asked.train_examples,
         test_examples=asked.test_examples,
+        precision=asked.precision,
         **flags,
     )
     torch.set_num_threads(len(os.sched_getaffinity(0)))
