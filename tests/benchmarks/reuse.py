@@ -5,9 +5,9 @@
     python -m tests.benchmarks.reuse --study results/NAME --peer-trials 0           run neither, count passes
     python -m tests.benchmarks.reuse --replay 200 [--space full] [--seeds 5]        the same of simulated studies
 
-Ours is `python -m study.run` with an empty store, one trial at a time; the peer gets the same configs and seeds in the
-same order. They run in turn, each in processes of its own, whose start counts; let nothing else run meanwhile. The
-time of a recorded study is that from its first trial's start to its last one's end.
+Ours is `python -m study.run` with an empty store; the peer gets the same configs and seeds in the same order, and runs
+one trial at a time in float32 on all CPUs. They run in turn, each in processes of its own, whose start counts; let
+nothing else run meanwhile. The time of a recorded study is that from its first trial's start to its last one's end.
 
 A replay lets the study's own searcher (TPE) propose configs to a simulated objective, that of
 `tests.benchmarks.samplers` with 1 point of noise, and counts what the trials take: if every stage trains to its last
@@ -17,7 +17,6 @@ arithmetic, so a column compares the passes through VGGs by themselves.
 """
 
 import argparse
-import itertools
 import json
 import os
 import random
@@ -61,7 +60,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Past:
-    """A study that was run with an empty store, one trial at a time."""
+    """A study that was run with an empty store."""
 
     study: Study
     records: list[Record]  # of the complete trials, in the order in which they ran
@@ -94,7 +93,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a folder with CIFAR-10")
     parser.add_argument("--trials", type=int, default=8, help="default: 8")
     parser.add_argument("--space", help="a preset or a YAML file (default: a small one; full for a replay)")
-    parser.add_argument("--study", type=Path, help="a finished study in place of ours: empty store, one at a time")
+    parser.add_argument("--study", type=Path, help="a finished study in place of ours, begun with an empty store")
     parser.add_argument("--peer-trials", type=int, metavar="K", help="run the peer on K trials, and estimate the rest")
     parser.add_argument("--replay", type=int, metavar="N", help="simulate studies of N trials and count their passes")
     parser.add_argument("--seeds", type=int, default=5, help="how many simulated studies (default: 5)")
@@ -120,7 +119,7 @@ def fresh(space: str | None, trials: int, data: Path | None) -> Past:
     with tempfile.TemporaryDirectory(prefix="reuse-") as folder:
         scratch = Path(folder)
         (scratch / "small.yaml").write_text(json.dumps(SMALL))
-        command = [sys.executable, "-m", "study.run", "--sampler", "tpe", "--concurrency", "1", "--name", "ours"]
+        command = [sys.executable, "-m", "study.run", "--sampler", "tpe", "--name", "ours"]
         command += ["--trials", str(trials), "--space", space or str(scratch / "small.yaml")]
         command += ["--store", str(scratch / "store"), "--results", str(scratch / "results")]
         command += ["--data", str(data)] if data else []
@@ -141,16 +140,13 @@ def recorded(path: Path, data: Path | None = None) -> Past:
 
     Raises:
         FolderError: there is none.
-        ValueError: it was not run with an empty store, one trial at a time, or on another kind of device.
+        ValueError: it was not run with an empty store, or on another kind of device.
     """
     study, records = _complete(path.resolve())
     study = replace(study, data_folder=str(data)) if data else study
-    times = [(datetime.fromisoformat(r.started), datetime.fromisoformat(str(r.ended))) for r in records]
-    pauses = [(after[0] - before[1]).total_seconds() for before, after in itertools.pairwise(times)]
-    if min(pauses, default=0) < 0:
-        raise ValueError(f"{path}: trials ran side by side; expected a study run with --concurrency 1")
-    meaning = f"first trial's start to last one's end, the longest pause between two {max(pauses, default=0):.0f} s"
-    past = Past(study, records, (times[-1][1] - times[0][0]).total_seconds(), meaning)
+    began = min(datetime.fromisoformat(record.started) for record in records)
+    ended = max(datetime.fromisoformat(str(record.ended)) for record in records)
+    past = Past(study, records, (ended - began).total_seconds(), "first trial's start to last one's end")
     if past.found("device") != (here := device_name(available_devices()[0])):
         raise ValueError(f"{path} was run on {past.found('device')}; expected {here}, where the peer would run")
     if past.oddity:
@@ -181,7 +177,7 @@ def comparison(past: Past, chosen: Sequence[int]) -> str:
     """Run the peer on the chosen trials, if any, and put it all together."""
     title = (
         f"{len(past.records)} trials of {past.study.space.name} ({past.study.space.size} points); "
-        f"{past.study.source}; {past.found('device')}, {past.found('threads')} threads a trial"
+        f"{past.study.source}; {past.found('device')}, {past.found('threads')} threads a trial, {past.study.precision}"
     )
     parts = [title, table([past.trials], past.score_examples)]
     if chosen:
@@ -195,7 +191,7 @@ def _peer_study(past: Past, chosen: Sequence[int]) -> tuple[list[Row], float]:
     configs = [past.records[place].config for place in chosen]
     began = time.perf_counter()
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        task = (configs, past.study.dataset, folder, past.score_examples, past.found("threads"))
+        task = (configs, past.study.dataset, folder, past.score_examples, machine.cpus())
         found, _ = process.submit(run_study, *task).result()
     return found, time.perf_counter() - began
 
