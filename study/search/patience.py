@@ -2,7 +2,7 @@
 
 When a trial ends, Tune gives its worker to a trial whose own worker is still starting, stops that one once it is up,
 and starts yet another for the next trial. Trials that take less time than the start of a worker, as those do whose
-stages are all stored, then cost a worker each: 1.1 s a trial where 16 share two cores, against 44 ms.
+stages are all stored, then cost a worker each: ten for ten such trials, two at a time, where two do.
 """
 
 from collections.abc import Iterator
