@@ -3,7 +3,7 @@
 proposed point --ledger--> replicate and seed --> running --> complete or failed
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any
@@ -35,9 +35,13 @@ class Ledger:
         self.study = study
         self.records = {record.trial: record for record in records}
         self.orphans = [record for record in self.records.values() if record.state == RUNNING]
-        self.launched: set[int] = set()  # by this run
+        self.best = max(self.of(COMPLETE), key=self._value, default=None)  # of the complete trials, by the objective
         self.closed = False  # no more launches: time is up, or a signal came
         self._keep = keep
+        # a study asks for these at every step, so they are counted as they change
+        self._before = Counter(record.state for record in self.records.values())
+        self._here: dict[str, set[int]] = {state: set() for state in (RUNNING, COMPLETE, FAILED)}  # of this run
+        self._last = max(self.records, default=0)
         self._numbers_at: defaultdict[int, set[int]] = defaultdict(set)  # by the point's position
         for record in self.records.values():
             self._numbers_at[study.space.position(self.point(record))].add(record.trial)
@@ -46,10 +50,14 @@ class Ledger:
         """The records in a state."""
         return [record for record in self.records.values() if record.state == state]
 
+    def ended(self, state: str) -> int:
+        """How many trials are complete, or have failed, those of earlier runs included."""
+        return self._before[state] + len(self._here[state])
+
     @property
     def running(self) -> list[Record]:
         """The trials of this run that have not ended."""
-        return [self.records[number] for number in self.launched if self.records[number].state == RUNNING]
+        return [self.records[number] for number in self._here[RUNNING]]
 
     @property
     def most_failures(self) -> int:
@@ -59,15 +67,14 @@ class Ledger:
     @property
     def hopeless(self) -> bool:
         """Whether too many trials failed in this run."""
-        failed = sum(self.records[number].state == FAILED for number in self.launched)
-        return failed >= self.most_failures
+        return len(self._here[FAILED]) >= self.most_failures
 
     def verdict(self) -> Verdict:
         """Whether to launch another trial now."""
-        complete = len(self.of(COMPLETE))
+        complete = self.ended(COMPLETE)
         if self.closed or self.hopeless or complete >= self.study.trials:
             return Verdict.STOP
-        if complete + len(self.running) >= self.study.trials:
+        if complete + len(self._here[RUNNING]) >= self.study.trials:
             return Verdict.WAIT
         return Verdict.LAUNCH
 
@@ -79,18 +86,13 @@ class Ledger:
             precision=self.study.precision,
             seed=self.study.seed_of(replicate),
         )
-        number = max(self.records, default=0) + 1
-        return self._enter(Record(trial=number, replicate=replicate, config=config.as_dict(), started=now()))
+        self._last += 1
+        return self._update(Record(trial=self._last, replicate=replicate, config=config.as_dict(), started=now()))
 
     def restart(self, orphan: Record) -> Record:
         """Enter a trial again that an earlier run had not ended, with its number and seed."""
         self.orphans.remove(orphan)
-        return self._enter(Record(trial=orphan.trial, replicate=orphan.replicate, config=orphan.config, started=now()))
-
-    def _enter(self, record: Record) -> Record:
-        self.launched.add(record.trial)
-        self._update(record)
-        return record
+        return self._update(Record(trial=orphan.trial, replicate=orphan.replicate, config=orphan.config, started=now()))
 
     def complete(self, number: int, result: dict[str, Any]) -> None:
         """Enter what a trial found."""
@@ -100,10 +102,19 @@ class Ledger:
         """Enter why a trial failed."""
         self._update(self.records[number].ended_as(FAILED, error=error, traceback=traceback))
 
-    def _update(self, record: Record) -> None:
+    def _update(self, record: Record) -> Record:
         self.records[record.trial] = record
+        for numbers in self._here.values():
+            numbers.discard(record.trial)
+        self._here[record.state].add(record.trial)
+        if record.state == COMPLETE and (self.best is None or self._value(record) > self._value(self.best)):
+            self.best = record
         self._numbers_at[self.study.space.position(self.point(record))].add(record.trial)
         self._keep(record)
+        return record
+
+    def _value(self, record: Record) -> float:
+        return record.value(self.study.objective)
 
     def point(self, record: Record) -> Point:
         """The point of the space that a trial is at."""
@@ -114,7 +125,7 @@ class Ledger:
 
     def known(self, point: Point) -> float | None:
         """The mean objective of the complete trials at a point; None where there is none."""
-        values = [r.value(self.study.objective) for r in self._at(point) if r.state == COMPLETE]
+        values = [self._value(record) for record in self._at(point) if record.state == COMPLETE]
         return sum(values) / len(values) if values else None
 
     def taken(self, point: Point) -> bool:

@@ -62,13 +62,10 @@ class Progress:
 
     def standing(self) -> str:
         """The study in one line: how far it is, its best trial, the time left."""
-        complete, failed = self.ledger.of(COMPLETE), self.ledger.of(FAILED)
-        parts = [f"{len(complete)} of {self.ledger.study.trials} trials done"]
-        if failed:
-            parts.append(f"{len(failed)} failed")
-        if complete:
-            objective = self.ledger.study.objective
-            best = max(complete, key=lambda record: record.value(objective))
+        parts = [f"{self.ledger.ended(COMPLETE)} of {self.ledger.study.trials} trials done"]
+        if failed := self.ledger.ended(FAILED):
+            parts.append(f"{failed} failed")
+        if best := self.ledger.best:
             parts.append(f"best {self._objective(best)} (trial {best.trial})")
         if left := self._left_s():
             parts.append(f"about {duration(left)} left")
@@ -85,7 +82,7 @@ class Progress:
         """Seconds left, if the trials to come take as long as those that this run completed; 0 where unknown."""
         if not self.ended_here:
             return 0.0
-        missing = self.ledger.study.trials - len(self.ledger.of(COMPLETE))
+        missing = self.ledger.study.trials - self.ledger.ended(COMPLETE)
         each = (self.last_end - self.began) / self.ended_here
         return max(0.0, missing * each - (time.monotonic() - self.last_end))
 

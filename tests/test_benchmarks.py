@@ -14,7 +14,7 @@ from moe.stages import STAGES
 from moe.store.store import Store
 from study.records import Folder
 from study.space import PRESETS, parse
-from tests.benchmarks import passes, peer, reuse
+from tests.benchmarks import overhead, passes, peer, reuse
 from tests.benchmarks.passes import Cost, Trial, assumed
 from tests.study_helpers import SPACE, a_record, a_study
 
@@ -180,3 +180,15 @@ def test_a_part_of_the_trials_is_always_the_same_and_never_more_than_there_are()
     assert reuse.sample(50, 7) == reuse.sample(50, 7)
     with pytest.raises(ValueError, match="--peer-trials is 5; expected 0 to 4"):
         reuse.sample(4, 5)
+
+
+def test_trials_that_cost_nothing_take_as_many_workers_as_run_at_once():
+    run = overhead.run(10, 2)
+    assert len(run.marks) == 10
+    assert run.workers == 2
+    assert run.began < run.first < run.marks[0].at < run.marks[-1].at < run.ended
+    assert run.row().split()[:2] == ["10", "2"]
+
+
+def test_so_many_records_are_read_by_the_commands_that_make_everything_else():
+    assert overhead.derived(12).startswith("12 records: trials.csv, best.json, summary.md and study.db in ")

@@ -67,6 +67,18 @@ def test_failures_of_earlier_runs_do_not_count_against_a_resume(kept):
     assert ledger.verdict() is Verdict.LAUNCH
 
 
+def test_what_ended_is_counted_over_all_runs_and_the_best_is_kept(kept):
+    ledger = a_ledger(kept, a_record(1, 0.02), a_record(2, state="failed"), a_record(3, state="running"))
+    assert (ledger.ended("complete"), ledger.ended("failed"), ledger.best.trial) == (1, 1, 1)
+    ledger.restart(ledger.orphans[0])
+    for trial, gain in ((3, 0.03), (ledger.start(POINT, 1).trial, 0.01)):
+        ledger.complete(trial, a_result(gain))
+    ledger.fail(ledger.start(POINT, 2).trial, "out of luck")
+    assert (ledger.ended("complete"), ledger.ended("failed"), ledger.best.trial) == (3, 2, 3)
+    assert ledger.best.value("gain") == 0.03
+    assert a_ledger(kept).best is None
+
+
 def test_a_closed_study_launches_nothing(kept):
     ledger = a_ledger(kept)
     ledger.closed = True

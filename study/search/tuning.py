@@ -11,6 +11,7 @@ from ray.exceptions import RayActorError
 from study.ledger import Ledger
 from study.options import Resources
 from study.search.cluster import check_cluster, connected
+from study.search.patience import patient
 from study.search.searcher import Display, StudySearch
 from study.stopping import Stop, heed
 from study.trial import Job, evaluate
@@ -86,6 +87,7 @@ def search(
             ),
         )
         try:
-            tuner.fit()
+            with patient():
+                tuner.fit()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)

@@ -10,6 +10,7 @@ books; how many there really are is printed, and workers start and answer no fas
     first      seconds from the start of the command until a worker has the first trial
     wall, CPU  milliseconds per trial, from the end of the first trial to that of the last; CPU is the driver's, all of
                its threads
+    workers    how many the driver asked Ray for; as many as trials at once would do
     growth     CPU per trial in the last tenth of the trials, against the tenth that comes after the first ones of as
                many workers as there are; where there are 100 trials after those
     driver     the driver's most memory before the tables, and by how much it grows with each trial
@@ -52,7 +53,19 @@ SPACE = {
     "patience": [1, 2, 4],
 }
 LEAST_FOR_GROWTH = 100  # trials
-TITLES = ("trials", "at once", "first s", "wall ms", "CPU ms", "growth", "driver MB", "KB/trial", "worker MB", "rest s")
+TITLES = (
+    "trials",
+    "at once",
+    "first s",
+    "wall ms",
+    "CPU ms",
+    "workers",
+    "growth",
+    "driver MB",
+    "KB/trial",
+    "worker MB",
+    "rest s",
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +85,7 @@ class Run:
     began: float
     ended: float
     first: float  # when a worker had the first trial
+    workers: int
     worker_kb: int
     marks: Sequence[Mark]
 
@@ -81,7 +95,12 @@ class Run:
         steps = max(1, len(marks) - 1)
         wall, cpu = (1000 * (getattr(marks[-1], name) - getattr(marks[0], name)) / steps for name in ("at", "cpu"))
         cells = [str(len(marks)), str(self.concurrency), f"{self.first - self.began:.1f}", f"{wall:.1f}", f"{cpu:.1f}"]
-        cells += [self._growth(), f"{marks[-1].kb / 1024:.0f}", f"{(marks[-1].kb - marks[0].kb) / steps:.0f}"]
+        cells += [
+            str(self.workers),
+            self._growth(),
+            f"{marks[-1].kb / 1024:.0f}",
+            f"{(marks[-1].kb - marks[0].kb) / steps:.0f}",
+        ]
         cells += [f"{self.worker_kb / 1024:.0f}", f"{self.ended - marks[-1].at:.1f}"]
         return _line(cells)
 
@@ -119,18 +138,20 @@ def run(trials: int, concurrency: int) -> Run:
         scratch = Path(name)
         (scratch / "space.yaml").write_text(json.dumps(SPACE))
         command = [sys.executable, "-c", "from tests.benchmarks import overhead; overhead.drive()"]
-        command += [str(scratch / "marks.json"), str(concurrency), "--trials", str(trials), "--name", "free"]
+        command += [str(scratch / "told.json"), str(concurrency), "--trials", str(trials), "--name", "free"]
         command += ["--space", str(scratch / "space.yaml"), "--sampler", "tpe", "--dataset", "shapes"]
         command += ["--gpus-per-trial", "0", "--concurrency", str(concurrency)]
         command += ["--store", str(scratch / "store"), "--results", str(scratch / "results")]
         began = time.time()
         _call(command)
         ended = time.time()
-        marks = [Mark(*mark) for mark in json.loads((scratch / "marks.json").read_text())]
+        told = json.loads((scratch / "told.json").read_text())
         folder = Folder(scratch / "results" / "free")
         results = [record.result or {} for record in folder.read_records(folder.read_study().space)]
     first = min(result["at"] for result in results)
-    return Run(concurrency, began, ended, first, max(result["kb"] for result in results), marks)
+    worker_kb = max(result["kb"] for result in results)
+    marks = [Mark(*mark) for mark in told["marks"]]
+    return Run(concurrency, began, ended, first, told["workers"], worker_kb, marks)
 
 
 def _call(command: list[str]) -> None:
@@ -140,24 +161,32 @@ def _call(command: list[str]) -> None:
 
 
 def drive() -> None:
-    """Be `study.run` with trials that cost nothing; the first two arguments are where marks go, and the CPUs."""
+    """Be `study.run` with trials that cost nothing; before its arguments, a file for what to tell, and the CPUs."""
+    from ray.air.execution._internal import RayActorManager
+
     import study.search.tuning
     from study.run import main
 
     marks: list[tuple[float, float, int]] = []
-    write = Folder.write_record
+    workers: list[Any] = []
+    write, ask = Folder.write_record, RayActorManager.add_actor
 
     def write_and_mark(folder: Folder, record: Record) -> None:
         write(folder, record)
         if record.state == COMPLETE:
             marks.append((time.time(), time.process_time(), getrusage(RUSAGE_SELF).ru_maxrss))
 
+    def ask_and_count(manager: Any, *arguments: Any, **named: Any) -> Any:
+        workers.append(ask(manager, *arguments, **named))
+        return workers[-1]
+
     place, cpus = Path(sys.argv.pop(1)), int(sys.argv.pop(1))
     machine.cpus = lambda: cpus
-    Folder.write_record = write_and_mark  # type: ignore[method-assign]
-    study.search.tuning.evaluate = free
+    Folder.write_record = write_and_mark  # type: ignore[method-assign, assignment]
+    RayActorManager.add_actor = ask_and_count
+    study.search.tuning.evaluate = free  # type: ignore[attr-defined]
     code = main()
-    place.write_text(json.dumps(marks))
+    place.write_text(json.dumps({"marks": marks, "workers": len(workers)}))
     sys.exit(code)
 
 
