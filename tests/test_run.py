@@ -17,6 +17,9 @@ SPACE = "epochs: [1, 2]\ntrain_examples: [50, 60]\ntest_examples: 50\n"
 ONE_POINT = "epochs: 1\ntrain_examples: 50\ntest_examples: 50\n"
 
 
+ONE_AT_A_TIME = ("--concurrency", "1", "--cpus-per-trial", "1")
+
+
 @pytest.fixture
 def home(tmp_path):
     """A working folder with spaces in it; results go into it."""
@@ -155,7 +158,7 @@ def test_a_study_without_data_or_network_runs_on_shapes_says_so_and_can_be_exten
 
 def test_a_driver_killed_in_mid_trial_loses_nothing_that_was_finished(home):
     arguments = ("--dataset", "shapes", "--space", "four.yaml", "--trials", "4", "--name", "x")
-    with start(home, *arguments) as driver:
+    with start(home, *arguments, *ONE_AT_A_TIME) as driver:
         until(driver, "trial 2 started")
         processes = below(driver.pid)
         driver.kill()
@@ -163,7 +166,7 @@ def test_a_driver_killed_in_mid_trial_loses_nothing_that_was_finished(home):
     before = records(home, "x")
     assert [record["state"] for record in before] == ["complete", "running"]
 
-    code, printed = call(home, "--resume", "--name", "x")
+    code, printed = call(home, "--resume", "--name", "x", *ONE_AT_A_TIME)
     assert code == 0, printed
     after = records(home, "x")
     assert after[0] == before[0]
@@ -175,7 +178,8 @@ def test_a_driver_killed_in_mid_trial_loses_nothing_that_was_finished(home):
 
 @pytest.mark.parametrize(("number", "complete"), [(signal.SIGTERM, 1), (signal.SIGINT, 0)])
 def test_a_signal_ends_it_cleanly_with_75_and_the_command_to_resume(home, number, complete):
-    with start(home, "--dataset", "shapes", "--space", "four.yaml", "--trials", "50", "--name", "x") as driver:
+    arguments = ("--dataset", "shapes", "--space", "four.yaml", "--trials", "50", "--name", "x")
+    with start(home, *arguments, *ONE_AT_A_TIME) as driver:
         until(driver, f"trial {complete + 1} started")
         processes = below(driver.pid)
         began = time.monotonic()
@@ -193,7 +197,8 @@ def test_a_signal_ends_it_cleanly_with_75_and_the_command_to_resume(home, number
 
 
 def test_a_killed_worker_fails_its_trial_with_a_reason_and_is_replaced(home):
-    with start(home, "--dataset", "shapes", "--space", "four.yaml", "--trials", "2", "--name", "x") as driver:
+    arguments = ("--dataset", "shapes", "--space", "four.yaml", "--trials", "2", "--name", "x")
+    with start(home, *arguments, *ONE_AT_A_TIME) as driver:
         until(driver, "trial 1 started")
         deadline = time.monotonic() + 60
         workers: list[int] = []
@@ -211,7 +216,7 @@ def test_a_killed_worker_fails_its_trial_with_a_reason_and_is_replaced(home):
 
 
 def test_a_study_finds_the_same_with_and_without_the_store(home):
-    common = ["--dataset", "shapes", "--space", "four.yaml", "--trials", "4", "--concurrency", "1"]
+    common = ["--dataset", "shapes", "--space", "four.yaml", "--trials", "4", *ONE_AT_A_TIME]
     for name, extra in (("with", []), ("without", ["--no-store"]), ("again", [])):
         code, printed = call(home, *common, "--name", name, *extra)
         assert code == 0, printed

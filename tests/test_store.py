@@ -577,7 +577,7 @@ class TestRunsOverAStore:
 
     @pytest.mark.parametrize("stage", ["gate", "mixture"])
     def test_raising_a_version_retrains_its_stage_and_the_mixture(self, stage, template, place, data, monkeypatch):
-        monkeypatch.setitem(STAGES, stage, dataclasses.replace(STAGES[stage], version=2))
+        monkeypatch.setitem(STAGES, stage, dataclasses.replace(STAGES[stage], version=STAGES[stage].version + 1))
         result, _ = again(SMALL, data, place)
         assert trained_epochs(result) == dict.fromkeys({stage, "mixture"}, 2)
         assert result.score == template.result.score
@@ -700,6 +700,7 @@ CHANGES = {
     "patience": 3,
     "seed": 1,
     "protocol": "notebook",
+    "precision": "bfloat16",
 }
 
 

@@ -45,7 +45,7 @@ import torch
 from torch import Tensor, nn
 
 import moe.supply
-from moe.config import CLASSES, Config
+from moe.config import CLASSES, FLOAT32, Config
 from moe.networks import Dropout, Layers, log_probs
 from moe.numerics import settle
 from moe.stages import STAGES, Request, Spec, plan
@@ -91,11 +91,11 @@ class Scene:
         return Path(self.folder) / "stop"
 
 
-def small(_: str) -> nn.Module:
+def small(_: str, precision: str = FLOAT32) -> nn.Module:
     """A network with a layer of each kind and files of a few kilobytes."""
     pooled = 8 * 8 * 8
     layers = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(4), Dropout(0.25), nn.Flatten()]
-    return Layers(*layers, nn.Linear(pooled, CLASSES))
+    return Layers(*layers, nn.Linear(pooled, CLASSES), precision=precision)
 
 
 def prepare() -> None:
