@@ -216,7 +216,15 @@ def test_a_killed_worker_fails_its_trial_with_a_reason_and_is_replaced(home):
 
 
 def test_a_study_finds_the_same_with_and_without_the_store(home):
-    common = ["--dataset", "shapes", "--space", "four.yaml", "--trials", "3", *ONE_AT_A_TIME]  # two of them always share stages
+    common = [
+        "--dataset",
+        "shapes",
+        "--space",
+        "four.yaml",
+        "--trials",
+        "3",
+        *ONE_AT_A_TIME,
+    ]  # two of them always share stages
     for name, extra in (("with", []), ("without", ["--no-store"]), ("again", [])):
         code, printed = call(home, *common, "--name", name, *extra)
         assert code == 0, printed

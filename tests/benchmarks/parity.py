@@ -25,6 +25,7 @@ from moe import Config, run
 from moe.config import PRECISIONS
 from moe.data import DataSet, load
 from moe.numerics import fitting_precision
+from study import machine
 
 KERAS = Path(__file__).with_name("keras_notebook.py")
 STAGES = ("baseline", "gate", "artificial", "natural", "mixture")
@@ -63,7 +64,8 @@ def main() -> None:
             theirs.append(keras(asked.keras, config, seed, arrays))
             ours.append(torch_run(config, seed, data))
             print(f"seed {seed}: Keras {line(theirs[-1])} | ours {line(ours[-1])}", flush=True)
-    print(f"\n{data.source}; {config}\n\n{table(theirs, ours)}")
+    here = ", ".join(f"{name} {version}" for name, version in machine.versions().items())
+    print(f"\n{data.source}; {config}\n{machine.cpus()} CPUs; {here}\n\n{table(theirs, ours)}")
 
 
 def write_arrays(data: DataSet, config: Config, folder: Path) -> Path:
