@@ -117,7 +117,8 @@ def table(theirs: list[dict[str, float]], ours: list[dict[str, float]]) -> str:
         error = math.sqrt((variance(before) + variance(after)) / len(before))
         difference = fmean(after) - fmean(before)
         spread = f"{difference:+.2f} ± {error:.2f}"
-        lines.append(f"{name:<12}{fmean(before):>8.2f}{fmean(after):>8.2f}{spread:>18}{difference / error if error else math.nan:>20.1f}")
+        errors = difference / error if error else math.nan
+        lines.append(f"{name:<12}{fmean(before):>8.2f}{fmean(after):>8.2f}{spread:>18}{errors:>20.1f}")
     ratios = [before["seconds"] / after["seconds"] for before, after in zip(theirs, ours, strict=True)]
     lines.append(f"Keras' time over ours: median {median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
     return "\n".join(lines)
