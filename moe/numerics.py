@@ -30,14 +30,22 @@ def fitting_precision(device_type: str) -> str:
 
     It is bfloat16 on CPUs with AMX, a unit for products of such matrices; the README has the measurements.
     """
-    return BFLOAT16 if device_type == "cpu" and _amx() else FLOAT32
+    return BFLOAT16 if device_type == "cpu" and "amx_bf16" in _bfloat16_units() else FLOAT32
 
 
-def _amx() -> bool:
+def _bfloat16_units() -> list[str]:
+    """What this CPU has for products of bfloat16, in the words of /proc/cpuinfo; nothing is known but on Linux."""
     try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
-    except OSError:  # not Linux
-        return False
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return []
+    return sorted(flags & {"amx_bf16", "avx512_bf16"})
+
+
+def _instructions(precision: str) -> str:
+    """A CPU's instruction set; torch does not name the units for bfloat16, by which its bits may differ."""
+    units = _bfloat16_units() if precision == BFLOAT16 else []
+    return " ".join([torch.backends.cpu.get_cpu_capability(), *units])
 
 
 def settle(device: torch.device, precision: str = FLOAT32) -> Numerics:
@@ -60,7 +68,7 @@ def settle(device: torch.device, precision: str = FLOAT32) -> Numerics:
         precision=precision,
         torch=version,
         threads=torch.get_num_threads(),
-        instructions=torch.backends.cpu.get_cpu_capability(),
+        instructions=_instructions(precision),
     )
 
 

@@ -146,7 +146,7 @@ def _settle(original: Original, device: "torch.device", data: "DataSet") -> list
 
     if original.threads:
         torch.set_num_threads(original.threads)
-    threads, numerics = torch.get_num_threads(), settle(device)
+    threads, numerics = torch.get_num_threads(), settle(device, original.record.config["precision"])
     known = circumstances(
         original,
         device=device_name(device),

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 import moe.training
-from moe.config import ARTIFICIAL, CLASSES, NATURAL, PRECISIONS, Config
+from moe.config import PRECISIONS, Config
 from moe.cut import cut
 from moe.data import DataSet, load
 from moe.networks import IMAGE, parameters
@@ -29,12 +29,9 @@ from moe.numerics import available_devices, device_name, settle
 from moe.pipeline import train_mixture
 from moe.stages import STAGES, Request, plan
 from moe.training import Chain, train
+from study.estimate import SHARES
 from tests.benchmarks.peer import run_one
 
-SHARES = {
-    "artificial": len(ARTIFICIAL) / CLASSES,
-    "natural": len(NATURAL) / CLASSES,
-}  # of the images; the others see all
 ADAM_FLOATS = 7  # per weight and step: weight, gradient and two moments read, weight and moments written
 
 

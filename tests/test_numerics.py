@@ -1,0 +1,38 @@
+"""What is part of a training's address because its bits depend on it."""
+
+import pytest
+import torch
+
+from moe import numerics
+from moe.numerics import fitting_precision, settle
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def cpu_with(monkeypatch):
+    return lambda *units: monkeypatch.setattr(numerics, "_bfloat16_units", lambda: list(units))
+
+
+@pytest.mark.parametrize(
+    ("device", "units", "precision"),
+    [
+        ("cpu", ["amx_bf16", "avx512_bf16"], "bfloat16"),
+        ("cpu", ["avx512_bf16"], "float32"),
+        ("cpu", [], "float32"),
+        ("cuda", ["amx_bf16"], "float32"),
+    ],
+)
+def test_bfloat16_fits_cpus_with_amx_alone(cpu_with, device, units, precision):
+    cpu_with(*units)
+    assert fitting_precision(device) == precision
+
+
+def test_cpus_share_bfloat16_stages_where_they_have_the_same_units_and_float32_ones_regardless(cpu_with):
+    found = {}
+    for units in (("amx_bf16", "avx512_bf16"), ()):
+        cpu_with(*units)
+        found[units] = {precision: settle(CPU, precision) for precision in ("float32", "bfloat16")}
+    with_amx, without = found.values()
+    assert with_amx["float32"] == without["float32"]
+    assert with_amx["bfloat16"] != without["bfloat16"]
