@@ -14,7 +14,7 @@ from moe.stages import STAGES
 from moe.store.store import Store
 from study.records import Folder
 from study.space import PRESETS, parse
-from tests.benchmarks import overhead, passes, peer, reuse
+from tests.benchmarks import overhead, passes, peer, replay, reuse
 from tests.benchmarks.passes import Cost, Trial, assumed
 from tests.study_helpers import SPACE, a_record, a_study
 
@@ -98,7 +98,7 @@ def test_images_that_cannot_be_shared_equally_are_refused():
 
 def test_a_simulated_study_is_searched_as_a_real_one():
     space = parse("four", {"epochs": [1, 2], "use_large_experts": [False, True], "test_examples": 100})
-    configs = reuse.searched(space, 10, seed=3)
+    configs = replay.searched(space, 10, seed=3)
     assert (configs[0].epochs, configs[0].use_large_experts) == (1, False)
     for point in space.points():
         seeds = [config.seed for config in configs if space.point(config.as_dict()) == point]
@@ -107,7 +107,7 @@ def test_a_simulated_study_is_searched_as_a_real_one():
 
 
 def test_a_replay_prints_passes_at_its_marks_with_and_without_reuse():
-    text = reuse.replay(PRESETS["notebook"], 12, 1)
+    text = replay.replay(PRESETS["notebook"], 12, 1)
     tables = text.split("\n\n")[1:]
     assert [table.splitlines()[0] for table in tables] == [
         "Every stage trains to its last epoch",
@@ -118,8 +118,8 @@ def test_a_replay_prints_passes_at_its_marks_with_and_without_reuse():
     assert labels == ["3 trials", "6 trials", "12 trials", "the first 1", "the last 1", "last / first"]
     mine, alone, theirs = map(float, tables[0].splitlines()[4][16:].split()[:3])
     assert mine < alone < theirs
-    with pytest.raises(ValueError, match="--replay is 3"):
-        reuse.replay(PRESETS["notebook"], 3, 1)
+    with pytest.raises(ValueError, match="--trials is 3"):
+        replay.replay(PRESETS["notebook"], 3, 1)
 
 
 def a_past(tmp_path, *, epochs_trained):
@@ -131,23 +131,19 @@ def a_past(tmp_path, *, epochs_trained):
         stages = {name: {"epochs": [{}] * number, "best_epoch": number} for name in STAGES}
         record = a_record(number, epochs=number)
         result = {**record.result, "stages": stages, "epochs_trained": trained}
-        times = {
-            name: f"2026-01-01T10:0{minute}:00+00:00"
-            for name, minute in (("started", number - 1), ("ended", 4 - number))
-        }
-        folder.write_record(dataclasses.replace(record, result=result, **times))
+        folder.write_record(dataclasses.replace(record, result=result))
     return folder.path
 
 
-def test_a_recorded_study_takes_from_its_first_start_to_its_last_end(tmp_path):
-    past = reuse.recorded(a_past(tmp_path, epochs_trained=(5, 6)))  # four chains go on by one, the mixture is new
-    assert past.seconds == 180  # the second ended before the first
-    assert passes.ours(past.trials, past.score_examples, reuse=True).epochs == 11
+def test_the_passes_of_a_finished_study_are_counted(tmp_path):
+    path = a_past(tmp_path, epochs_trained=(5, 6))  # four chains go on by one, the mixture is new
+    assert reuse.complete(path).cost.epochs == 11
+    assert "2 trials" in reuse.finished(path)
 
 
 def test_a_study_that_says_nothing_of_reuse_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="15 epochs were trained; expected 11, as with an empty store"):
-        reuse.recorded(a_past(tmp_path, epochs_trained=(5, 10)))
+    with pytest.raises(ValueError, match="15 epochs were trained; expected 11, as with an empty store and no failed"):
+        reuse.finished(a_past(tmp_path, epochs_trained=(5, 10)))
 
 
 def found(trial, seconds):
@@ -157,38 +153,61 @@ def found(trial, seconds):
 
 
 def test_the_peers_time_is_its_own_or_estimated_from_a_part(tmp_path):
-    past = reuse.recorded(a_past(tmp_path, epochs_trained=(5, 6)))
+    past = reuse.complete(a_past(tmp_path, epochs_trained=(5, 6)))
     one, two = past.trials
-    whole = reuse.compared(past, [0, 1], [found(one, 100), found(two, 200)], 360)
-    assert ratios(whole)[:2] == [2.0, 1.36]  # 360 / 180 s; 15 / 11 epochs
-    assert "ESTIMATED" not in whole
-    part = reuse.compared(past, [1], [found(two, 180)], 999)
+    whole = reuse.weighed(past, 180, [0, 1], [found(one, 100), found(two, 200)], 360)
+    assert (whole.their_seconds, whole.mine.epochs, whole.theirs.epochs) == (360, 11, 15)
+    assert "ESTIMATED" not in str(whole)
+    part = reuse.weighed(past, 180, [1], [found(two, 180)], 999)
     share = passes.peers([one], 1000).passes / passes.peers([two], 1000).passes
-    assert ratios(part)[0] == pytest.approx(1 + share, abs=0.006)
-    assert ratios(part)[1:] == ratios(whole)[1:]
-    assert "ESTIMATED from 1 of 2 trials (2)" in part
+    assert part.their_seconds == pytest.approx(180 * (1 + share))
+    assert part.theirs == whole.theirs
+    assert "ESTIMATED from trials 2: 180 s" in str(part)
 
 
-def ratios(text):
-    return next(list(map(float, line.split()[3:])) for line in text.splitlines() if line.startswith("peer / ours"))
+def test_a_summary_has_median_and_extremes_of_each_rounds_ratio(tmp_path):
+    past = reuse.complete(a_past(tmp_path, epochs_trained=(5, 7)))
+    done = [reuse.weighed(past, 100, [0, 1], [found(t, 1) for t in past.trials], wall) for wall in (300, 800, 400)]
+    text = reuse.summary(done)
+    ratios = next(line for line in text.splitlines() if line.startswith("peer / ours"))
+    assert ratios.split()[3:7] == ["4.00", "(3.00–8.00)", "1.36", "(1.36–1.36)"]
+    assert text.count("12 epochs were trained; expected 11") == 3
 
 
-def test_a_part_of_the_trials_is_always_the_same_and_never_more_than_there_are():
-    assert reuse.sample(4, None) == [0, 1, 2, 3]
-    assert reuse.sample(50, 0) == []
-    assert len(set(reuse.sample(50, 7))) == 7
-    assert reuse.sample(50, 7) == reuse.sample(50, 7)
-    with pytest.raises(ValueError, match="--peer-trials is 5; expected 0 to 4"):
-        reuse.sample(4, 5)
+def test_a_rounds_part_of_the_trials_is_always_the_same_and_never_more_than_there_are():
+    assert reuse.sample(4, None, 1) == [0, 1, 2, 3]
+    assert len(set(reuse.sample(50, 7, 1))) == 7
+    assert reuse.sample(50, 7, 1) == reuse.sample(50, 7, 1) != reuse.sample(50, 7, 2)
+    for wrong in (0, 5):
+        with pytest.raises(ValueError, match=f"--peer-trials is {wrong}; expected 1 to 4"):
+            reuse.sample(4, wrong, 1)
 
 
 def test_trials_that_cost_nothing_take_as_many_workers_as_run_at_once():
-    run = overhead.run(10, 2)
+    run = overhead.run(overhead.OURS, 10, 2)
     assert len(run.marks) == 10
     assert run.workers == 2
     assert run.began < run.first < run.marks[0].at < run.marks[-1].at < run.ended
-    assert run.row().split()[:2] == ["10", "2"]
+
+
+def test_the_plainest_program_for_the_same_is_measured_alike():
+    run = overhead.run(overhead.PLAIN, 10, 2)
+    assert len(run.marks) == 10
+    assert run.began < run.first < run.marks[0].at < run.marks[-1].at < run.ended
+
+
+def test_costs_and_their_ratios_are_medians_over_the_rounds():
+    marks = [overhead.Mark(at=10 + number, cpu=number / 2, kb=1024) for number in range(3)]
+    runs = [
+        overhead.Run(began=0, ended=14, first=first, marks=marks, worker_kb=2048, workers=2).figures(2)
+        for first in (4, 9, 6)
+    ]
+    found = {(overhead.OURS, 3, 2): runs, (overhead.PLAIN, 3, 2): runs[:1] * 3}
+    ours, plain = overhead.table(found).splitlines()[2:]
+    assert ours.startswith("| study.run | 3 | 2 | 6.00 (4.00–9.00) | 1,000 (1,000–1,000) | 500 (500–500) | - |")
+    assert plain.startswith("| plain Tune | 3 | 2 | 4.00 (4.00–4.00) |")
+    assert "first s 1.50 (1.00–2.25), wall ms 1.00 (1.00–1.00)" in next(overhead.ratios(found))
 
 
 def test_so_many_records_are_read_by_the_commands_that_make_everything_else():
-    assert overhead.derived(12).startswith("12 records: trials.csv, best.json, summary.md and study.db in ")
+    assert all(seconds > 0 for seconds in overhead.derived(12))

@@ -1,24 +1,61 @@
-"""What keeping stages costs a trial that finds none of them: the same config without a store and with an empty one.
+"""What keeping stages costs: the time of a trial that finds none, and what trials ask of the place where they are kept.
 
     python -m tests.benchmarks.commits --data DIR [--runs 5] [--epochs 2] [--train-examples 5000]
 
-Alternating runs in one process; each with a store has a fresh one on the local disk, and is over when everything is
-written. Prints the ratio of the times, and what a run costs whose stages are all stored.
+Alternating runs in one process: a config without a store, with an empty one on the local disk until everything is
+written, and again when all its stages are stored. Prints the times, the ratio of the first two, and how often and with
+how many bytes each run asked the place.
 """
 
 import argparse
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
+from typing import Any
 
 import torch
 
 from moe import Config, Store, run
-from moe.data import load
+from moe.data import DataSet, load
 from moe.result import Result
-from study.machine import cpus, versions
+from moe.store.location import place_at
+from tests.benchmarks.report import circumstances, spread
+
+READS, WRITES, LISTINGS, REST = "reads", "writes", "listings", "other requests"
+KINDS = {"read": READS, "create": WRITES, "replace": WRITES, "files": LISTINGS, "folders": LISTINGS}
+
+
+class Counted:
+    """A place that counts what it is asked for."""
+
+    def __init__(self, folder: str) -> None:
+        self._place = place_at(folder)
+        self.requests: Counter[str] = Counter()
+        self.bytes: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        asked = getattr(self._place, name)
+        if not callable(asked):
+            return asked
+
+        def counted(*arguments: Any) -> Any:
+            answer = asked(*arguments)
+            kind = KINDS.get(name, REST)
+            self.requests[kind] += 1
+            self.bytes[kind] += sum(len(value) for value in (*arguments, answer) if isinstance(value, bytes))
+            return answer
+
+        return counted
+
+    def told(self) -> str:
+        """All since the last time, in words."""
+        parts = [f"{self.requests[kind]} {kind}" for kind in (READS, WRITES, LISTINGS, REST)]
+        parts += [f"{self.bytes[kind] / 1e6:.2f} MB of {kind}" for kind in (READS, WRITES)]
+        self.requests.clear()
+        self.bytes.clear()
+        return ", ".join(parts)
 
 
 def main() -> None:
@@ -26,28 +63,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a folder with CIFAR-10")
     for name, default in (("runs", 5), ("epochs", 2), ("train-examples", 5000)):
-        parser.add_argument(f"--{name}", type=int, default=default)
+        parser.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
     asked = parser.parse_args()
+    here = circumstances()
     data = load("auto", asked.data)
     config = Config(epochs=asked.epochs, train_examples=asked.train_examples)
     run(Config(train_examples=100, test_examples=50), data)  # torch's lazy imports
-    ratios, again = [], []
-    for number in range(asked.runs):
-        without, _ = _timed(lambda: run(config, data))
-        with tempfile.TemporaryDirectory() as folder, Store(folder) as store:
-            within, first = _timed(lambda store=store: run(config, data, store))  # type: ignore[misc]
-            stored, second = _timed(lambda store=store: run(config, data, store))  # type: ignore[misc]
-        if first.score != second.score:
-            raise SystemExit("a stored run found something else")
-        ratios.append(within / without)
-        again.append(stored)
-        print(
-            f"run {number + 1}: without {without:.2f} s, with an empty store {within:.2f} s, all stored {stored:.3f} s"
-        )
-    spread = f"{median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
-    print(f"with an empty store / without: {spread}")
-    print(f"all stages stored: {median(again):.3f} s ({min(again):.3f} to {max(again):.3f})")
-    print(f"{cpus()} CPUs, {torch.get_num_threads()} threads; torch {versions()['torch']}; {data.source}")
+    times = [measured(config, data) for _ in range(asked.runs)]
+    without, empty, stored = zip(*times, strict=True)
+    ratios = [kept / bare for kept, bare in zip(empty, without, strict=True)]
+    print(f"without a store        {spread(without)} s")
+    print(f"with an empty store    {spread(empty)} s; over without: {spread(ratios)}")
+    print(f"all stages stored      {spread(stored)} s")
+    print(f"\n{data.source}; {torch.get_num_threads()} threads; {config}\n{here}")
+
+
+def measured(config: Config, data: DataSet) -> tuple[float, float, float]:
+    """The seconds of a run without a store, with an empty one, and of one that finds everything."""
+    without, _ = _timed(lambda: run(config, data))
+    with tempfile.TemporaryDirectory() as folder:
+        place = Counted(folder)
+        with Store(place) as store:
+            empty, first = _timed(lambda: run(config, data, store))
+            asked_empty = place.told()
+            stored, second = _timed(lambda: run(config, data, store))
+            asked_stored = place.told()
+    if first.score != second.score:
+        raise SystemExit("a stored run found something else")
+    print(f"without {without:.2f} s")
+    print(f"  with an empty store {empty:.2f} s: {asked_empty}")
+    print(f"  all stored {stored:.3f} s: {asked_stored}", flush=True)
+    return without, empty, stored
 
 
 def _timed(work: Callable[[], Result]) -> tuple[float, Result]:

@@ -1,11 +1,13 @@
 """What a study costs by itself: trials that cost nothing, under the command that a person runs.
 
-    python -m tests.benchmarks.overhead [--trials 10 100 1000] [--concurrency 2 16 64] [--records 10000]
+    python -m tests.benchmarks.overhead [--trials 10 100 1000] [--concurrency 2 16 64] [--records 10000] [--rounds 5]
 
 Each run is `python -m study.run` in a process of its own: its Ray, its searcher (TPE over 14,400 points), its ledger,
 records on disk, tables at the end. Only the training is left out: a trial reports its end at once, with a result as
 large as a real one, and fails if its process has loaded torch. There are as many CPUs as trials at once, in Ray's
-books; how many there really are is printed, and workers start and answer no faster than those let them.
+books; how many there really are is printed, and workers start and answer no faster than those let them. In turn with
+the runs of the first concurrency go runs of the plainest program for the same: Tune, OptunaSearch, a function that
+reports a number. All runs are done once, then all again, round after round; printed are median (least–most).
 
     first      seconds from the start of the command until a worker has the first trial
     wall, CPU  milliseconds per trial, from the end of the first trial to that of the last; CPU is the driver's, all of
@@ -23,13 +25,13 @@ Then, so many records are written down, and read by the two commands that make e
 import argparse
 import itertools
 import json
-import os
+import math
 import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
@@ -39,6 +41,7 @@ from study import machine
 from study.ledger import Ledger
 from study.records import COMPLETE, Folder, Record
 from study.space import Space, parse
+from tests.benchmarks.report import circumstances, spread
 from tests.study_helpers import a_result, a_study
 
 SPACE = {
@@ -53,19 +56,10 @@ SPACE = {
     "patience": [1, 2, 4],
 }
 LEAST_FOR_GROWTH = 100  # trials
-TITLES = (
-    "trials",
-    "at once",
-    "first s",
-    "wall ms",
-    "CPU ms",
-    "workers",
-    "growth",
-    "driver MB",
-    "KB/trial",
-    "worker MB",
-    "rest s",
-)
+OURS, PLAIN = "study.run", "plain Tune"
+
+Case = tuple[str, int, int]  # program, trials, trials at once
+Figures = dict[str, float]  # what was measured, by its name and unit
 
 
 @dataclass(frozen=True)
@@ -79,79 +73,123 @@ class Mark:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run cost."""
+    """When a run did what, in seconds since 1970, and what it took."""
 
-    concurrency: int
     began: float
     ended: float
     first: float  # when a worker had the first trial
-    workers: int
-    worker_kb: int
     marks: Sequence[Mark]
+    worker_kb: int
+    workers: int
 
-    def row(self) -> str:
-        """The run as a line of the table."""
+    def figures(self, concurrency: int) -> Figures:
+        """What is told of it."""
         marks = self.marks
         steps = max(1, len(marks) - 1)
         wall, cpu = (1000 * (getattr(marks[-1], name) - getattr(marks[0], name)) / steps for name in ("at", "cpu"))
-        cells = [str(len(marks)), str(self.concurrency), f"{self.first - self.began:.1f}", f"{wall:.1f}", f"{cpu:.1f}"]
-        cells += [
-            str(self.workers),
-            self._growth(),
-            f"{marks[-1].kb / 1024:.0f}",
-            f"{(marks[-1].kb - marks[0].kb) / steps:.0f}",
-        ]
-        cells += [f"{self.worker_kb / 1024:.0f}", f"{self.ended - marks[-1].at:.1f}"]
-        return _line(cells)
+        return {
+            "first s": self.first - self.began,
+            "wall ms": wall,
+            "CPU ms": cpu,
+            "growth": self._growth(concurrency),
+            "workers": self.workers,
+            "driver MB": marks[-1].kb / 1024,
+            "KB a trial": (marks[-1].kb - marks[0].kb) / steps,
+            "worker MB": self.worker_kb / 1024,
+            "rest s": self.ended - marks[-1].at,
+        }
 
-    def _growth(self) -> str:
-        cpu = [mark.cpu for mark in self.marks[self.concurrency :]]
+    def _growth(self, concurrency: int) -> float:
+        cpu = [mark.cpu for mark in self.marks[concurrency:]]
         if len(cpu) <= LEAST_FOR_GROWTH:
-            return "-"
+            return math.nan
         tenth = len(cpu) // 10
-        return f"{(cpu[-1] - cpu[-1 - tenth]) / (cpu[tenth] - cpu[0]):.2f}"
+        return (cpu[-1] - cpu[-1 - tenth]) / (cpu[tenth] - cpu[0])
 
 
 def main() -> None:
-    """Run all, and print a line as each ends."""
+    """Run all, round after round, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--concurrency", type=int, nargs="+", default=[2, 16, 64])
     parser.add_argument("--records", type=int, default=10_000, help="0 leaves the tables out")
+    parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
-    versions = ", ".join(f"{name} {version}" for name, version in machine.versions().items())
-    print(f"{machine.cpus()} CPUs, a load of {os.getloadavg()[0]:.1f}; {versions}; commit {machine.commit()}\n")
-    print(_line(TITLES), flush=True)
-    for trials, concurrency in itertools.product(asked.trials, asked.concurrency):
-        print(run(trials, concurrency).row(), flush=True)
+    here = circumstances()
+    cases = [(OURS, *case) for case in itertools.product(asked.trials, asked.concurrency)]
+    cases += [(PLAIN, trials, asked.concurrency[0]) for trials in asked.trials]
+    found: dict[Case, list[Figures]] = {case: [] for case in cases}
+    tables = []
+    for number in range(1, asked.rounds + 1):
+        for case in sorted(cases, key=lambda case: case[1:]):  # ours beside the plain one
+            found[case].append(run(*case).figures(case[2]))
+            told = ", ".join(f"{name} {value:.1f}" for name, value in found[case][-1].items())
+            print(f"round {number}: {' '.join(map(str, case))}: {told}", file=sys.stderr, flush=True)
+        if asked.records:
+            tables.append(derived(asked.records))
+    print("\n".join([table(found), "", *ratios(found)]))
     if asked.records:
-        print(f"\n{derived(asked.records)}")
+        write, draw = (spread(seconds) for seconds in zip(*tables, strict=True))
+        print(f"\n{asked.records} records: trials.csv, best.json, summary.md and study.db in {write} s")
+        print(f"(study.run --resume), report and figures in {draw} s (study.analyze)")
+    print(f"\n{here}")
 
 
-def _line(cells: Sequence[str]) -> str:
-    return " ".join(f"{cell:>9}" for cell in cells)
+def table(found: Mapping[Case, Sequence[Figures]]) -> str:
+    """A row for each case; its first cells say which."""
+    names = list(next(iter(found.values()))[0])
+    rows = [["", "trials", "at once", *names], ["---"] * (3 + len(names))]
+    for case, runs in found.items():
+        values = [[figures[name] for figures in runs] for name in names]
+        rows.append([*map(str, case), *("-" if math.isnan(each[0]) else spread(each) for each in values)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def run(trials: int, concurrency: int) -> Run:
+def ratios(found: Mapping[Case, Sequence[Figures]]) -> Iterator[str]:
+    """Ours over the plain one, round by round."""
+    for (program, trials, concurrency), plain in found.items():
+        if program == PLAIN:
+            pairs = list(zip(found[OURS, trials, concurrency], plain, strict=True))
+            told = [
+                f"{name} {spread([ours[name] / theirs[name] for ours, theirs in pairs])}"
+                for name in ("first s", "wall ms", "CPU ms")
+            ]
+            yield f"{OURS} / {PLAIN}, {trials} trials, {concurrency} at once: {', '.join(told)}"
+
+
+def run(program: str, trials: int, concurrency: int) -> Run:
     """One study of trials that cost nothing."""
     with tempfile.TemporaryDirectory(prefix="overhead-") as name:
         scratch = Path(name)
-        (scratch / "space.yaml").write_text(json.dumps(SPACE))
-        command = [sys.executable, "-c", "from tests.benchmarks import overhead; overhead.drive()"]
-        command += [str(scratch / "told.json"), str(concurrency), "--trials", str(trials), "--name", "free"]
-        command += ["--space", str(scratch / "space.yaml"), "--sampler", "tpe", "--dataset", "shapes"]
-        command += ["--gpus-per-trial", "0", "--concurrency", str(concurrency)]
-        command += ["--store", str(scratch / "store"), "--results", str(scratch / "results")]
+        make = _ours if program == OURS else _plain
+        command = make(scratch, trials, concurrency)
         began = time.time()
         _call(command)
         ended = time.time()
         told = json.loads((scratch / "told.json").read_text())
-        folder = Folder(scratch / "results" / "free")
-        results = [record.result or {} for record in folder.read_records(folder.read_study().space)]
+        results = told["results"] if program == PLAIN else _results(scratch / "results" / "free")
     first = min(result["at"] for result in results)
     worker_kb = max(result["kb"] for result in results)
-    marks = [Mark(*mark) for mark in told["marks"]]
-    return Run(concurrency, began, ended, first, told["workers"], worker_kb, marks)
+    return Run(began, ended, first, [Mark(*mark) for mark in told["marks"]], worker_kb, told["workers"])
+
+
+def _ours(scratch: Path, trials: int, concurrency: int) -> list[str]:
+    (scratch / "space.yaml").write_text(json.dumps(SPACE))
+    command = [sys.executable, "-c", "from tests.benchmarks import overhead; overhead.drive()"]
+    command += [str(scratch / "told.json"), str(concurrency), "--trials", str(trials), "--name", "free"]
+    command += ["--space", str(scratch / "space.yaml"), "--sampler", "tpe", "--dataset", "shapes"]
+    command += ["--gpus-per-trial", "0", "--concurrency", str(concurrency)]
+    return [*command, "--store", str(scratch / "store"), "--results", str(scratch / "results")]
+
+
+def _results(path: Path) -> list[dict[str, Any]]:
+    return [record.result or {} for record in Folder(path).read_records(Folder(path).read_study().space)]
+
+
+def _plain(scratch: Path, trials: int, concurrency: int) -> list[str]:
+    settings = ["RAY_USAGE_STATS_ENABLED=0", "RAY_AIR_NEW_OUTPUT=0", "RAY_AUTH_MODE=disabled"]
+    command = ["env", *settings, sys.executable, "-m", "tests.benchmarks.plain"]
+    return [*command, str(scratch / "told.json"), str(trials), str(concurrency)]
 
 
 def _call(command: list[str]) -> None:
@@ -167,14 +205,14 @@ def drive() -> None:
     import study.search.tuning
     from study.run import main
 
-    marks: list[tuple[float, float, int]] = []
+    marks: list[Sequence[float]] = []
     workers: list[Any] = []
     write, ask = Folder.write_record, RayActorManager.add_actor
 
     def write_and_mark(folder: Folder, record: Record) -> None:
         write(folder, record)
         if record.state == COMPLETE:
-            marks.append((time.time(), time.process_time(), getrusage(RUSAGE_SELF).ru_maxrss))
+            marks.append(mark())
 
     def ask_and_count(manager: Any, *arguments: Any, **named: Any) -> Any:
         workers.append(ask(manager, *arguments, **named))
@@ -188,6 +226,11 @@ def drive() -> None:
     code = main()
     place.write_text(json.dumps({"marks": marks, "workers": len(workers)}))
     sys.exit(code)
+
+
+def mark() -> Sequence[float]:
+    """What a `Mark` is made of, now."""
+    return time.time(), time.process_time(), getrusage(RUSAGE_SELF).ru_maxrss
 
 
 def free(job: Any, config: dict[str, Any], report: Any) -> None:
@@ -207,8 +250,8 @@ def _result(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, **a_result(gain), "stages": stages}
 
 
-def derived(records: int) -> str:
-    """How long the commands take that make tables, database and figures from so many records."""
+def derived(records: int) -> tuple[float, float]:
+    """The seconds of the two commands that make tables and database, report and figures from so many records."""
     with tempfile.TemporaryDirectory(prefix="overhead-") as name:
         folder = Folder(Path(name) / "free")
         _write(folder, parse("large", SPACE), records)
@@ -217,11 +260,7 @@ def derived(records: int) -> str:
         tables = time.perf_counter() - begun
         begun = time.perf_counter()
         _call([sys.executable, "-m", "study.analyze", str(folder.path)])
-        figures = time.perf_counter() - begun
-    return (
-        f"{records} records: trials.csv, best.json, summary.md and study.db in {tables:.1f} s (study.run --resume), "
-        f"report and figures in {figures:.1f} s (study.analyze)"
-    )
+        return tables, time.perf_counter() - begun
 
 
 def _write(folder: Folder, space: Space, records: int) -> None:

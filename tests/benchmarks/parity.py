@@ -15,7 +15,7 @@ import os
 import subprocess
 import tempfile
 from pathlib import Path
-from statistics import fmean, median, variance
+from statistics import fmean, variance
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from moe import Config, run
 from moe.config import PRECISIONS
 from moe.data import DataSet, load
 from moe.numerics import fitting_precision
-from study import machine
+from tests.benchmarks.report import circumstances
 
 KERAS = Path(__file__).with_name("keras_notebook.py")
 STAGES = ("baseline", "gate", "artificial", "natural", "mixture")
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=PRECISIONS, default=fitting_precision("cpu"), help="ours (%(default)s)")
     parser.add_argument("--large", action="store_true", help="all networks large")
     asked = parser.parse_args()
+    here = circumstances()
     data = load("auto", asked.data)
     flags = dict.fromkeys(("use_large_experts", "use_large_gating_mlp", "use_large_baseline_classifier"), asked.large)
     config = Config(
@@ -64,8 +65,7 @@ def main() -> None:
             theirs.append(keras(asked.keras, config, seed, arrays))
             ours.append(torch_run(config, seed, data))
             print(f"seed {seed}: Keras {line(theirs[-1])} | ours {line(ours[-1])}", flush=True)
-    here = ", ".join(f"{name} {version}" for name, version in machine.versions().items())
-    print(f"\n{data.source}; {config}\n{machine.cpus()} CPUs; {here}\n\n{table(theirs, ours)}")
+    print(f"\n{data.source}; {config}\n{here}\n\n{table(theirs, ours)}")
 
 
 def write_arrays(data: DataSet, config: Config, folder: Path) -> Path:
@@ -120,7 +120,7 @@ def table(theirs: list[dict[str, float]], ours: list[dict[str, float]]) -> str:
         errors = difference / error if error else math.nan
         lines.append(f"{name:<12}{fmean(before):>8.2f}{fmean(after):>8.2f}{spread:>18}{errors:>20.1f}")
     ratios = [before["seconds"] / after["seconds"] for before, after in zip(theirs, ours, strict=True)]
-    lines.append(f"Keras' time over ours: median {median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
+    lines.append(f"Keras' time over ours: {spread(ratios)}")
     return "\n".join(lines)
 
 

@@ -9,10 +9,9 @@ Images count as balanced, a tenth to each class: so `holdout` cuts them, `notebo
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from statistics import median
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from moe.config import CLASSES, HOLDOUT, Config
 from moe.numerics import Numerics
 from moe.stages import STAGES, Checkpoint, Spec, plan, resolved
 from study.records import COMPLETE, Record
+from tests.benchmarks.report import spread
 
 FROZEN = STAGES["mixture"].needs
 ANY = Numerics(device="any", torch="any", instructions="any")
@@ -133,12 +133,6 @@ def table(studies: list[list[Trial]], scored: int) -> str:
     return "\n".join([*lines, _line("last / first", growth)])
 
 
-def spread(values: Sequence[float]) -> str:
-    """Their median, lowest and highest."""
-    middle, low, high = (_short(value) for value in (median(values), min(values), max(values)))
-    return f"{middle} ({low}–{high})" if len(values) > 1 else middle
-
-
 @dataclass
 class _Shelf:
     """What a store has of the trials so far."""
@@ -211,8 +205,3 @@ def _vggs(cost: Cost) -> int:
 
 def _over(value: float, other: float) -> float:
     return value / other if other else math.inf
-
-
-def _short(value: float) -> str:
-    """Three digits, more only before the point."""
-    return f"{value:,.{sum(value < bound for bound in (1, 10, 100))}f}"

@@ -10,8 +10,6 @@ matrix product, and their optimizer's memory traffic at the rate of a large copy
 """
 
 import argparse
-import platform
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -31,6 +29,7 @@ from moe.stages import STAGES, Request, plan
 from moe.training import Chain, train
 from study.estimate import SHARES
 from tests.benchmarks.peer import run_one
+from tests.benchmarks.report import circumstances, spread
 
 ADAM_FLOATS = 7  # per weight and step: weight, gradient and two moments read, weight and moments written
 
@@ -135,11 +134,6 @@ def check(data: DataSet, device: torch.device, precision: str) -> dict[str, bool
     return found
 
 
-def spread(values: list[float]) -> str:
-    """Least, median and most."""
-    return f"{min(values):.2f} {statistics.median(values):.2f} {max(values):.2f}"
-
-
 def main() -> None:
     """Check, time, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -149,6 +143,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
     parser.add_argument("--peer-epochs", type=int, metavar="N", help="of the peer (default: as many); 0: no peer")
     asked = parser.parse_args()
+    here = circumstances()
     torch.set_num_threads(asked.threads)
     data, device = load("auto", asked.data), available_devices()[0]
     usual = Config(
@@ -156,9 +151,7 @@ def main() -> None:
         patience=10_000,
         **{name: getattr(asked, name) for name in ("train_examples", "test_examples", "batch_size")},
     )
-    print(
-        f"{device_name(device)}, {asked.threads} threads, torch {torch.__version__}, Python {platform.python_version()}"
-    )
+    print(f"{device_name(device)}, {asked.threads} threads; {here}")
     print(
         f"{data.source}\n{asked.train_examples:,} images, {asked.epochs} epochs each stage, "
         f"batches of {asked.batch_size}"
@@ -179,7 +172,7 @@ def main() -> None:
             found = run_one(replace(usual, epochs=peer_epochs).as_dict(), data, usual.test_examples, asked.threads)
             times.setdefault("peer", []).append(found["seconds"] * asked.epochs / peer_epochs)
         print({name: round(taken[-1], 2) for name, taken in times.items()}, flush=True)
-    print("\n                       least, median, most")
+    print(f"\nmedian (least–most) of {asked.runs} runs")
     for precision in PRECISIONS:
         print(f"{precision:<10} seconds     {spread(times[precision])}")
         least = floor(replace(usual, precision=precision), device)

@@ -16,6 +16,7 @@ import torch
 from moe.config import PRECISIONS, Config
 from moe.data import load
 from moe.pipeline import run
+from tests.benchmarks.report import circumstances
 
 SCORES = ("baseline_accuracy", "gate_accuracy", "artificial_accuracy", "natural_accuracy", "mixture_accuracy", "gain")
 
@@ -43,6 +44,7 @@ def main() -> None:
     for name, default in {"seeds": 10, "train-examples": 2500, "epochs": 4, "threads": 1}.items():
         parser.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
     asked = parser.parse_args()
+    here = circumstances()
     torch.set_num_threads(asked.threads)
     data, found = load("auto", asked.data), []
     print(data.source)
@@ -56,7 +58,7 @@ def main() -> None:
             f"seed {seed}: " + ", ".join(f"{name} {scores[name]['mixture_accuracy']:.1%}" for name in scores),
             flush=True,
         )
-    print(table(found))
+    print(f"{table(found)}\n\n{here}")
 
 
 if __name__ == "__main__":

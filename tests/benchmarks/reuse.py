@@ -1,24 +1,18 @@
 """What a study costs here and with the plain peer: wall time, epochs trained and image passes.
 
-    python -m tests.benchmarks.reuse --data DIR [--trials 8] [--space NAME|FILE]    run ours, then the peer
-    python -m tests.benchmarks.reuse --study results/NAME --peer-trials 5           run the peer alone, on a part
-    python -m tests.benchmarks.reuse --study results/NAME --peer-trials 0           run neither, count passes
-    python -m tests.benchmarks.reuse --replay 200 [--space full] [--seeds 5]        the same of simulated studies
+    python -m tests.benchmarks.reuse --data DIR [--trials 8] [--space NAME|FILE] [--rounds 5]    ours and the peer
+    python -m tests.benchmarks.reuse --data DIR --trials 50 --space notebook --peer-trials 1     the peer on a part
+    python -m tests.benchmarks.reuse --study results/NAME            run nothing, count the passes of a finished study
 
-Ours is `python -m study.run` with an empty store; the peer gets the same configs and seeds in the same order, and runs
-one trial at a time in float32 on all CPUs. They run in turn, each in processes of its own, whose start counts; let
-nothing else run meanwhile. The time of a recorded study is that from its first trial's start to its last one's end.
-
-A replay lets the study's own searcher (TPE) propose configs to a simulated objective, that of
-`tests.benchmarks.samplers` with 1 point of noise, and counts what the trials take: if every stage trains to its last
-epoch, and if each stops by itself after 10 or 5. The objective knows nothing of that, and the peer stops where we do.
-Figures are medians over the studies (lowest–highest). Both subgates together take an eighth of a small VGG's
-arithmetic, so a column compares the passes through VGGs by themselves.
+Ours is `python -m study.run` with an empty store, from the start of the command to its end; the peer gets the same
+configs and seeds in the same order, and runs one trial at a time in float32 on all CPUs. They run in turn, round after
+round, each in processes of its own; let nothing else run meanwhile. Where the peer runs a part only, other trials in
+each round, its time for all of them is estimated from its time per image pass: its start and what passes between its
+trials is left out.
 """
 
 import argparse
 import json
-import os
 import random
 import subprocess
 import sys
@@ -26,24 +20,16 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import optuna
-
-from moe.config import FLOAT32, HOLDOUT, Config
-from moe.numerics import available_devices, device_name
 from study import machine
-from study.ledger import Ledger
 from study.records import COMPLETE, Folder, FolderError, Record, Study
-from study.space import Space, read
-from study.stopping import Stop
-from tests.benchmarks.passes import Trial, assumed, from_records, ours, peers, spread, table
+from tests.benchmarks.passes import Cost, Trial, from_records, ours, peers, table
 from tests.benchmarks.peer import run_study
-from tests.benchmarks.samplers import NOISE, World
+from tests.benchmarks.report import circumstances, spread
 
 SMALL = {  # both programs take minutes on two CPU cores
     "epochs": [1, 2, 3],
@@ -53,7 +39,6 @@ SMALL = {  # both programs take minutes on two CPU cores
     "use_large_gating_mlp": [False, True],
     "use_large_baseline_classifier": [False, True],
 }
-STOPS = (None, 10, 5)  # epochs after which every stage stops in a replay
 
 Row = dict[str, Any]
 
@@ -64,8 +49,6 @@ class Past:
 
     study: Study
     records: list[Record]  # of the complete trials, in the order in which they ran
-    seconds: float
-    meaning: str  # of the seconds
 
     @property
     def trials(self) -> list[Trial]:
@@ -75,47 +58,107 @@ class Past:
     def score_examples(self) -> int:
         return self.study.space.score_examples()
 
-    def found(self, name: str) -> Any:
-        """What the first trial's result has under that name; all have the same device and threads."""
-        return (self.records[0].result or {})[name]
+    @property
+    def cost(self) -> Cost:
+        return ours(self.trials, self.score_examples, reuse=True)
 
     @property
     def oddity(self) -> str:
         """Where it did not train exactly the epochs that its trials need together, both numbers."""
         trained = sum(int(record.result["epochs_trained"]) for record in self.records if record.result)
-        needed = ours(self.trials, self.score_examples, reuse=True).epochs
+        needed = self.cost.epochs
         return f"{trained} epochs were trained; expected {needed}, as with an empty store" if trained != needed else ""
+
+    def __str__(self) -> str:
+        first = self.records[0].result or {}  # all have the same device and threads
+        how = f"{first['device']}, {first['threads']} threads a trial, {self.study.precision}"
+        space = f"{self.study.space.name} ({self.study.space.size} points)"
+        return f"{len(self.records)} trials of {space}; {self.study.source}; {how}"
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one study cost here and with the peer."""
+
+    mine: Cost
+    theirs: Cost
+    my_seconds: float
+    their_seconds: float
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "; ".join((f"ours {self.my_seconds:,.0f} s, peer {self.their_seconds:,.0f} s", *self.notes))
 
 
 def main() -> None:
-    """Compare, or replay."""
+    """Compare, or count."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a folder with CIFAR-10")
-    parser.add_argument("--trials", type=int, default=8, help="default: 8")
-    parser.add_argument("--space", help="a preset or a YAML file (default: a small one; full for a replay)")
-    parser.add_argument("--study", type=Path, help="a finished study in place of ours, begun with an empty store")
-    parser.add_argument("--peer-trials", type=int, metavar="K", help="run the peer on K trials, and estimate the rest")
-    parser.add_argument("--replay", type=int, metavar="N", help="simulate studies of N trials and count their passes")
-    parser.add_argument("--seeds", type=int, default=5, help="how many simulated studies (default: 5)")
+    parser.add_argument("--trials", type=int, default=8, help="default: %(default)s")
+    parser.add_argument("--space", help="a preset or a YAML file (default: a small one)")
+    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--peer-trials", type=int, metavar="K", help="run the peer on so many of them (default: all)")
+    parser.add_argument("--study", type=Path, help="a finished study, begun with an empty store")
     asked = parser.parse_args()
-    load = os.getloadavg()[0]
+    here = circumstances()
     try:
-        if asked.replay:
-            print(replay(read(asked.space or "full", HOLDOUT), asked.replay, asked.seeds))
+        if asked.study:
+            print(finished(asked.study))
         else:
-            past = recorded(asked.study, asked.data) if asked.study else fresh(asked.space, asked.trials, asked.data)
-            print(comparison(past, sample(len(past.records), asked.peer_trials)))
+            sample(asked.trials, asked.peer_trials, 1)  # a wrong number is refused before anything runs
+            print(compared(asked.space, asked.trials, asked.data, asked.peer_trials, asked.rounds))
     except (FolderError, ValueError) as error:
         raise SystemExit(f"{parser.prog}: {error}") from None
-    versions = ", ".join(f"{name} {version}" for name, version in machine.versions().items())
-    print(
-        f"\n{machine.cpus()} CPUs, {machine.gpus()} GPUs, a load of {load:.1f} before this began; {versions}; "
-        f"commit {machine.commit()}"
-    )
+    print(f"\n{here}")
 
 
-def fresh(space: str | None, trials: int, data: Path | None) -> Past:
-    """Run a study as the command does; what it prints goes to stderr."""
+def complete(path: Path) -> Past:
+    """The complete trials of a study.
+
+    Raises:
+        FolderError: there is no study.
+        ValueError: it has no complete trial.
+    """
+    study = Folder(path).read_study()
+    records = [record for record in Folder(path).read_records(study.space) if record.state == COMPLETE]
+    if not records:
+        raise ValueError(f"{path} has no complete trial; expected one or more")
+    return Past(study, records)
+
+
+def counted(pasts: Sequence[Past]) -> str:
+    """The image passes of one study or of several that are alike."""
+    return f"{pasts[0]}\n\n{table([past.trials for past in pasts], pasts[0].score_examples)}"
+
+
+def finished(path: Path) -> str:
+    """The image passes of the study in a folder.
+
+    Raises:
+        FolderError: there is none.
+        ValueError: it was not begun with an empty store.
+    """
+    past = complete(path)
+    if past.oddity:
+        raise ValueError(f"{path}: {past.oddity} and no failed trial")
+    return counted([past])
+
+
+def compared(space: str | None, trials: int, data: Path | None, part: int | None, rounds: int) -> str:
+    """Run so many rounds, telling of each, and say what they have in common."""
+    done: list[Round] = []
+    pasts: list[Past] = []
+    for number in range(1, rounds + 1):
+        past, seconds = fresh(space, trials, data)
+        pasts.append(past)
+        chosen = sample(len(past.records), part, number)
+        done.append(weighed(past, seconds, chosen, *_peer_study(past, chosen)))
+        print(f"round {number}: {done[-1]}", file=sys.stderr, flush=True)
+    return f"{counted(pasts)}\n\n{summary(done)}"
+
+
+def fresh(space: str | None, trials: int, data: Path | None) -> tuple[Past, float]:
+    """Run a study as the command does, and the seconds that it took; what it prints goes to stderr."""
     with tempfile.TemporaryDirectory(prefix="reuse-") as folder:
         scratch = Path(folder)
         (scratch / "small.yaml").write_text(json.dumps(SMALL))
@@ -128,61 +171,18 @@ def fresh(space: str | None, trials: int, data: Path | None) -> Past:
         seconds = time.perf_counter() - began
         if done.returncode:
             raise SystemExit(f"study.run ended with exit code {done.returncode}")
-        return Past(*_complete(scratch / "results" / "ours"), seconds, "the whole command")
+        return complete(scratch / "results" / "ours"), seconds
 
 
-def recorded(path: Path, data: Path | None = None) -> Past:
-    """A study as it was recorded.
-
-    Args:
-        path: its folder.
-        data: where its data are now, if they were moved.
-
-    Raises:
-        FolderError: there is none.
-        ValueError: it was not run with an empty store, or on another kind of device.
-    """
-    study, records = _complete(path.resolve())
-    study = replace(study, data_folder=str(data)) if data else study
-    began = min(datetime.fromisoformat(record.started) for record in records)
-    ended = max(datetime.fromisoformat(str(record.ended)) for record in records)
-    past = Past(study, records, (ended - began).total_seconds(), "first trial's start to last one's end")
-    if past.found("device") != (here := device_name(available_devices()[0])):
-        raise ValueError(f"{path} was run on {past.found('device')}; expected {here}, where the peer would run")
-    if past.oddity:
-        raise ValueError(f"{path}: {past.oddity} and no failed trial")
-    return past
-
-
-def _complete(path: Path) -> tuple[Study, list[Record]]:
-    study = Folder(path).read_study()
-    records = [record for record in Folder(path).read_records(study.space) if record.state == COMPLETE]
-    if not records:
-        raise ValueError(f"{path} has no complete trial; expected one or more")
-    return study, records
-
-
-def sample(trials: int, part: int | None) -> list[int]:
-    """The places of so many trials, drawn with a fixed seed; all of them by default.
+def sample(trials: int, part: int | None, number: int) -> list[int]:
+    """The places of so many trials, drawn for the round of that number; all of them by default.
 
     Raises:
         ValueError: there are not so many.
     """
-    if part is not None and not 0 <= part <= trials:
-        raise ValueError(f"--peer-trials is {part}; expected 0 to {trials}, the trials that there are")
-    return sorted(random.Random(0).sample(range(trials), trials if part is None else part))
-
-
-def comparison(past: Past, chosen: Sequence[int]) -> str:
-    """Run the peer on the chosen trials, if any, and put it all together."""
-    title = (
-        f"{len(past.records)} trials of {past.study.space.name} ({past.study.space.size} points); "
-        f"{past.study.source}; {past.found('device')}, {past.found('threads')} threads a trial, {past.study.precision}"
-    )
-    parts = [title, table([past.trials], past.score_examples)]
-    if chosen:
-        parts.append(compared(past, chosen, *_peer_study(past, chosen)))
-    return "\n\n".join(parts)
+    if part is not None and not 1 <= part <= trials:
+        raise ValueError(f"--peer-trials is {part}; expected 1 to {trials}, the trials that there are")
+    return sorted(random.Random(number).sample(range(trials), trials if part is None else part))
 
 
 def _peer_study(past: Past, chosen: Sequence[int]) -> tuple[list[Row], float]:
@@ -196,83 +196,38 @@ def _peer_study(past: Past, chosen: Sequence[int]) -> tuple[list[Row], float]:
     return found, time.perf_counter() - began
 
 
-def compared(past: Past, chosen: Sequence[int], found: list[Row], wall: float) -> str:
-    """What both took, from what the peer found in the chosen trials and its wall time."""
+def weighed(past: Past, seconds: float, chosen: Sequence[int], found: list[Row], wall: float) -> Round:
+    """A round, from what the peer found in the chosen trials and its wall time."""
     trials, scored = past.trials, past.score_examples
     ran = [Trial(trials[place].config, row["epochs"], row["epochs"]) for place, row in zip(chosen, found, strict=True)]
-    theirs, how = peers(ran, scored), "the whole process"
+    theirs = peers(ran, scored)
     assert theirs.passes == sum(row["passes"] for row in found)
-    if len(chosen) < len(trials):
-        numbers = ", ".join(str(past.records[place].trial) for place in chosen)
-        took = sum(row["seconds"] for row in found)
-        how = (
-            f"ESTIMATED from {len(chosen)} of {len(trials)} trials ({numbers}): {took:,.0f} s for {theirs.passes:,} "
-            "passes, times the passes of all\n      with the epochs that ours used; "
-            "Ray's start and what passes between trials is left out"
-        )
-        rate, theirs = took / theirs.passes, peers(trials, scored)
-        wall = rate * theirs.passes
-    mine = ours(trials, scored, reuse=True)
-    rates = [1e6 * row["seconds"] / row["passes"] for row in found]
-    ratios = (wall / past.seconds, theirs.epochs / mine.epochs, theirs.passes / mine.passes)
-    lines = [
-        f"{'':<14}{'wall time':>12}{'epochs trained':>18}{'image passes':>16}",
-        f"{'ours':<14}{past.seconds:>10,.0f} s{mine.epochs:>18,}{mine.passes:>16,}",
-        f"{'peer':<14}{wall:>10,.0f} s{theirs.epochs:>18,}{theirs.passes:>16,}",
-        f"{'peer / ours':<14}{ratios[0]:>12.2f}{ratios[1]:>18.2f}{ratios[2]:>16.2f}\n",
-        f"ours: {'; '.join(filter(None, (past.meaning, past.oddity)))}",
-        f"peer: {how}",
-        f"seconds per million passes in the peer's trials: {spread(rates)}",
+    notes = (past.oddity,) if past.oddity else ()
+    if len(chosen) == len(trials):
+        return Round(past.cost, theirs, seconds, wall, notes)
+    took = sum(row["seconds"] for row in found)
+    whole = peers(trials, scored)  # with the epochs that ours used
+    numbers = ", ".join(str(past.records[place].trial) for place in chosen)
+    rate = took / theirs.passes
+    notes += (f"peer ESTIMATED from trials {numbers}: {took:,.0f} s, {1e6 * rate:,.0f} s per million passes",)
+    return Round(past.cost, whole, seconds, rate * whole.passes, notes)
+
+
+def summary(done: Sequence[Round]) -> str:
+    """What the rounds took: the median of each figure, its least and its most."""
+    rows = {
+        "ours": [(one.my_seconds, one.mine.epochs, one.mine.passes) for one in done],
+        "peer": [(one.their_seconds, one.theirs.epochs, one.theirs.passes) for one in done],
+    }
+    rows["peer / ours"] = [
+        tuple(theirs / mine for mine, theirs in zip(*both, strict=True))
+        for both in zip(rows["ours"], rows["peer"], strict=True)
     ]
-    return "\n".join(lines)
-
-
-class _Unseen:
-    """A display that shows nothing."""
-
-    def started(self, record: Record) -> None: ...
-
-    def progressed(self, number: int, stage: str, epoch: int, epochs: int) -> None: ...
-
-    def warned(self, sentence: str) -> None: ...
-
-    def ended(self, record: Record) -> None: ...
-
-
-def searched(space: Space, trials: int, seed: int) -> list[Config]:
-    """The configs of a simulated study, in order: its searcher, ledger and seeds are the real ones."""
-    from study.search.searcher import StudySearch  # loads Ray
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    world = World(space, NOISE[0], seed)
-    data: Row = {"dataset": "none", "data": "none", "source": "none", "data_folder": None}
-    how: Row = {"objective": "gain", "sampler": "tpe", "protocol": HOLDOUT, "precision": FLOAT32}
-    study = Study(name="replay", space=space, seed=seed, trials=trials, **how, **data)
-    searcher = StudySearch(Ledger(study, [], lambda record: None), _Unseen(), Stop(), concurrency=1)
-    configs = []
-    for number in map(str, range(trials)):
-        suggestion = searcher.suggest(number)
-        assert isinstance(suggestion, dict)
-        configs.append(Config(**suggestion["config"]))
-        gain = world.observe(space.position(space.point(suggestion["config"]))) / 100
-        searcher.on_trial_result(number, {"result": json.dumps({"gain": gain})})
-        searcher.on_trial_complete(number)
-    return configs
-
-
-def replay(space: Space, trials: int, seeds: int) -> str:
-    """Tables of the passes of simulated studies."""
-    if trials < 4 or seeds < 1:
-        raise ValueError(f"--replay is {trials} and --seeds {seeds}; expected 4 or more trials, 1 or more seeds")
-    if len(space.grids) < 2:
-        raise ValueError(f"space {space.name} searches {len(space.grids)} fields; expected 2 or more for a simulation")
-    studies = [searched(space, trials, seed) for seed in range(seeds)]
-    lines = [f"{seeds} simulated studies of {trials} trials by tpe in space {space.name} ({space.size} points)"]
-    for stop in STOPS:
-        lines.append(f"\nEvery stage stops after {stop} epochs" if stop else "\nEvery stage trains to its last epoch")
-        simulated = [[assumed(config, stop) for config in configs] for configs in studies]
-        lines.append(table(simulated, space.score_examples()))
-    return "\n".join(lines)
+    lines = [f"{'':<12}{'seconds':>24}{'epochs trained':>24}{'image passes':>40}"]
+    for name, values in rows.items():
+        seconds, epochs, passes = map(spread, zip(*values, strict=True))
+        lines.append(f"{name:<12}{seconds:>24}{epochs:>24}{passes:>40}")
+    return "\n".join([*lines, f"median (least–most) of {len(done)} rounds", *map(str, done)])
 
 
 if __name__ == "__main__":
