@@ -19,6 +19,7 @@ import torch
 
 from moe import Config, Store, run
 from moe.data import DataSet, load
+from moe.numerics import available_devices, fitting_precision
 from moe.result import Result
 from moe.store.location import place_at
 from tests.benchmarks.report import circumstances, spread
@@ -67,7 +68,8 @@ def main() -> None:
     asked = parser.parse_args()
     here = circumstances()
     data = load("auto", asked.data)
-    config = Config(epochs=asked.epochs, train_examples=asked.train_examples)
+    precision = fitting_precision(available_devices()[0].type)
+    config = Config(epochs=asked.epochs, train_examples=asked.train_examples, precision=precision)
     run(Config(train_examples=100, test_examples=50), data)  # torch's lazy imports
     times = [measured(config, data) for _ in range(asked.runs)]
     without, empty, stored = zip(*times, strict=True)
