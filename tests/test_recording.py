@@ -1,5 +1,8 @@
 """Recorded steps: what is recorded when, and that replays do what the steps do. CUDA's own part needs a GPU."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -66,6 +69,23 @@ def test_training_by_replays_gives_the_bits_of_training_step_by_step(stage, data
     assert figures(replayed) == figures(plain)
     epoch = plain.resolve(3).epoch
     assert all(torch.equal(value, replayed.weights[epoch][name]) for name, value in plain.weights[epoch].items())
+
+
+def test_a_recording_goes_with_its_training_and_waits_for_no_search_for_cycles(data, monkeypatch):
+    spec, learn, stop = spec_and_examples("natural", data)
+    made = []
+
+    def watched(step, noise, device):
+        made.append(weakref.ref(recording := Recorded(step, noise, lambda work, noise: lambda: None)))
+        return recording
+
+    monkeypatch.setattr(moe.training, "recorded", watched)
+    gc.disable()
+    try:
+        trained(spec, learn, stop, 2)
+        assert [each() for each in made] == [None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
