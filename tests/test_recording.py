@@ -1,7 +1,9 @@
 """Recorded steps: what is recorded when, and that replays do what the steps do. CUDA's own part needs a GPU."""
 
 import gc
+import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -57,6 +59,30 @@ def test_replays_read_their_rows_where_they_were_recorded():
     for number in range(5):
         step(torch.tensor([number, number + 1]))
     assert len(places) == 1
+
+
+def test_the_first_batches_and_recordings_of_all_threads_come_one_after_the_other():
+    running, most = [], []
+
+    def step(rows):
+        running.append(rows)
+        most.append(len(running))
+        time.sleep(0.01)
+        running.pop()
+
+    def record(work, generator):
+        work()
+        return lambda: None
+
+    def train():
+        train_on = Recorded(step, NOISE, record)
+        for batch in (1, 2, 3):
+            train_on(torch.tensor([batch]))
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(train) for _ in range(4)]:
+            done.result()
+    assert most == [1] * 8
 
 
 @pytest.mark.parametrize("stage", ["natural", "mixture"])
