@@ -15,7 +15,9 @@ from torch import Generator, Tensor
 Step = Callable[[Tensor], Any]
 Record = Callable[[Callable[[], Any], Generator], Callable[[], Any]]
 
-_ONE_AT_A_TIME = threading.Lock()  # recording begins by waiting for the whole device, which no recording survives
+# A recording begins by waiting for the whole device, which no recording beside it survives; and a first batch makes
+# the handles of CUDA's libraries, which may wait for it, too.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def recorded(step: Step, generator: Generator, device: torch.device) -> Step:
@@ -51,11 +53,13 @@ class Recorded:
         size = len(rows)
         if size not in self._rows:
             self._rows[size] = rows.clone()
-            self._step(rows)
+            with _ONE_AT_A_TIME:
+                self._step(rows)
             return
         self._rows[size].copy_(rows)
         if size not in self._replay:
-            self._replay[size] = self._record(lambda: self._step(self._rows[size]), self._generator)
+            with _ONE_AT_A_TIME:
+                self._replay[size] = self._record(lambda: self._step(self._rows[size]), self._generator)
         self._replay[size]()
 
 
@@ -63,10 +67,7 @@ def as_graph(work: Callable[[], Any], generator: Generator) -> Callable[[], Any]
     """Record work on the current stream, which must not be the default one, as a CUDA graph; its replay."""
     graph = torch.cuda.CUDAGraph()
     graph.register_generator_state(generator)
-    with (
-        _ONE_AT_A_TIME,
-        torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"),
-    ):
+    with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
         work()
     replay: Callable[[], Any] = graph.replay
     return replay

@@ -126,7 +126,9 @@ def plan(config: Config, data: str, numerics: Numerics) -> dict[str, Request]:
 
     Args:
         data: the fingerprint of the data set.
+        numerics: in the config's precision; which units the address names depends on it, too.
     """
+    assert numerics.precision == config.precision
     requests: dict[str, Request] = {}
     for stage in STAGES.values():
         spec = Spec(

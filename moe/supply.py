@@ -76,21 +76,20 @@ class Supply:
         """Take tasks until none is left; those that another process is at go back to the end."""
         taken = 0
         try:
-            while not ended.is_set():
-                try:
-                    task = waiting.popleft()
-                except IndexError:
-                    return
-                with own_stream(device):
-                    chain = self._attempt(task, device)
-                if chain:
-                    chains[task.request.spec.stage] = chain
-                    taken = 0
-                    continue
-                waiting.append(task)
-                taken += 1
-                if taken >= len(waiting):
-                    time.sleep(self.store.timing.poll_s)
+            with own_stream(device):  # one for all: torch gives the same few in turn, and others may record on the next
+                while not ended.is_set():
+                    try:
+                        task = waiting.popleft()
+                    except IndexError:
+                        return
+                    if chain := self._attempt(task, device):
+                        chains[task.request.spec.stage] = chain
+                        taken = 0
+                        continue
+                    waiting.append(task)
+                    taken += 1
+                    if taken >= len(waiting):
+                        time.sleep(self.store.timing.poll_s)
         except BaseException:
             ended.set()  # the other devices end with what they are at
             raise

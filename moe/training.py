@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -222,11 +223,13 @@ class Practice:
     """A network's passes over its examples. Nothing in an epoch waits for the device until its end."""
 
     def __init__(self, network: nn.Module, optimizer: torch.optim.Adam, examples: Examples, spec: Spec) -> None:
-        self._network, self._optimizer, self._examples, self._spec = network, optimizer, examples, spec
+        self._examples, self._spec = examples, spec
         device = examples.labels.device
         self._noise = Generator(device)
         self._sums = torch.zeros(2, dtype=torch.float64, device=device)  # of loss and of right answers
-        self._step = recorded(self._learn, self._noise, device)
+        # no method: it would refer back to this object, and keep network and recording until Python looks for cycles
+        learn = partial(_learn, network, optimizer, examples, spec.stage, self._noise, self._sums)
+        self._step = recorded(learn, self._noise, device)
 
     def epoch(self, number: int) -> tuple[float, float]:
         """One pass in a fresh order: mean loss and accuracy, as they were on the way."""
@@ -238,15 +241,24 @@ class Practice:
         loss, accuracy = (self._sums / len(self._examples)).tolist()
         return loss, accuracy
 
-    def _learn(self, rows: Tensor) -> None:
-        """One update."""
-        logits = self._examples.logits(self._network, rows, self._noise)
-        labels = self._examples.labels[rows]
-        loss = loss_of(self._spec.stage, logits, labels)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
-        self._sums += torch.stack((loss.detach() * len(rows), (logits.detach().argmax(1) == labels).sum()))
+
+def _learn(
+    network: nn.Module,
+    optimizer: torch.optim.Adam,
+    examples: Examples,
+    stage: str,
+    noise: Generator,
+    sums: Tensor,
+    rows: Tensor,
+) -> None:
+    """One update; loss and right answers are added to the sums."""
+    logits = examples.logits(network, rows, noise)
+    labels = examples.labels[rows]
+    loss = loss_of(stage, logits, labels)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    sums += torch.stack((loss.detach() * len(rows), (logits.detach().argmax(1) == labels).sum()))
 
 
 def batches(values: Tensor) -> Sequence[Tensor]:

@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ SHARES = {  # of the images, that a frozen network learns from
     "artificial": len(ARTIFICIAL) / CLASSES,
     "natural": len(NATURAL) / CLASSES,
 }
-ANY = Numerics(device="any", torch="any", instructions="any")
+_ANY = Numerics(device="any", torch="any", instructions="any")
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,8 @@ def _tally(study: Study, configs: Sequence[Config], speed: Speed, stored: dict[s
     cost = 0.0
     for config in configs:
         prices = price(config, speed, study.space.score_examples())
-        for name, request in plan(config, study.data, ANY).items():
+        numerics = replace(_ANY, precision=config.precision)
+        for name, request in plan(config, study.data, numerics).items():
             asked = stored.setdefault(request.spec.address, set())
             if fresh := max(0, request.epochs - max(asked, default=0)):
                 stages += not asked

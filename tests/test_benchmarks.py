@@ -2,19 +2,21 @@
 
 import dataclasses
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
 from torch.nn.modules.module import register_module_forward_hook
 
 from moe import Config, run
+from moe.config import PRECISIONS
 from moe.networks import Layers
+from moe.pipeline import train_mixture
 from moe.stages import STAGES
 from moe.store.store import Store
 from study.records import Folder
 from study.space import PRESETS, parse
-from tests.benchmarks import overhead, passes, peer, replay, reuse
+from tests.benchmarks import overhead, passes, peer, pipeline, replay, reuse
 from tests.benchmarks.passes import Cost, Trial, assumed
 from tests.study_helpers import SPACE, a_record, a_study
 
@@ -35,6 +37,28 @@ CONFIGS = [
     Config(epochs=2, protocol="notebook", **SMALL),  # its frozen networks run in every batch of the mixture
 ]
 APART = [CONFIGS[0], CONFIGS[0], CONFIGS[5], CONFIGS[10]]
+
+
+def test_what_has_to_give_equal_bits_does_and_is_trained_as_the_pipeline_trains(data, monkeypatch):
+    monkeypatch.setattr(pipeline, "own_stream", lambda device: entered.append(device) or nullcontext())
+    entered = []
+    found = pipeline.check(data, torch.device("cpu"), "float32", 120)
+    assert list(found.items()) == [("again", True), ("in two parts", True), ("beside other stages", True)]
+    assert len(entered) == 4  # each time that a stage is trained alone
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_on_a_gpu_neither_recording_nor_stages_side_by_side_nor_resuming_changes_a_bit(precision, data):
+    found = pipeline.check(data, torch.device("cuda", 0), precision)
+    assert len(found) == 5
+    assert all(found.values()), found
+
+
+def test_runs_of_other_seeds_are_not_alike(data):
+    one, again, other = (train_mixture(Config(seed=seed, **SMALL), data) for seed in (0, 0, 1))
+    assert pipeline.alike(one, again)
+    assert not pipeline.alike(one, other)
 
 
 @contextmanager

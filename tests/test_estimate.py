@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from moe.config import Config
+from moe.config import PRECISIONS, Config
 from study.estimate import Speed, calibrate, forecast, price
 from study.options import Resources
 from study.space import PRESETS
@@ -50,10 +50,11 @@ def test_a_study_costs_less_where_trials_share_stages():
     )  # another seed shares nothing
 
 
-def test_what_the_store_has_of_recorded_trials_costs_nothing():
-    study = a_study(space=PRESETS["notebook"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_what_the_store_has_of_recorded_trials_costs_nothing(precision):
+    study = a_study(space=PRESETS["notebook"], precision=precision)
     default = study.space.values(study.space.nearest({}))
-    longer = Config(**{**default, "epochs": 8}).as_dict()
+    longer = Config(**{**default, "epochs": 8}, precision=precision).as_dict()
     fresh, resumed = forecast(study, 144, [], SPEED), forecast(study, 144, [longer], SPEED)
     assert resumed.apart == fresh.apart
     assert resumed.shared.epochs == fresh.shared.epochs - 5 * 8  # the longest of each of its chains

@@ -3,12 +3,15 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
 import moe.pipeline
+import moe.supply
 from moe import Config, run
 from moe.cut import cut
 from moe.data import DataError
@@ -73,6 +76,19 @@ def test_a_run_repeats_bit_for_bit_and_another_seed_differs(tiny, data):
 def test_stages_side_by_side_give_the_same_bits(tiny, data):
     alone, beside = run(tiny, data, devices=[CPU]), run(tiny, data, devices=[CPU, CPU, CPU])
     assert alone.score == beside.score
+
+
+def test_whoever_trains_stages_trains_them_all_on_one_stream(tiny, data, monkeypatch):
+    streams = []
+
+    @contextmanager
+    def own_stream(device):
+        streams.append(threading.current_thread())
+        yield
+
+    monkeypatch.setattr(moe.supply, "own_stream", own_stream)
+    run(dataclasses.replace(tiny, epochs=1), data, devices=[CPU, CPU])
+    assert len(streams) == len(set(streams)) == 3  # two side by side, and who trains the mixture
 
 
 def test_a_failing_stage_fails_the_run_also_side_by_side(data):

@@ -1,5 +1,10 @@
 """Recorded steps: what is recorded when, and that replays do what the steps do. CUDA's own part needs a GPU."""
 
+import gc
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -56,6 +61,30 @@ def test_replays_read_their_rows_where_they_were_recorded():
     assert len(places) == 1
 
 
+def test_the_first_batches_and_recordings_of_all_threads_come_one_after_the_other():
+    running, most = [], []
+
+    def step(rows):
+        running.append(rows)
+        most.append(len(running))
+        time.sleep(0.01)
+        running.pop()
+
+    def record(work, generator):
+        work()
+        return lambda: None
+
+    def train():
+        train_on = Recorded(step, NOISE, record)
+        for batch in (1, 2, 3):
+            train_on(torch.tensor([batch]))
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(train) for _ in range(4)]:
+            done.result()
+    assert most == [1] * 8
+
+
 @pytest.mark.parametrize("stage", ["natural", "mixture"])
 def test_training_by_replays_gives_the_bits_of_training_step_by_step(stage, data, monkeypatch):
     spec, learn, stop = spec_and_examples(stage, data, patience=9)
@@ -66,6 +95,23 @@ def test_training_by_replays_gives_the_bits_of_training_step_by_step(stage, data
     assert figures(replayed) == figures(plain)
     epoch = plain.resolve(3).epoch
     assert all(torch.equal(value, replayed.weights[epoch][name]) for name, value in plain.weights[epoch].items())
+
+
+def test_a_recording_goes_with_its_training_and_waits_for_no_search_for_cycles(data, monkeypatch):
+    spec, learn, stop = spec_and_examples("natural", data)
+    made = []
+
+    def watched(step, noise, device):
+        made.append(weakref.ref(recording := Recorded(step, noise, lambda work, noise: lambda: None)))
+        return recording
+
+    monkeypatch.setattr(moe.training, "recorded", watched)
+    gc.disable()
+    try:
+        trained(spec, learn, stop, 2)
+        assert [each() for each in made] == [None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

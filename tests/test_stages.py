@@ -1,9 +1,10 @@
 import dataclasses
+import itertools
 
 import pytest
 import torch
 
-from moe.config import Config
+from moe.config import PRECISIONS, Config
 from moe.numerics import Numerics
 from moe.stages import STAGES, Checkpoint, Spec, plan, resolved
 
@@ -16,6 +17,17 @@ def test_the_plan_names_five_requests_of_which_the_mixture_needs_the_others():
     assert list(requests) == ["baseline", "gate", "artificial", "natural", "mixture"]
     assert all(request.epochs == 3 for request in requests.values())
     assert requests["mixture"].spec.inputs == tuple(list(requests.values())[:4])
+
+
+def test_a_plan_is_in_the_configs_precision_and_in_no_other():
+    for asked, settled in itertools.product(PRECISIONS, repeat=2):
+        config, numerics = Config(precision=asked), dataclasses.replace(NUMERICS, precision=settled)
+        if asked == settled:
+            requests = plan(config, "data", numerics)
+            assert {request.spec.numerics.precision for request in requests.values()} == {asked}
+        else:
+            with pytest.raises(AssertionError):
+                plan(config, "data", numerics)
 
 
 @pytest.mark.parametrize(

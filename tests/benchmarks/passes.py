@@ -10,7 +10,7 @@ Images count as balanced, a tenth to each class: so `holdout` cuts them, `notebo
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -159,7 +159,7 @@ def _ours(trial: Trial, score_examples: int, shelf: _Shelf) -> Cost:
     learn, stop = config.train_examples, config.test_examples
     once = config.protocol == HOLDOUT  # the frozen networks speak, not anew in each epoch of the mixture
     scored = max(stop, score_examples) if once else stop
-    requests = plan(config, "any", ANY)
+    requests = plan(config, "any", replace(ANY, precision=config.precision))
     vggs, trained, checkpoints = 0, 0, {}
     for name in FROZEN:
         spec = requests[name].spec

@@ -11,7 +11,8 @@ matrix product, and their optimizer's memory traffic at the rate of a large copy
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,12 +20,13 @@ import torch
 from torch import nn
 
 import moe.training
-from moe.config import PRECISIONS, Config
+from moe.config import NOTEBOOK, PRECISIONS, Config
 from moe.cut import cut
 from moe.data import DataSet, load
 from moe.networks import IMAGE, parameters
 from moe.numerics import available_devices, device_name, settle
-from moe.pipeline import train_mixture
+from moe.pipeline import Finished, train_mixture
+from moe.recording import own_stream
 from moe.stages import STAGES, Request, plan
 from moe.training import Chain, train
 from study.estimate import SHARES
@@ -99,9 +101,10 @@ def trained(request: Request, data: DataSet, device: torch.device, *upto: int) -
     """A frozen stage's chain, brought to each number of epochs in turn."""
     chain = Chain(request.spec)
     learn, stop = cut(request.spec, data).to(device).examples(request.spec.stage)
-    for epochs in upto:
-        for _ in train(Request(request.spec, epochs), chain, learn, stop, device):
-            pass
+    with own_stream(device):  # nothing can be recorded on the default one
+        for epochs in upto:
+            for _ in train(Request(request.spec, epochs), chain, learn, stop, device):
+                pass
     return chain
 
 
@@ -109,29 +112,50 @@ def same(one: Chain, other: Chain) -> bool:
     """Whether two chains came to the same bits."""
     assert one.end
     assert other.end
-    losses = one.losses == other.losses
-    return losses and all(torch.equal(value, other.end.network[name]) for name, value in one.end.network.items())
+    ends = zip(one.end, other.end, strict=True)
+    return one.losses == other.losses and all(
+        torch.equal(part[name], twin[name]) for part, twin in ends for name in part
+    )
 
 
-def check(data: DataSet, device: torch.device, precision: str) -> dict[str, bool]:
-    """What has to give equal bits, and whether it does."""
-    config = Config(epochs=2, train_examples=1020, test_examples=100, patience=9, precision=precision)
+def alike(one: Finished, other: Finished) -> bool:
+    """Whether all five stages of two runs came to the same bits."""
+    losses = [[run.stages[name].chain.losses for name in STAGES] for run in (one, other)]
+    ours, theirs = (
+        [value for network in run.networks.values() for value in network.state_dict().values()] for run in (one, other)
+    )
+    return losses[0] == losses[1] and all(map(torch.equal, ours, theirs))
+
+
+def check(data: DataSet, device: torch.device, precision: str, images: int = 1020) -> dict[str, bool]:
+    """What has to give equal bits, and whether it does; in three epochs also a last, smaller batch is replayed."""
+    config = Config(epochs=3, train_examples=images, test_examples=100, patience=9, precision=precision)
     requests = plan(config, data.fingerprint, settle(device, precision))
-    alone = trained(requests["natural"], data, device, 2)
-    beside = train_mixture(config, data, devices=[device]).stages
+    alone = {name: trained(requests[name], data, device, 3) for name in ("natural", "gate")}
+    beside = train_mixture(config, data, devices=[device])
     found = {
-        "again": same(alone, trained(requests["natural"], data, device, 2)),
-        "in two parts": same(alone, trained(requests["natural"], data, device, 1, 2)),
-        "beside other stages": all(
-            trained(requests[name], data, device, 2).losses == beside[name].chain.losses for name in ("natural", "gate")
-        ),
+        "again": same(alone["natural"], trained(requests["natural"], data, device, 3)),
+        "in two parts": same(alone["natural"], trained(requests["natural"], data, device, 1, 3)),
+        "beside other stages": all(chain.losses == beside.stages[name].chain.losses for name, chain in alone.items()),
     }
     if device.type == "cuda":
-        usual = moe.training.recorded
-        moe.training.recorded = lambda step, noise, device: step  # type: ignore[assignment]
-        found["step by step"] = same(alone, trained(requests["natural"], data, device, 2))
-        moe.training.recorded = usual
+        dropping = replace(config, protocol=NOTEBOOK)  # frozen networks draw noise in the mixture's steps
+        with step_by_step():
+            found["step by step"] = alike(beside, train_mixture(config, data, devices=[device]))
+            plain = train_mixture(dropping, data, devices=[device])
+        found["step by step, notebook"] = alike(plain, train_mixture(dropping, data, devices=[device]))
     return found
+
+
+@contextmanager
+def step_by_step() -> Iterator[None]:
+    """Nothing is recorded."""
+    usual = moe.training.recorded
+    moe.training.recorded = lambda step, noise, device: step  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        moe.training.recorded = usual
 
 
 def main() -> None:
