@@ -84,10 +84,19 @@ def _keep_freed_memory() -> None:
 
 
 def available_devices() -> tuple[torch.device, ...]:
-    """All GPUs that this process may use, else the CPU."""
-    if torch.cuda.is_available():
-        return tuple(torch.device("cuda", index) for index in range(torch.cuda.device_count()))
-    return (torch.device("cpu"),)
+    """The GPUs that this process may use, else the CPU."""
+    return available_gpus() or (torch.device("cpu"),)
+
+
+def available_gpus() -> tuple[torch.device, ...]:
+    """Those GPUs that this process may use and that are of the first one's model.
+
+    A spec names the model before it is known on which GPU the stage will be trained, so that all must be of one.
+    """
+    if not torch.cuda.is_available():
+        return ()
+    models = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return tuple(torch.device("cuda", index) for index, model in enumerate(models) if model == models[0])
 
 
 def device_name(device: torch.device) -> str:

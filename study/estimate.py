@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,8 +12,10 @@ from torch.nn import functional
 
 from moe.config import ARTIFICIAL, CLASSES, HOLDOUT, NATURAL, NOTEBOOK, Config
 from moe.networks import BLOCKS, IMAGE, Layers, subgate, vgg
-from moe.numerics import Numerics
+from moe.numerics import Numerics, settle
+from moe.recording import finish, own_stream, recorded
 from moe.stages import STAGES, plan
+from moe.training import adam
 from study.options import Resources
 from study.records import Study
 from study.trial import devices
@@ -66,38 +69,39 @@ def calibrate(resources: Resources, batch_size: int, precision: str) -> Speed:
     """Time a few training and evaluation steps of each network on what a trial is allotted."""
     torch.set_num_threads(resources.cpus_per_trial)
     device = devices(resources.gpus_per_trial)[0]
+    settle(device, precision)
     networks = {size: vgg(size, CLASSES, precision) for size in BLOCKS} | {"subgate": subgate(precision)}
     training, evaluation = {}, {}
-    for name, network in networks.items():
-        network.to(memory_format=torch.channels_last).to(device)
-        images = torch.rand(batch_size, *IMAGE, device=device).contiguous(memory_format=torch.channels_last)
-        training[name] = _seconds(_step(network, images), device) / batch_size
-        evaluation[name] = _seconds(lambda n=network, i=images: n(i), device) / batch_size  # type: ignore[misc]
+    with own_stream(device):
+        for name, network in networks.items():
+            network.to(memory_format=torch.channels_last).to(device)
+            images = torch.rand(batch_size, *IMAGE, device=device).contiguous(memory_format=torch.channels_last)
+            training[name] = _seconds(_step(network, images), device) / batch_size
+            evaluation[name] = _seconds(partial(network, images), device) / batch_size
     return Speed(training, evaluation)
 
 
 def _step(network: Layers, images: torch.Tensor) -> Callable[[], Any]:
-    optimizer = torch.optim.Adam(network.parameters(), fused=True)
+    optimizer = adam(network, Config.learning_rate)
     noise = torch.Generator(images.device)
     labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
 
-    def step() -> None:
-        loss = functional.cross_entropy(network(images, noise), labels)
+    def step(rows: torch.Tensor) -> None:
+        loss = functional.cross_entropy(network(images[rows], noise), labels[rows])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
-    return step
+    return partial(recorded(step, noise, images.device), torch.arange(len(images), device=images.device))
 
 
 def _seconds(work: Callable[[], Any], device: torch.device) -> float:
-    """The shortest of a few runs, after one to warm up: a busy machine only ever adds time."""
+    """The shortest of a few runs, after one to warm up: a busy machine, or recording a step, only ever adds time."""
     times = []
     for _ in range(CALIBRATION_STEPS + 1):
         began = time.perf_counter()
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        finish(device)
         times.append(time.perf_counter() - began)
     return min(times[1:])
 

@@ -116,16 +116,18 @@ def _data(job: Job) -> Any:
 
 
 def devices(gpus: float) -> tuple[Any, ...]:
-    """The devices of an allotment: the GPUs that this process sees, or the CPU where none was allotted.
+    """The devices of an allotment: GPUs of one model that this process sees, or the CPU where none was allotted.
 
     Raises:
         ClusterError: a GPU was allotted and there is none.
     """
     import torch
 
+    from moe.numerics import available_gpus
+
     if gpus == 0:
         return (torch.device("cpu"),)
-    present = torch.cuda.device_count()
+    present = available_gpus()
     if not present:
         raise ClusterError(f"{gpus:g} GPUs a trial, but torch {torch.__version__} sees none on {socket.gethostname()}")
-    return tuple(torch.device("cuda", index) for index in range(min(present, max(1, int(gpus)))))
+    return present[: max(1, int(gpus))]

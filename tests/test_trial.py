@@ -108,16 +108,28 @@ def test_anything_else_is_reported_and_raised_so_that_the_process_is_not_used_ag
     assert "\n" not in rows[0]["error"]
 
 
+def see(monkeypatch, models):
+    """Let torch see GPUs of these models."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(models))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(models))
+    monkeypatch.setattr(torch.cuda, "get_device_name", models.__getitem__)
+
+
 @pytest.mark.parametrize(("gpus", "visible", "expected"), [(1, 1, 1), (0.25, 1, 1), (2, 2, 2), (4, 4, 4), (0, 8, 0)])
 def test_devices_come_from_the_allotment_and_not_from_what_can_be_seen(monkeypatch, gpus, visible, expected):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    see(monkeypatch, ["H200"] * visible)
     found = devices(gpus)
     assert [device.type for device in found] == ["cuda"] * expected or (
         expected == 0 and found == (torch.device("cpu"),)
     )
 
 
+def test_a_trial_trains_on_gpus_of_one_model_since_its_stages_are_filed_under_it(monkeypatch):
+    see(monkeypatch, ["H200", "L4", "H200"])
+    assert [device.index for device in devices(3)] == [0, 2]
+
+
 def test_a_gpu_that_was_allotted_and_is_not_there_is_an_error(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    see(monkeypatch, [])
     with pytest.raises(ClusterError, match=r"1 GPUs a trial, but torch .* sees none"):
         devices(1)
