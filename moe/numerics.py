@@ -51,12 +51,13 @@ def _instructions(precision: str) -> str:
 def settle(device: torch.device, precision: str = FLOAT32) -> Numerics:
     """Make this process compute as we promise, and say how that is.
 
-    Settings of this process are changed: cuDNN's choice of algorithms, TF32, and that freed memory is kept.
+    Settings of this process are changed: cuDNN's choice of algorithms, TF32, the precision of float32 products, and
+    that freed memory is kept.
     """
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")  # neither TF32 on a GPU nor, on a CPU, bfloat16
     if device.type == "cpu":
         _keep_freed_memory()
     version = ".".join(torch.__version__.split(".")[:2])

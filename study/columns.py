@@ -3,6 +3,7 @@
 import reprlib
 import sys
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 #: the columns of trials.csv, in order; each is a field of a record, of its config or of its result
@@ -21,10 +22,16 @@ COLUMNS = {
 #: what reading and checking a file may raise
 DAMAGE = (KeyError, TypeError, ValueError, RecursionError, OverflowError, OSError)
 
-_TEXTS = ("started", "ended", "traceback", "data", "source", "data_folder")  # of a record or of a study
-_KINDS = {**COLUMNS, "scored_examples": "Int64", **dict.fromkeys(_TEXTS, "string")}
-_TYPES: dict[str, tuple[type, ...]] = {"Int64": (int,), "float64": (int, float), "boolean": (bool,), "string": (str,)}
-_WORDS = {"Int64": "a whole number", "float64": "a number", "boolean": "true or false", "string": "text"}
+_TEXTS = ("traceback", "data", "source", "data_folder")  # of a record or of a study
+_MOMENTS = ("started", "ended")
+_KINDS = {**COLUMNS, "scored_examples": "Int64", **dict.fromkeys(_TEXTS, "string"), **dict.fromkeys(_MOMENTS, "moment")}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "Int64": (int,), "float64": (int, float), "boolean": (bool,), "string": (str,), "moment": (str,),
+}  # fmt: skip
+_WORDS = {
+    "Int64": "a whole number", "float64": "a number", "boolean": "true or false", "string": "text",
+    "moment": "a time like 2026-01-31T12:00:00+00:00",
+}  # fmt: skip
 _MOST: dict[str, float] = {"Int64": 2**63 - 1, "float64": sys.float_info.max}
 _RANGES: dict[str, tuple[int, int | None]] = {
     "gain": (-1, 1),
@@ -58,7 +65,17 @@ def why_damaged(error: Exception) -> str:
 def _fits(name: str, value: Any) -> bool:
     kind = _KINDS[name]
     of_kind = isinstance(value, _TYPES[kind]) and isinstance(value, bool) is (kind == "boolean")
+    if kind == "moment":
+        return of_kind and _is_moment(value)
     return of_kind and (kind not in _MOST or _in_range(name, value))
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return False
+    return True
 
 
 def _in_range(name: str, value: float) -> bool:

@@ -40,7 +40,8 @@ def write_database(folder: Folder, study: Study, records: Sequence[Record], attr
     logging.getLogger("optuna").setLevel(logging.WARNING)
     partial = folder.path / f".partial-{uuid.uuid4().hex}"
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{partial}")
+        address = sqlalchemy.URL.create("sqlite", database=str(partial))  # a folder's name may hold ? or %
+        storage = optuna.storages.RDBStorage(address.render_as_string())
         number = storage.create_new_study([StudyDirection.MAXIMIZE], study.name)
         ended = [record for record in records if record.state in _STATES]
         with storage.engine.begin() as connection:

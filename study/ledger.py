@@ -100,6 +100,7 @@ class Ledger:
 
     def fail(self, number: int, error: str, traceback: str | None = None) -> None:
         """Enter why a trial failed."""
+        error = error.encode(errors="backslashreplace").decode()  # a path in it may be no text, which tables refuse
         self._update(self.records[number].ended_as(FAILED, error=error, traceback=traceback))
 
     def _update(self, record: Record) -> Record:

@@ -148,23 +148,30 @@ def space_of(name: str, protocol: str) -> Space:
         refuse(PROGRAM, f"--space {str(error).removeprefix('space ')}")
 
 
-def resources(options: Options, cpus: int, gpus: int) -> Resources:
-    """What each trial gets on a machine with so many CPUs and GPUs; more than there is is refused, exit code 2.
+def resources(options: Options, cpus: int, gpus: int, widest: int) -> Resources:
+    """What each trial gets of so many CPUs and GPUs; more than there is is refused, exit code 2.
 
     By default a trial gets one GPU where there is one, and at most four CPUs, because more threads do not make these
     small networks train faster. Without a GPU eight trials come before a second thread for each: threads of one trial
     wait for one another, trials do not.
+
+    Args:
+        options: as given.
+        cpus: of the machine, or of all nodes of a cluster.
+        gpus: likewise.
+        widest: the CPUs of its largest node, which by default has room for a trial.
     """
-    cpus = max(1, cpus)
+    cpus, widest = max(1, cpus), max(1, widest)
     gpus_per_trial = options.gpus_per_trial if options.gpus_per_trial is not None else min(1, gpus)
     _check("gpus_per_trial", gpus_per_trial, gpus, "GPUs")
     _check("cpus_per_trial", options.cpus_per_trial, cpus, "CPUs")
     slots = _slots(options.cpus_per_trial or 1, gpus_per_trial, cpus, gpus)
     _check("concurrency", options.concurrency, slots, "places for such a trial")
-    side_by_side = slots if gpus_per_trial or options.cpus_per_trial else cpus // max(1, min(4, cpus // 8))
+    most = widest if options.concurrency else min(4, widest)
+    side_by_side = slots if gpus_per_trial or options.cpus_per_trial else cpus // max(1, min(most, cpus // 8))
     at_once = options.concurrency or side_by_side
     return Resources(
-        cpus_per_trial=options.cpus_per_trial or max(1, min(4 if not options.concurrency else cpus, cpus // at_once)),
+        cpus_per_trial=options.cpus_per_trial or max(1, min(most, cpus // at_once)),
         gpus_per_trial=gpus_per_trial,
         concurrency=at_once,
     )
@@ -187,4 +194,4 @@ def _check(field: str, asked: float | None, present: int, what: str) -> None:
 
 def local_resources(options: Options) -> Resources:
     """What each trial gets on this machine; more than it has is refused with exit code 2."""
-    return resources(options, machine.cpus(), machine.gpus())
+    return resources(options, machine.cpus(), machine.gpus(), machine.cpus())

@@ -265,7 +265,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file that appears whole and replaces what was there."""
     partial = path.with_name(f".partial-{uuid.uuid4().hex}")
     try:
-        with partial.open("w", encoding="utf-8") as file:
+        with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:  # a path may be no text
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -74,6 +74,13 @@ def test_its_rows_are_those_that_optunas_own_storage_writes(tmp_path):
     assert ours == optunas
 
 
+def test_a_folder_may_have_any_name(tmp_path):
+    for name in ("what?mode=ro", "a%20b", "c#d", "e:f@g", "ü & ;'"):
+        (tmp_path / name).mkdir()
+        written(tmp_path / name)
+    assert len(list(tmp_path.iterdir())) == 5  # and nothing beside them
+
+
 def test_optuna_goes_on_with_the_study(tmp_path):
     study = optuna.load_study(study_name="example", storage=written(tmp_path))
     grids = {name: CategoricalDistribution(grid) for name, grid in SPACE.grids.items()}

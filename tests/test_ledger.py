@@ -1,7 +1,10 @@
+import os
+
 import pytest
 
 from study.ledger import Ledger, Verdict
-from study.records import LOST
+from study.records import LOST, Folder
+from study.tables import write_all
 from tests.study_helpers import a_record, a_result, a_study
 
 POINT = {"epochs": 0, "use_large_experts": 0}
@@ -77,6 +80,13 @@ def test_what_ended_is_counted_over_all_runs_and_the_best_is_kept(kept):
     assert (ledger.ended("complete"), ledger.ended("failed"), ledger.best.trial) == (3, 2, 3)
     assert ledger.best.value("gain") == 0.03
     assert a_ledger(kept).best is None
+
+
+def test_an_error_that_names_a_file_in_no_encoding_leaves_a_study_that_has_its_tables(kept, tmp_path):
+    ledger = a_ledger(kept)
+    ledger.fail(ledger.start(POINT, 0).trial, f"cannot read {os.fsdecode(b'photo-' + bytes([255]))}")
+    write_all(Folder(tmp_path), ledger.study, kept[-1:])
+    assert r"cannot read photo-\udcff" in (tmp_path / "summary.md").read_text("utf-8")
 
 
 def test_a_closed_study_launches_nothing(kept):

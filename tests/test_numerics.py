@@ -36,3 +36,16 @@ def test_cpus_share_bfloat16_stages_where_they_have_the_same_units_and_float32_o
     with_amx, without = found.values()
     assert with_amx["float32"] == without["float32"]
     assert with_amx["bfloat16"] != without["bfloat16"]
+
+
+@pytest.fixture
+def medium():
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
+def test_a_process_that_lets_torch_round_float32_products_computes_them_in_full_again(medium):
+    settle(CPU)
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert not torch.backends.cuda.matmul.allow_tf32

@@ -105,12 +105,26 @@ def options(*arguments):
     ],
 )
 def test_a_trial_gets_its_share_of_the_machine(arguments, cpus, gpus, cpus_per_trial, gpus_per_trial, concurrency):
-    found = resources(options(*arguments), cpus, gpus)
+    found = resources(options(*arguments), cpus, gpus, cpus)
     assert (found.cpus_per_trial, found.gpus_per_trial, found.concurrency) == (
         cpus_per_trial,
         gpus_per_trial,
         concurrency,
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nodes", "of", "cpus_per_trial", "concurrency"),
+    [
+        ((), 16, 1, 1, 16),
+        ((), 16, 3, 3, 16),
+        ((), 16, 8, 4, 32),
+        (("--concurrency", "1"), 4, 4, 4, 1),
+    ],
+)
+def test_a_trial_gets_no_more_cpus_than_a_node_of_the_cluster_has(arguments, nodes, of, cpus_per_trial, concurrency):
+    found = resources(options(*arguments), nodes * of, 0, of)
+    assert (found.cpus_per_trial, found.concurrency) == (cpus_per_trial, concurrency)
 
 
 def test_the_gpus_that_are_hidden_do_not_count(monkeypatch, tmp_path):

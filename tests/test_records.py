@@ -1,6 +1,8 @@
 import dataclasses
+import errno
 import json
 import math
+import os
 import subprocess
 import sys
 import textwrap
@@ -43,12 +45,21 @@ def test_a_reader_of_the_old_file_is_not_disturbed_by_a_new_one(tmp_path):
     assert (tmp_path / "file").read_text() == "new"
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    def full(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     write_text(tmp_path / "file", "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_text(tmp_path / "file", "new \udcff")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_text(tmp_path / "file", "new")
     assert (tmp_path / "file").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_path_in_no_encoding_can_be_written_down(tmp_path):
+    write_text(tmp_path / "file", f"CIFAR-10 from {os.fsdecode(b'data-' + bytes([255]))}")
+    assert (tmp_path / "file").read_text("utf-8") == r"CIFAR-10 from data-\udcff"
 
 
 def test_json_has_null_and_never_nan(tmp_path):
@@ -161,6 +172,8 @@ def test_what_an_older_record_lacks_is_no_damage(folder):
         ({"trial": True}, "trial is True"),
         ({"trial": 3.0}, "trial is 3.0"),
         ({"error": 5, "state": "failed", "result": None}, "error is 5; expected text"),
+        ({"started": "soon"}, "started is 'soon'; expected a time like 2026"),
+        ({"ended": "0001-01-01T00:00:00+14:00"}, "ended is '0001.*; expected a time like"),
         ({"state": "running"}, "state is running and result is {"),
         ({"result": "x"}, "state is complete and result is 'x'"),
         ({"config": [1]}, r"config is \[1\]; expected fields"),

@@ -10,6 +10,7 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.search import Searcher
 
 from study.ledger import Ledger
+from study.search import patience
 from study.search.patience import PatientController
 from study.search.searcher import StudySearch
 from study.space import parse
@@ -215,9 +216,25 @@ def test_the_driver_spends_little_on_a_trial_of_a_long_study():
     [(None, False, False, True), ("own", False, False, True), ("own", False, True, False), ("own", True, True, True)],
 )
 def test_a_trial_whose_worker_is_starting_waits_for_it(monkeypatch, own, resetting, started, free_worker_is_taken):
+    controller = a_patient_controller(monkeypatch, own, resetting, started)
+    assert controller._maybe_reuse_cached_actor("trial") is free_worker_is_taken
+
+
+def test_a_trial_does_not_wait_for_ever_for_a_worker_that_never_comes_up(monkeypatch):
+    controller = a_patient_controller(monkeypatch, "own", resetting=False, started=True)
+    taken = []
+    for now in (0, patience.PATIENCE_S - 1, patience.PATIENCE_S):
+        monkeypatch.setattr(patience.time, "monotonic", lambda now=now: 1000 + now)
+        taken.append(controller._maybe_reuse_cached_actor("trial"))
+    assert taken == [False, False, True]
+
+
+def a_patient_controller(monkeypatch, own, resetting, started):
+    """One with a free worker, and a trial with or without a worker of its own."""
+    monkeypatch.setattr(TuneController, "__init__", lambda controller: None)
     monkeypatch.setattr(TuneController, "_maybe_reuse_cached_actor", lambda controller, trial: True)
-    controller = object.__new__(PatientController)
+    controller = PatientController()
     controller._trial_to_actor = {"trial": own} if own else {}
     controller._resetting_trials = {"trial"} if resetting else set()
     controller._actor_manager = SimpleNamespace(is_actor_started=lambda actor: started)
-    assert controller._maybe_reuse_cached_actor("trial") is free_worker_is_taken
+    return controller

@@ -57,8 +57,10 @@ def _gpus_needed(resources: Resources) -> int:
     return -(-resources.concurrency // int(1 / per_trial))
 
 
-def capacity(address: str, gpus_wanted: bool) -> tuple[int, int]:
-    """The CPUs and GPUs of a cluster; of its nodes with a GPU alone, where there are some and they are wanted.
+def capacity(address: str, gpus_wanted: bool) -> tuple[int, int, int]:
+    """The CPUs and GPUs of a cluster, and the CPUs of its largest node.
+
+    Nodes with a GPU alone count, where there are some and they are wanted.
 
     Raises:
         ClusterError: it cannot be reached.
@@ -67,12 +69,13 @@ def capacity(address: str, gpus_wanted: bool) -> tuple[int, int]:
         return count(gpus_wanted)
 
 
-def count(gpus_wanted: bool) -> tuple[int, int]:
+def count(gpus_wanted: bool) -> tuple[int, int, int]:
     """The same of the cluster that this process is connected to."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     with_gpu = [node for node in nodes if node.get("GPU", 0) >= 1]
     counted = with_gpu if with_gpu and gpus_wanted else nodes
-    return int(sum(node.get("CPU", 0) for node in counted)), int(sum(node.get("GPU", 0) for node in counted))
+    cpus = [int(node.get("CPU", 0)) for node in counted]
+    return sum(cpus), int(sum(node.get("GPU", 0) for node in counted)), max(cpus, default=0)
 
 
 def check_cluster(resources: Resources) -> None:

@@ -1,10 +1,11 @@
-"""Tune's controller with patience: a trial whose worker is starting waits for it.
+"""Tune's controller with patience: a trial whose worker is starting waits for it, though not for ever.
 
 When a trial ends, Tune gives its worker to a trial whose own worker is still starting, stops that one once it is up,
 and starts yet another for the next trial. Trials that take less time than the start of a worker, as those do whose
 stages are all stored, then cost a worker each: ten for ten such trials, two at a time, where two do.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,15 +13,23 @@ from typing import Any
 import ray.tune.tune
 from ray.tune.execution.tune_controller import TuneController
 
+PATIENCE_S = 60.0  # a worker that takes longer may never come up: Ray tries again and again where none can start
+
 
 class PatientController(TuneController):  # type: ignore[misc]
-    """Gives a free worker to a trial that has none, or whose own still waits for resources."""
+    """Gives a free worker to a trial that has none, or whose own still waits for resources or takes too long."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._awaited: dict[Any, float] = {}  # the workers that a trial waits for: since when
 
     def _maybe_reuse_cached_actor(self, trial: Any) -> bool:
         own = self._trial_to_actor.get(trial)
         # Ray calls an actor started once it has its resources; one that is being reset was free, and is the trial's
         if own and trial not in self._resetting_trials and self._actor_manager.is_actor_started(own):
-            return False
+            since = self._awaited.setdefault(own, time.monotonic())
+            if time.monotonic() - since < PATIENCE_S:
+                return False
         return bool(super()._maybe_reuse_cached_actor(trial))
 
 

@@ -159,12 +159,12 @@ def not_shared(use: str, question: node.Question, nodes: list[Answer]) -> str | 
     return None
 
 
-def no_room(run: Options, cpus: int, gpus: int) -> str | None:
-    """Why the cluster cannot hold one trial; None where it can."""
+def no_room(run: Options, cpus: int, gpus: int, widest: int) -> str | None:
+    """Why the cluster of so many CPUs and GPUs, and CPUs of its largest node, cannot hold one trial; None if it can."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            check_cluster(resources(run, cpus, gpus))
+            check_cluster(resources(run, cpus, gpus, widest))
     except ClusterError as error:
         return str(error)
     except SystemExit:  # the options ask for more than there is
