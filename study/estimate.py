@@ -16,7 +16,7 @@ from moe.numerics import Numerics, settle
 from moe.recording import finish, own_stream, recorded
 from moe.stages import STAGES, plan
 from moe.training import adam
-from study.options import Resources
+from study.allotment import Resources
 from study.records import Study
 from study.trial import devices
 

@@ -30,6 +30,15 @@ def _quota() -> int:
         return 1_000_000
 
 
+def memory() -> int:
+    """The bytes of memory that this process may use, a container's limit included."""
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(present, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no control group of this kind, or "max"
+        return present
+
+
 def gpus() -> int:
     """How many NVIDIA GPUs this process may use, as the driver and CUDA_VISIBLE_DEVICES say."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe.config import IMAGES
-from moe.options import Parser, add_data, add_precision, add_store, number, option, refuse, store_of, whole
-from study import machine
+from moe.options import Parser, add_data, add_precision, add_store, number, refuse, store_of, whole
 from study.records import OBJECTIVES
 from study.space import PRESETS, SAMPLERS, Space, read
 
@@ -16,15 +15,6 @@ PROGRAM = "python -m study.run"
 MOST_TRIALS = 100_000
 MOST_SEED = 2_000_000  # a study's seeds are 1,000 apart and fit 31 bits
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resources:
-    """What one trial is allotted, and how many run at once."""
-
-    cpus_per_trial: int
-    gpus_per_trial: float
-    concurrency: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,52 +136,3 @@ def space_of(name: str, protocol: str) -> Space:
         return read(name, protocol)
     except ValueError as error:
         refuse(PROGRAM, f"--space {str(error).removeprefix('space ')}")
-
-
-def resources(options: Options, cpus: int, gpus: int, widest: int) -> Resources:
-    """What each trial gets of so many CPUs and GPUs; more than there is is refused, exit code 2.
-
-    By default a trial gets one GPU where there is one, and at most four CPUs, because more threads do not make these
-    small networks train faster. Without a GPU eight trials come before a second thread for each: threads of one trial
-    wait for one another, trials do not.
-
-    Args:
-        options: as given.
-        cpus: of the machine, or of all nodes of a cluster.
-        gpus: likewise.
-        widest: the CPUs of its largest node, which by default has room for a trial.
-    """
-    cpus, widest = max(1, cpus), max(1, widest)
-    gpus_per_trial = options.gpus_per_trial if options.gpus_per_trial is not None else min(1, gpus)
-    _check("gpus_per_trial", gpus_per_trial, gpus, "GPUs")
-    _check("cpus_per_trial", options.cpus_per_trial, cpus, "CPUs")
-    slots = _slots(options.cpus_per_trial or 1, gpus_per_trial, cpus, gpus)
-    _check("concurrency", options.concurrency, slots, "places for such a trial")
-    most = widest if options.concurrency else min(4, widest)
-    side_by_side = slots if gpus_per_trial or options.cpus_per_trial else cpus // max(1, min(most, cpus // 8))
-    at_once = options.concurrency or side_by_side
-    return Resources(
-        cpus_per_trial=options.cpus_per_trial or max(1, min(most, cpus // at_once)),
-        gpus_per_trial=gpus_per_trial,
-        concurrency=at_once,
-    )
-
-
-def _slots(cpus_per_trial: int, gpus_per_trial: float, cpus: int, gpus: int) -> int:
-    """How many trials fit at once; a fraction of a GPU never spans two."""
-    slots = cpus // cpus_per_trial
-    if gpus_per_trial >= 1:
-        return min(slots, int(gpus // gpus_per_trial))
-    if gpus_per_trial > 0:
-        return min(slots, gpus * int(1 / gpus_per_trial))
-    return slots
-
-
-def _check(field: str, asked: float | None, present: int, what: str) -> None:
-    if asked is not None and asked > present:
-        refuse(PROGRAM, f"{option(field)} is {asked:g}; expected at most {present}, the {what} that there are")
-
-
-def local_resources(options: Options) -> Resources:
-    """What each trial gets on this machine; more than it has is refused with exit code 2."""
-    return resources(options, machine.cpus(), machine.gpus(), machine.cpus())

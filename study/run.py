@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from moe.config import Config
 from moe.options import AUTO
 from study import machine
+from study.allotment import Resources, allot, local
 from study.definition import Wanted, define, wanted
-from study.options import PROGRAM, Options, Resources, local_resources, parse, resources
+from study.options import PROGRAM, Options, parse
 from study.records import COMPLETE, FAILED, Folder, FolderError, Record, Study, now
 from study.terminal import duration, say, tolerate
 
@@ -43,7 +44,7 @@ def main() -> int:
     try:
         with signals(stop):
             asked = wanted(options)
-            allotted = local_resources(options) if options.address == "local" else None
+            allotted = local(options) if options.address == "local" else None
             shown = _finished(options, asked)
             return _with_data(options, asked, allotted, stop) if shown is None else shown
     except (FolderError, machine.ClusterError) as error:
@@ -115,9 +116,9 @@ def _with_data(options: Options, asked: Wanted, allotted: Resources | None, stop
 def _checked(options: Options, allotted: Resources | None) -> Resources:
     """What a trial gets, once torch or the cluster has been asked whether it is there."""
     if allotted is None:
-        from study.search import capacity
+        from study.search import machines
 
-        allotted = resources(options, *capacity(options.address, options.gpus_per_trial != 0))
+        allotted = allot(options, machines(options.address))
     if options.address == "local" or options.dry_run:
         from study.trial import devices
 

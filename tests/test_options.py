@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from study.options import parse, resources
+from study import machine
+from study.allotment import Node, Resources, allot
+from study.options import parse
 
 WRONG = [
     ("--trials", "0", "1 to 100000"),
@@ -105,7 +107,7 @@ def options(*arguments):
     ],
 )
 def test_a_trial_gets_its_share_of_the_machine(arguments, cpus, gpus, cpus_per_trial, gpus_per_trial, concurrency):
-    found = resources(options(*arguments), cpus, gpus, cpus)
+    found = allot(options(*arguments), [Node(cpus, gpus)])
     assert (found.cpus_per_trial, found.gpus_per_trial, found.concurrency) == (
         cpus_per_trial,
         gpus_per_trial,
@@ -119,17 +121,44 @@ def test_a_trial_gets_its_share_of_the_machine(arguments, cpus, gpus, cpus_per_t
         ((), 16, 1, 1, 16),
         ((), 16, 3, 3, 16),
         ((), 16, 8, 4, 32),
+        ((), 6, 3, 3, 6),
+        (("--cpus-per-trial", "2"), 6, 3, 2, 6),
         (("--concurrency", "1"), 4, 4, 4, 1),
     ],
 )
 def test_a_trial_gets_no_more_cpus_than_a_node_of_the_cluster_has(arguments, nodes, of, cpus_per_trial, concurrency):
-    found = resources(options(*arguments), nodes * of, 0, of)
+    found = allot(options(*arguments), [Node(of)] * nodes)
     assert (found.cpus_per_trial, found.concurrency) == (cpus_per_trial, concurrency)
 
 
-def test_the_gpus_that_are_hidden_do_not_count(monkeypatch, tmp_path):
-    from study import machine
+def test_gpus_of_different_nodes_are_not_added_up(capsys):
+    nodes = [Node(8, 2), Node(8, 1), Node(64)]
+    assert allot(options(), nodes) == Resources(cpus_per_trial=4, gpus_per_trial=1, concurrency=3)
+    assert allot(options("--gpus-per-trial", "2"), nodes).concurrency == 1
+    with pytest.raises(SystemExit):
+        allot(options("--gpus-per-trial", "3"), nodes)
+    assert "--gpus-per-trial is 3; expected at most 2, the GPUs of the largest node" in capsys.readouterr().err
 
+
+@pytest.mark.parametrize(
+    ("arguments", "gigabytes", "cpus_per_trial", "concurrency"),
+    [((), 64, 1, 8), ((), 6.5, 2, 4), ((), 1, 4, 1), (("--concurrency", "8"), 6.5, 1, 8)],
+)
+def test_no_more_trials_run_by_default_than_have_memory(arguments, gigabytes, cpus_per_trial, concurrency):
+    found = allot(options(*arguments), [Node(8, 0, int(gigabytes * 2**30))])
+    assert (found.cpus_per_trial, found.concurrency) == (cpus_per_trial, concurrency)
+
+
+def test_memory_is_what_a_container_may_use(monkeypatch):
+    present = machine.memory()
+    assert present > 2**29
+    monkeypatch.setattr(Path, "read_text", lambda self: "1073741824\n")
+    assert machine.memory() == 2**30
+    monkeypatch.setattr(Path, "read_text", lambda self: "max\n")
+    assert machine.memory() == present
+
+
+def test_the_gpus_that_are_hidden_do_not_count(monkeypatch, tmp_path):
     fake = tmp_path / "nvidia-smi"
     fake.write_text("#!/bin/sh\necho 'GPU 0: H200 (UUID: a)'\necho 'GPU 1: H200 (UUID: b)'\n")
     fake.chmod(0o755)

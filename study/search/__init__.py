@@ -24,8 +24,8 @@ _ENVIRONMENT = {
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
 
-from study.search.cluster import capacity  # noqa: E402
+from study.search.cluster import machines  # noqa: E402
 from study.search.searcher import Display  # noqa: E402
 from study.search.tuning import search  # noqa: E402
 
-__all__ = ["Display", "capacity", "search"]
+__all__ = ["Display", "machines", "search"]

@@ -11,8 +11,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from study.allotment import Node, Resources
 from study.machine import ClusterError
-from study.options import Resources
 
 CONNECT_S = 5.0
 
@@ -57,25 +57,22 @@ def _gpus_needed(resources: Resources) -> int:
     return -(-resources.concurrency // int(1 / per_trial))
 
 
-def capacity(address: str, gpus_wanted: bool) -> tuple[int, int, int]:
-    """The CPUs and GPUs of a cluster, and the CPUs of its largest node.
-
-    Nodes with a GPU alone count, where there are some and they are wanted.
+def machines(address: str) -> list[Node]:
+    """What the nodes of a cluster have.
 
     Raises:
         ClusterError: it cannot be reached.
     """
     with connected(address, None):
-        return count(gpus_wanted)
+        return connected_nodes()
 
 
-def count(gpus_wanted: bool) -> tuple[int, int, int]:
+def connected_nodes() -> list[Node]:
     """The same of the cluster that this process is connected to."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    with_gpu = [node for node in nodes if node.get("GPU", 0) >= 1]
-    counted = with_gpu if with_gpu and gpus_wanted else nodes
-    cpus = [int(node.get("CPU", 0)) for node in counted]
-    return sum(cpus), int(sum(node.get("GPU", 0) for node in counted)), max(cpus, default=0)
+    return [
+        Node(int(node.get("CPU", 0)), int(node.get("GPU", 0)), int(node.get("memory", 0)))
+        for node in (entry["Resources"] for entry in ray.nodes() if entry["Alive"])
+    ]
 
 
 def check_cluster(resources: Resources) -> None:

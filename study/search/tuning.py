@@ -8,8 +8,8 @@ import optuna
 from ray import tune
 from ray.exceptions import RayActorError
 
+from study.allotment import Resources
 from study.ledger import Ledger
-from study.options import Resources
 from study.search.cluster import check_cluster, connected
 from study.search.patience import patient
 from study.search.searcher import Display, StudySearch

@@ -21,10 +21,11 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from study.allotment import allot
 from study.machine import ClusterError
-from study.options import Options, parse, resources
+from study.options import Options, parse
 from study.records import Folder, FolderError, studies
-from study.search.cluster import check_cluster, connected, count
+from study.search.cluster import check_cluster, connected, connected_nodes
 from study.submit import node
 from study.submit.wire import answer
 
@@ -104,7 +105,7 @@ def look(run: Options, question: node.Question) -> dict[str, Any]:
             use: f"the head node {reason}" if (reason := unwritten[use]) else not_shared(use, question, nodes)
             for use in question.places
         }
-        room = no_room(run, *count(run.gpus_per_trial != 0))
+        room = no_room(run)
     return {
         "nodes": [{"ip": one.ip, "silent": one.silent, **one.found} for one in nodes],
         "places": {use: {"where": place, "wrong": wrong[use]} for use, place in question.places.items()},
@@ -159,12 +160,12 @@ def not_shared(use: str, question: node.Question, nodes: list[Answer]) -> str | 
     return None
 
 
-def no_room(run: Options, cpus: int, gpus: int, widest: int) -> str | None:
-    """Why the cluster of so many CPUs and GPUs, and CPUs of its largest node, cannot hold one trial; None if it can."""
+def no_room(run: Options) -> str | None:
+    """Why the cluster cannot hold one trial; None if it can."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            check_cluster(resources(run, cpus, gpus, widest))
+            check_cluster(allot(run, connected_nodes()))
     except ClusterError as error:
         return str(error)
     except SystemExit:  # the options ask for more than there is
