@@ -4,6 +4,7 @@ Equal numerics promise equal bits; everything here is part of every spec.
 """
 
 import ctypes
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import torch
 
 from moe.config import BFLOAT16, FLOAT32
+
+LIMIT = "ONEDNN_MAX_CPU_ISA"  # what a user may let convolutions have of the CPU, AVX2 for example
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,8 @@ def fitting_precision(device_type: str) -> str:
 
 def _bfloat16_units() -> list[str]:
     """What this CPU has for products of bfloat16, in the words of /proc/cpuinfo; nothing is known but on Linux."""
+    if "AMX" not in os.environ.get(LIMIT, "AMX").upper():
+        return []
     try:
         flags = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
@@ -45,7 +50,8 @@ def _bfloat16_units() -> list[str]:
 def _instructions(precision: str) -> str:
     """A CPU's instruction set; torch does not name the units for bfloat16, by which its bits may differ."""
     units = _bfloat16_units() if precision == BFLOAT16 else []
-    return " ".join([torch.backends.cpu.get_cpu_capability(), *units])
+    limit = [f"{LIMIT}={os.environ[LIMIT]}"] if LIMIT in os.environ else []
+    return " ".join([torch.backends.cpu.get_cpu_capability(), *units, *limit])
 
 
 def settle(device: torch.device, precision: str = FLOAT32) -> Numerics:

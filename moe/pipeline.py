@@ -106,6 +106,7 @@ def train_mixture(
         seconds=time.perf_counter() - began,
         device=device_name(devices[0]),
         threads=torch.get_num_threads(),
+        instructions=numerics.instructions,
     )
     return Finished(result, stages)
 

@@ -75,6 +75,7 @@ class Result:
     seconds: float  # training and evaluation, without loading
     device: str
     threads: int
+    instructions: str  # of the CPU, or the GPU's model and CUDA's version
 
     @property
     def gain(self) -> float:
@@ -105,7 +106,8 @@ class Result:
     def as_dict(self) -> dict[str, Any]:
         """Everything, as JSON would have it."""
         stages = {name: asdict(stage) for name, stage in self.stages.items()}
-        return {**self.row(), "data": self.data, "scored_examples": self.scored_examples, "stages": stages}
+        more = {"instructions": self.instructions, "data": self.data, "scored_examples": self.scored_examples}
+        return {**self.row(), **more, "stages": stages}
 
 
 def score(said: dict[str, Tensor], weights: dict[str, Tensor], labels: Tensor) -> Score:

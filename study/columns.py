@@ -22,7 +22,7 @@ COLUMNS = {
 #: what reading and checking a file may raise
 DAMAGE = (KeyError, TypeError, ValueError, RecursionError, OverflowError, OSError)
 
-_TEXTS = ("traceback", "data", "source", "data_folder")  # of a record or of a study
+_TEXTS = ("traceback", "instructions", "data", "source", "data_folder")  # of a record or of a study
 _MOMENTS = ("started", "ended")
 _KINDS = {**COLUMNS, "scored_examples": "Int64", **dict.fromkeys(_TEXTS, "string"), **dict.fromkeys(_MOMENTS, "moment")}
 _TYPES: dict[str, tuple[type, ...]] = {

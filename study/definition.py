@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from moe.config import HOLDOUT
 from moe.options import AUTO, option, refuse
+from study.naming import free_name, studies
 from study.options import PROGRAM, Options, space_of
-from study.records import Folder, Study, free_name, studies
+from study.records import Folder, Study
 from study.space import Space
 
 if TYPE_CHECKING:

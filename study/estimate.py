@@ -149,7 +149,7 @@ def _drawn(study: Study, trials: int) -> Iterator[Config]:
     for number in range(trials):
         replicate, place = divmod(number, len(order))
         values = space.values(space.at(order[place]))
-        yield Config(**values, protocol=study.protocol, precision=study.precision, seed=study.seed_of(replicate))
+        yield Config(**values, **study.common(replicate))
 
 
 def _tally(study: Study, configs: Sequence[Config], speed: Speed, stored: dict[str, set[int]]) -> Tally:

@@ -41,6 +41,7 @@ class Ledger:
         # a study asks for these at every step, so they are counted as they change
         self._before = Counter(record.state for record in self.records.values())
         self._here: dict[str, set[int]] = {state: set() for state in (RUNNING, COMPLETE, FAILED)}  # of this run
+        self._seconds = sum(record.value("seconds") for record in self.of(COMPLETE))
         self._last = max(self.records, default=0)
         self._numbers_at: defaultdict[int, set[int]] = defaultdict(set)  # by the point's position
         for record in self.records.values():
@@ -58,6 +59,11 @@ class Ledger:
     def running(self) -> list[Record]:
         """The trials of this run that have not ended."""
         return [self.records[number] for number in self._here[RUNNING]]
+
+    @property
+    def mean_seconds(self) -> float:
+        """Of the complete trials; 0 where there is none."""
+        return self._seconds / max(1, self.ended(COMPLETE))
 
     @property
     def most_failures(self) -> int:
@@ -80,12 +86,7 @@ class Ledger:
 
     def start(self, point: Point, replicate: int) -> Record:
         """Enter a new trial."""
-        config = Config(
-            **self.study.space.values(point),
-            protocol=self.study.protocol,
-            precision=self.study.precision,
-            seed=self.study.seed_of(replicate),
-        )
+        config = Config(**self.study.space.values(point), **self.study.common(replicate))
         self._last += 1
         return self._update(Record(trial=self._last, replicate=replicate, config=config.as_dict(), started=now()))
 
@@ -96,7 +97,8 @@ class Ledger:
 
     def complete(self, number: int, result: dict[str, Any]) -> None:
         """Enter what a trial found."""
-        self._update(self.records[number].ended_as(COMPLETE, result=result))
+        record = self._update(self.records[number].ended_as(COMPLETE, result=result))
+        self._seconds += record.value("seconds")
 
     def fail(self, number: int, error: str, traceback: str | None = None) -> None:
         """Enter why a trial failed."""

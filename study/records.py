@@ -10,10 +10,8 @@ Everything else in the folder is derived from these. Only the driver writes here
 import dataclasses
 import datetime
 import fcntl
-import itertools
 import json
 import os
-import re
 import reprlib
 import uuid
 from collections.abc import Iterator
@@ -75,6 +73,10 @@ class Study:
         """The seed of a config's trials, by how many came before; the same for all configs."""
         return SEED_STRIDE * self.seed + replicate
 
+    def common(self, replicate: int) -> dict[str, Any]:
+        """What the study, and not the point of the space, decides of a config."""
+        return {"protocol": self.protocol, "precision": self.precision, "seed": self.seed_of(replicate)}
+
     def as_dict(self) -> dict[str, Any]:
         """The study as JSON takes it."""
         return {**dataclasses.asdict(self), "space": self.space.as_dict()}
@@ -119,8 +121,8 @@ class Record:
             raise ValueError(f"{unknown[0]} is not known")
         return cls(**entries)
 
-    def check(self, space: Space) -> None:
-        """Raise a ValueError, KeyError or TypeError with the reason if this cannot be what a study wrote."""
+    def check(self, study: Study) -> None:
+        """Raise a ValueError, KeyError or TypeError with the reason if this cannot be what the study wrote."""
         check(vars(self), _NEEDED)
         if self.state not in (RUNNING, COMPLETE, FAILED):
             raise ValueError(f"state is {self.state!r}; expected {RUNNING}, {COMPLETE} or {FAILED}")
@@ -128,9 +130,10 @@ class Record:
             raise ValueError(f"config is {reprlib.repr(self.config)}; expected fields and values")
         if unknown := sorted(self.config.keys() - {field.name for field in dataclasses.fields(Config)}):
             raise ValueError(f"its config has {unknown[0]}, which is not known")
-        space.point(self.config)
-        if Config(**self.config).as_dict() != self.config:
-            raise ValueError("its config lacks a field")
+        study.space.point(self.config)
+        for name, value in {**Config(**self.config).as_dict(), **study.common(self.replicate)}.items():
+            if self.config.get(name) != value:
+                raise ValueError(f"{name} of its config is {self.config.get(name)!r}; expected {value!r}")
         if self.state == COMPLETE and isinstance(self.result, dict):
             check(self.result, _NUMBERS)
         elif self.state == COMPLETE or self.result is not None:
@@ -145,10 +148,10 @@ class Record:
         """Whether another trial like this would find the same: it is complete, running, or failed of itself."""
         return not (self.state == FAILED and self.error == LOST)
 
-    def value(self, objective: str) -> float:
-        """The objective of a complete trial."""
+    def value(self, name: str) -> float:
+        """A number of a complete trial's result, its objective for example."""
         assert self.result is not None
-        return float(self.result[objective])
+        return float(self.result[name])
 
 
 def now() -> str:
@@ -198,15 +201,15 @@ class Folder:
         seeds = f"{SEED_STRIDE} * seed + replicate; a config's first trial is replicate 0"
         write(self.definition, {**study.as_dict(), "seeds": seeds, "runs": [*runs, this_run]})
 
-    def read_records(self, space: Space) -> list[Record]:
+    def read_records(self, study: Study) -> list[Record]:
         """All trials, by number.
 
         Raises:
-            FolderError: a record is damaged, or not at a point of the space.
+            FolderError: a record is damaged, or not of this study.
         """
         if self.trials.exists() and not self.trials.is_dir():
             raise FolderError(f"{self.trials} is no folder; expected one with a record per trial")
-        return [_record(path, space) for path in sorted(self.trials.glob("[0-9]*.json"), key=_number)]
+        return [_record(path, study) for path in sorted(self.trials.glob("[0-9]*.json"), key=_number)]
 
     def write_record(self, record: Record) -> None:
         """Write a trial's record, whole."""
@@ -232,10 +235,10 @@ def _number(path: Path) -> int:
     return int(path.stem) if path.stem.isdecimal() else 0
 
 
-def _record(path: Path, space: Space) -> Record:
+def _record(path: Path, study: Study) -> Record:
     try:
         record = Record.from_dict(_read(path))
-        record.check(space)
+        record.check(study)
         if path.name != (name := _file_name(record.trial)):
             raise ValueError(f"it is trial {record.trial}, whose file is {name}")
     except DAMAGE as error:
@@ -272,25 +275,3 @@ def write_text(path: Path, text: str) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def named(folder: Path) -> Path:
-    """The folder by a path that ends in its name, as `.` does not."""
-    return folder if folder.name not in ("", "..") else Path(os.path.abspath(folder))
-
-
-def studies(results: Path) -> list[Path]:
-    """The study folders in a results folder, the newest last."""
-    found = [path.parent for path in results.glob("*/study.json")]
-    return sorted(found, key=lambda path: (path / "study.json").stat().st_mtime)
-
-
-def free_name(results: Path, stem: str) -> str:
-    """The first of stem-1, stem-2, ... that no folder in `results` has, in characters that a name may have."""
-    return next(name for name in numbered(stem) if not (results / name).exists())
-
-
-def numbered(stem: str) -> Iterator[str]:
-    """stem-1, stem-2, ..., in characters that a name may have."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:60]
-    return (f"{plain}-{number}" for number in itertools.count(1))

@@ -76,7 +76,7 @@ def _finished(options: Options, asked: Wanted) -> int | None:
 
 def _missing(folder: Folder, study: Study, trials: int) -> int:
     """How many complete trials a folder lacks."""
-    complete = sum(record.state == COMPLETE for record in folder.read_records(study.space))
+    complete = sum(record.state == COMPLETE for record in folder.read_records(study))
     return max(0, trials - complete)
 
 
@@ -165,7 +165,7 @@ def _headline(study: Study, allotted: Resources) -> str:
 def _costs(study: Study, allotted: Resources, folder: Folder) -> str:
     from study.estimate import calibrate, forecast
 
-    recorded = [record.config for record in folder.read_records(study.space) if record.state == COMPLETE]
+    recorded = [record.config for record in folder.read_records(study) if record.state == COMPLETE]
     missing = _missing(folder, study, study.trials)
     cost = forecast(study, missing, recorded, calibrate(allotted, study.space.least("batch_size"), study.precision))
     apart, shared = (duration(tally.cost / allotted.concurrency) for tally in (cost.apart, cost.shared))
@@ -198,7 +198,7 @@ def _run_trials(options: Options, study: Study, folder: Folder, allotted: Resour
         except OSError as error:  # Tune would take it for the trial's failure
             stop.broken = stop.broken or error
 
-    ledger = Ledger(study, folder.read_records(study.space), keep)
+    ledger = Ledger(study, folder.read_records(study), keep)
     folder.write_study(study, _this_run(options))
     say(f"  records in {folder.path}; {ledger.most_failures} failed trials would end it")
     job = Job(
@@ -242,7 +242,7 @@ def _conclude(options: Options, study: Study, folder: Folder, gave_up: bool = Fa
     """Make everything that is derived, and say how the study ended: the exit code."""
     from study.tables import write_all
 
-    records = folder.read_records(study.space)
+    records = folder.read_records(study)
     write_all(folder, study, records)
     say(f"\n{(folder.path / 'summary.md').read_text('utf-8')}")
     say(f"Everything is in {folder.path}: trials.csv, best.json, summary.md, study.db, trials/")

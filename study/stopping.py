@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from types import FrameType
 
 from study.ledger import Ledger
-from study.records import COMPLETE
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_S = 8.0  # for trials and Ray to end after a signal
@@ -32,8 +31,7 @@ class Stop:
         """Whether another trial would not end in time."""
         if self.now() or self.deadline is None:
             return self.now()
-        seconds = [float(r.result["seconds"]) for r in ledger.of(COMPLETE) if r.result]
-        return time.monotonic() + (sum(seconds) / len(seconds) if seconds else 0) > self.deadline
+        return time.monotonic() + ledger.mean_seconds > self.deadline
 
     def now(self) -> bool:
         """Whether running trials are to stop too."""

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from moe.config import Config
+from moe.config import BFLOAT16, Config
 from study.machine import ClusterError
 
 Report = Callable[[dict[str, Any]], None]
@@ -71,10 +71,13 @@ def _failure(sentence: str) -> dict[str, Any]:
 def _train(job: Job, config: Config, report: Report) -> dict[str, Any]:
     import torch
 
+    from moe.numerics import fitting_precision
     from moe.pipeline import run
     from moe.training import Epoch
 
     torch.set_num_threads(job.cpus)
+    if job.gpus == 0 and config.precision == BFLOAT16 != fitting_precision("cpu"):
+        _warnings.append(f"bfloat16 is slow on {socket.gethostname()}, whose CPU has no AMX; float32 would be faster")
     last = -REPORT_EVERY_S
 
     def watch(stage: str, epoch: int, epochs: int, came_to: Epoch) -> None:

@@ -9,8 +9,11 @@ import textwrap
 
 import pytest
 
-from study.records import Folder, FolderError, Study, free_name, studies, write, write_text
-from tests.study_helpers import SPACE, a_record, a_study
+from study.naming import free_name, studies
+from study.records import Folder, FolderError, Study, write, write_text
+from tests.study_helpers import a_record, a_study
+
+STUDY = a_study()
 
 
 @pytest.fixture
@@ -26,14 +29,14 @@ def test_a_study_and_its_records_come_back_as_they_were_written(folder):
     for record in records:
         folder.write_record(record)
     assert folder.read_study() == a_study()
-    assert folder.read_records(SPACE) == [records[1], records[0], records[2]]
+    assert folder.read_records(STUDY) == [records[1], records[0], records[2]]
     assert json.loads(folder.definition.read_text())["runs"] == [{"commit": "abc"}]
 
 
 def test_a_record_is_replaced_whole_and_nothing_is_left_beside_it(folder):
     folder.write_record(a_record(1, state="running"))
     folder.write_record(a_record(1))
-    assert folder.read_records(SPACE) == [a_record(1)]
+    assert folder.read_records(STUDY) == [a_record(1)]
     assert [path.name for path in folder.trials.iterdir()] == ["0001.json"]
 
 
@@ -74,7 +77,7 @@ def test_a_damaged_record_is_refused_by_name_and_with_a_way_out(folder, damage):
     if damage == "off the grid":
         folder.write_record(a_record(3, epochs=3))
     with pytest.raises(FolderError, match=r"0003\.json is damaged .* move it away"):
-        folder.read_records(SPACE)
+        folder.read_records(STUDY)
 
 
 def test_every_run_that_added_to_a_study_is_remembered(folder):
@@ -109,7 +112,7 @@ def test_a_record_that_was_edited_into_nonsense_is_refused_by_name(folder, chang
         change = {"config": {**entries["config"], **change["config"]}}
     path.write_text(json.dumps({**entries, **change}))
     with pytest.raises(FolderError, match=r"0003\.json is damaged"):
-        folder.read_records(SPACE)
+        folder.read_records(STUDY)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +147,7 @@ def test_a_number_that_cannot_be_is_named_with_what_was_expected(folder, name, v
     record.result[name] = value
     (folder.trials / "0003.json").write_text(json.dumps(dataclasses.asdict(record)))
     with pytest.raises(FolderError, match=rf"0003\.json is damaged \({name} is .*\); move it") as caught:
-        folder.read_records(SPACE)
+        folder.read_records(STUDY)
     assert len(str(caught.value)) < 300
 
 
@@ -154,7 +157,7 @@ def test_what_every_record_has_is_missed_in_words(folder, entry):
     del entries[entry]
     (folder.trials / "0003.json").write_text(json.dumps(entries))
     with pytest.raises(FolderError, match=rf"damaged \({entry} is missing\)"):
-        folder.read_records(SPACE)
+        folder.read_records(STUDY)
 
 
 def test_what_an_older_record_lacks_is_no_damage(folder):
@@ -162,7 +165,7 @@ def test_what_an_older_record_lacks_is_no_damage(folder):
     for name in ("threads", "device", "parameters", "oracle_gate_accuracy"):
         del record.result[name]
     folder.write_record(record)
-    assert folder.read_records(SPACE) == [record]
+    assert folder.read_records(STUDY) == [record]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +190,7 @@ def test_what_is_odd_about_a_record_is_said_in_words(folder, change, why):
         change = {"config": {**entries["config"], **change["config"]}}
     (folder.trials / "0003.json").write_text(json.dumps({**entries, **change}))
     with pytest.raises(FolderError, match=rf"damaged \({why}"):
-        folder.read_records(SPACE)
+        folder.read_records(STUDY)
 
 
 @pytest.mark.parametrize("name", ["3.json", "03.json", "0²3.json", "00a.json", "0004.json"])
@@ -195,7 +198,7 @@ def test_a_record_in_a_file_of_another_name_is_refused(folder, name):
     folder.write_record(a_record(3))
     (folder.trials / name).write_text(json.dumps(dataclasses.asdict(a_record(3))))
     with pytest.raises(FolderError, match=rf"{name} is damaged \(it is trial 3, whose file is 0003.json\)"):
-        folder.read_records(SPACE)
+        folder.read_records(STUDY)
 
 
 @pytest.mark.parametrize(("damage", "why"), [("[" * 100_000, "nested too deeply"), (b"\xff\xfe", "no text")])
@@ -203,11 +206,11 @@ def test_a_file_that_is_not_json_is_damaged_wherever_it_is(folder, damage, why):
     for path in (folder.trials / "0003.json", folder.definition):
         path.write_bytes(damage if isinstance(damage, bytes) else damage.encode())
         with pytest.raises(FolderError, match=rf"{path.name} is damaged \(it is {why}\)"):
-            folder.read_study() if path == folder.definition else folder.read_records(SPACE)
+            folder.read_study() if path == folder.definition else folder.read_records(STUDY)
         path.unlink()
         path.mkdir()
         with pytest.raises(FolderError, match="is a directory"):
-            folder.read_study() if path == folder.definition else folder.read_records(SPACE)
+            folder.read_study() if path == folder.definition else folder.read_records(STUDY)
         path.rmdir()
 
 
@@ -215,7 +218,7 @@ def test_a_file_in_the_place_of_the_trials_is_refused(folder):
     folder.trials.rmdir()
     folder.trials.write_text("")
     with pytest.raises(FolderError, match="trials is no folder"):
-        folder.read_records(SPACE)
+        folder.read_records(STUDY)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +259,7 @@ def test_a_folder_that_was_renamed_is_a_study_of_its_new_name(folder):
 def test_records_come_by_number_beyond_four_digits(folder):
     for number in (10_000, 9_999):
         folder.write_record(a_record(number))
-    assert [record.trial for record in folder.read_records(SPACE)] == [9_999, 10_000]
+    assert [record.trial for record in folder.read_records(STUDY)] == [9_999, 10_000]
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path):

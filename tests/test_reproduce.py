@@ -53,7 +53,7 @@ def made(tmp_path_factory):
     for this_run in (past, later):
         folder.write_study(study, this_run)
     records = [
-        Record(trial=number, replicate=0, config=config(epochs, seed=seed).as_dict(), started=STARTED)
+        Record(trial=number, replicate=seed, config=config(epochs, seed=seed).as_dict(), started=STARTED)
         for number, (epochs, seed) in enumerate([(1, 0), (2, 0), (1, 7), (1, 8)], 1)
     ]
     for record, result in zip(
@@ -63,7 +63,7 @@ def made(tmp_path_factory):
         ended = {"result": result.as_dict()} if result else {"error": "the loss is nan"}
         folder.write_record(record.ended_as(state, **ended))
     folder.write_record(records[3])
-    write_all(folder, study, folder.read_records(SPACE))
+    write_all(folder, study, folder.read_records(study))
     return folder.path
 
 

@@ -1089,7 +1089,7 @@ def test_a_study_survives_a_lost_node_a_stop_and_comes_home(person, follower):
     assert code == 0, printed
     here = Folder(person.home / "results" / "shapes-four-1")
     study = here.read_study()
-    assert [record.trial for record in here.read_records(study.space)] == sorted(
+    assert [record.trial for record in here.read_records(study)] == sorted(
         record["trial"] for record in person.records("shapes-four-1")
     )
     assert (pd.read_csv(here.path / "trials.csv")["state"] == "complete").sum() == len(after)

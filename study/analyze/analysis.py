@@ -12,7 +12,8 @@ import pandas as pd
 from study.analyze.importance import importances
 from study.analyze.model import Fit, Floats, Ints, fit
 from study.choice import Choice, choose, image_noise
-from study.records import COMPLETE, OBJECTIVES, Folder, Record, Study, named
+from study.naming import named
+from study.records import COMPLETE, OBJECTIVES, Folder, Record, Study
 from study.tables import frame
 
 
@@ -83,6 +84,6 @@ def examine(path: Path) -> Analysis:
     """
     folder = Folder(named(path))
     study = folder.read_study()
-    records = folder.read_records(study.space)
+    records = folder.read_records(study)
     complete = [record for record in records if record.state == COMPLETE]
     return Analysis(folder, study, records, frame(study, complete), choose(study, complete))

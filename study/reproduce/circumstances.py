@@ -40,7 +40,7 @@ def circumstances(original: Original, *, device: str, threads: int, instructions
         original: the trial that is trained again.
         device: what it is trained on now, in a record's words.
         threads: of this process.
-        instructions: of this CPU, as torch calls them; none where a GPU trains.
+        instructions: that it is trained with now, in a record's words.
         data: the fingerprint of the data now.
     """
     result, versions = original.result, original.run.get("versions")
@@ -50,7 +50,7 @@ def circumstances(original: Original, *, device: str, threads: int, instructions
         *(Circumstance(name, _word(then.get(name)), now[name]) for name in PACKAGES),
         Circumstance("device", _word(result.get("device")), device),
         Circumstance("threads", _word(original.threads), str(threads)),
-        Circumstance("instruction set", _word(result.get("instructions")), instructions or None),
+        Circumstance("instruction set", _word(result.get("instructions")), instructions),
         Circumstance("data", _short(result.get("data")), data[:SHORT]),
         Circumstance("code", _short(original.run.get("commit")), _short(machine.commit())),
     ]

@@ -10,7 +10,8 @@ from typing import Any
 
 from moe.options import refuse
 from study.choice import choose
-from study.records import COMPLETE, FAILED, RUNNING, Folder, FolderError, Record, Study, named
+from study.naming import named
+from study.records import COMPLETE, FAILED, RUNNING, Folder, FolderError, Record, Study
 from study.reproduce.options import PROGRAM
 
 DATASETS = ("cifar10", "shapes")
@@ -50,7 +51,7 @@ def find(folder: Path, trial: int | None) -> Original:
     study = files.read_study()
     if study.dataset not in DATASETS:
         raise FolderError(f"study {study.name} is on {study.dataset!r}; expected {' or '.join(DATASETS)}")
-    records = {record.trial: record for record in files.read_records(study.space)}
+    records = {record.trial: record for record in files.read_records(study)}
     number = _best(study, files, list(records.values())) if trial is None else trial
     if number not in records:
         refuse(PROGRAM, f"--trial is {number}; expected a trial of {study.name}: {_spans(sorted(records))}")

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from study.naming import numbered
 from study.options import Options
-from study.records import numbered
 from study.submit.package import LARGEST, Package
 
 Facts = dict[str, Any]  # what `probe` answers

@@ -23,8 +23,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.allotment import allot
 from study.machine import ClusterError
+from study.naming import studies
 from study.options import Options, parse
-from study.records import Folder, FolderError, studies
+from study.records import Folder, FolderError
 from study.search.cluster import check_cluster, connected, connected_nodes
 from study.submit import node
 from study.submit.wire import answer

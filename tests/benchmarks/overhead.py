@@ -183,7 +183,7 @@ def _ours(scratch: Path, trials: int, concurrency: int) -> list[str]:
 
 
 def _results(path: Path) -> list[dict[str, Any]]:
-    return [record.result or {} for record in Folder(path).read_records(Folder(path).read_study().space)]
+    return [record.result or {} for record in Folder(path).read_records(Folder(path).read_study())]
 
 
 def _plain(scratch: Path, trials: int, concurrency: int) -> list[str]:

@@ -120,7 +120,7 @@ def complete(path: Path) -> Past:
         ValueError: it has no complete trial.
     """
     study = Folder(path).read_study()
-    records = [record for record in Folder(path).read_records(study.space) if record.state == COMPLETE]
+    records = [record for record in Folder(path).read_records(study) if record.state == COMPLETE]
     if not records:
         raise ValueError(f"{path} has no complete trial; expected one or more")
     return Past(study, records)
