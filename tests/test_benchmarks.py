@@ -1,6 +1,8 @@
 """The counts behind a comparison with the plain peer. What they compare takes minutes, and is run by hand."""
 
 import dataclasses
+import subprocess
+import sys
 from collections import Counter
 from contextlib import contextmanager
 
@@ -37,6 +39,14 @@ CONFIGS = [
 APART = [CONFIGS[0], CONFIGS[0], CONFIGS[5], CONFIGS[10]]
 
 
+@pytest.fixture(scope="module")
+def drawing(cache):
+    """Another process, which draws the built-in shapes beside the tests that do not need them yet."""
+    with subprocess.Popen([sys.executable, "-c", "from moe.data import load; load('shapes')"]) as process:
+        yield process
+        process.kill()
+
+
 @contextmanager
 def watched():
     """Counts, by outputs, the images that go forward and backward through each network."""
@@ -56,6 +66,7 @@ def watched():
         hook.remove()
 
 
+@pytest.mark.usefixtures("drawing")  # which begins here
 @pytest.mark.parametrize(("reuse", "configs", "known"), [(True, CONFIGS, [3, 7]), (False, APART, [])])
 def test_our_passes_are_those_that_the_networks_make(data, tmp_path, reuse, configs, known):
     store = Store(str(tmp_path)) if reuse else None
@@ -182,7 +193,8 @@ def test_a_part_of_the_trials_is_always_the_same_and_never_more_than_there_are()
         reuse.sample(4, 5)
 
 
-def test_trials_that_cost_nothing_take_as_many_workers_as_run_at_once():
+def test_trials_that_cost_nothing_take_as_many_workers_as_run_at_once(drawing):
+    assert drawing.wait() == 0
     run = overhead.run(10, 2)
     assert len(run.marks) == 10
     assert run.workers == 2
