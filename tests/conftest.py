@@ -51,7 +51,7 @@ def data() -> DataSet:
     return DataSet("coloured", *coloured(6000, 1), *coloured(1000, 2), fingerprint="f" * 64, source="made up")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> Config:
-    """Four epochs on few images."""
-    return Config(epochs=4, train_examples=100, test_examples=50, batch_size=20)
+    """Two epochs of three batches."""
+    return Config(epochs=2, train_examples=60, test_examples=20, batch_size=20)

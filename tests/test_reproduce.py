@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -99,6 +98,22 @@ def within(monkeypatch, capsys, *arguments):
     return code, *capsys.readouterr()
 
 
+#: a program that calls the command with each list of words, from the first import on, and tells what came of it
+EACH = """
+import contextlib, io, json, sys, time
+for words in sys.argv[1:]:
+    began, printed, shown, code = time.monotonic(), io.StringIO(), io.StringIO(), None
+    sys.argv = ["study.reproduce", *json.loads(words)]
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(shown):
+        from study.reproduce.__main__ import main
+        try:
+            code = main()
+        except SystemExit as end:
+            code = end.code
+    print(json.dumps([code, printed.getvalue(), shown.getvalue(), time.monotonic() - began]))
+"""
+
+
 def edit(path, *keys, to):
     """Put another value into a JSON file."""
     entries = json.loads(path.read_text())
@@ -145,10 +160,10 @@ def test_a_trial_comes_out_again_to_the_last_bit_shows_its_progress_and_is_kept(
     assert said["mixture"].shape == (5, 10)
 
 
-def test_a_number_that_was_edited_is_found_and_named(folder):
+def test_a_number_that_was_edited_is_found_and_named(folder, monkeypatch, capsys):
     edit(record(folder), "result", "stages", "gate", "epochs", 0, "validation_loss", to=0.25)
     edit(record(folder), "result", "gain", to=0.5)
-    code, printed, _ = call(folder, "--trial", "1")
+    code, printed, _ = within(monkeypatch, capsys, folder, "--trial", "1")
     assert code == 5
     assert "differs: 2 of 51 recorded numbers" in printed
     lines = [line.split("  ")[0] for line in printed.split("difference\n")[1].splitlines()]
@@ -161,7 +176,7 @@ def test_wrong_usage_and_unknown_trials_are_refused_in_time_without_torch(made, 
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "mixture.json").write_text("")
-    for arguments, part in (
+    wrong = (
         ((), "results/NAME"),
         ((made, "--trial", "x"), "--trial is 'x'; expected a whole number"),
         ((made, "--trial", "9"), "--trial is 9; expected a trial of tiny: 1 to 4\n"),
@@ -172,13 +187,19 @@ def test_wrong_usage_and_unknown_trials_are_refused_in_time_without_torch(made, 
         ((made, "--save", ""), "--save is ''; expected a folder"),
         ((made, "--save", "/proc/m"), "--save is /proc/m; expected a folder that can be written (/proc: "),
         ((made, "--store", "warp://x"), "--store is warp://x; expected a folder"),
-    ):
-        began = time.monotonic()
-        code, printed, shown = call(*arguments, PYTHONPATH=f"{tmp_path}:{Path.cwd()}")
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path.cwd()}"}
+    lines = [json.dumps([str(word) for word in arguments]) for arguments, _ in wrong]
+    done = subprocess.run(
+        [sys.executable, "-c", EACH, *lines], capture_output=True, text=True, check=True, env=environment
+    )
+    for (_, part), line in zip(wrong, done.stdout.splitlines(), strict=True):
+        code, printed, shown, seconds = json.loads(line)
         assert (code, printed) == (2, "")
         assert part in shown
         assert len(shown.splitlines()) == 1
-        assert time.monotonic() - began < 5
+        assert seconds < 5
+    assert call(PYTHONPATH=environment["PYTHONPATH"])[0] == 2
 
 
 def test_more_threads_than_processors_are_named(folder, monkeypatch, capsys):

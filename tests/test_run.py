@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -20,12 +21,34 @@ ONE_POINT = "epochs: 1\ntrain_examples: 50\ntest_examples: 50\n"
 ONE_AT_A_TIME = ("--concurrency", "1", "--cpus-per-trial", "1")
 
 
-@pytest.fixture
-def home(tmp_path):
+def furnished(folder):
     """A working folder with spaces in it; results go into it."""
     for name, text in (("four", SPACE), ("one", ONE_POINT)):
-        (tmp_path / f"{name}.yaml").write_text(text)
-    return tmp_path
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path):
+    return furnished(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory):
+    """Studies that nobody watches, one after the other beside the tests: where, and what each will have come to."""
+    home = furnished(tmp_path_factory.mktemp("beside"))
+    (home / "file").write_text("")
+    three = ("--space", "four.yaml", "--trials", "3", *ONE_AT_A_TIME)  # two of them always share stages
+    studies = {
+        "with": three,
+        "without": (*three, "--no-store"),
+        "again": three,
+        "full": ("--space", "one.yaml", "--trials", "2", "--store", str(home / "file" / "below")),
+    }
+    with ThreadPoolExecutor(1) as lane:
+        common = (call, home, "--dataset", "shapes", "--name")
+        yield home, {name: lane.submit(*common, name, *words) for name, words in studies.items()}
+        lane.shutdown(cancel_futures=True)
 
 
 def start(home, *arguments, **environment):
@@ -96,6 +119,7 @@ def _alive(pid):
     return False
 
 
+@pytest.mark.usefixtures("beside")  # which begins here
 def test_a_study_without_data_or_network_runs_on_shapes_says_so_and_can_be_extended(home):
     # as a new user has it: Ray's authentication is on, and here there is no home to keep a token in
     code, printed = call(home, "--space", "four.yaml", "--trials", "3", RAY_AUTH_MODE=None, HOME="/dev/null")
@@ -215,44 +239,13 @@ def test_a_killed_worker_fails_its_trial_with_a_reason_and_is_replaced(home):
     assert found[0]["error"] in (home / "results" / "x" / "summary.md").read_text()
 
 
-def test_a_study_finds_the_same_with_and_without_the_store(home):
-    common = [
-        "--dataset",
-        "shapes",
-        "--space",
-        "four.yaml",
-        "--trials",
-        "3",
-        *ONE_AT_A_TIME,
-    ]  # two of them always share stages
-    for name, extra in (("with", []), ("without", ["--no-store"]), ("again", [])):
-        code, printed = call(home, *common, "--name", name, *extra)
-        assert code == 0, printed
-    tables = {name: pd.read_csv(home / "results" / name / "trials.csv") for name in ("with", "without", "again")}
-    costs = ["seconds", "seconds_reused", "epochs_trained", "epochs_reused"]
-    for name in ("without", "again"):
-        pd.testing.assert_frame_equal(
-            tables["with"].drop(columns=costs), tables[name].drop(columns=costs), check_exact=True
-        )
-    epochs = {name: (table["epochs_trained"].sum(), table["epochs_reused"].sum()) for name, table in tables.items()}
-    assert epochs["without"][1] == epochs["again"][0] == 0
-    assert epochs["with"][1] > 0
-    assert sum(epochs["with"]) == epochs["without"][0] == epochs["again"][1]
-    assert f"{epochs['with'][1]} (" in (home / "results" / "with" / "summary.md").read_text()
-
-
-def test_a_wrong_store_is_refused_and_a_full_one_only_warned_of(home):
+def test_a_wrong_store_is_refused(home):
     (home / "file").write_text("")
     for words, environment in ((["--store", "file"], {}), ([], {"MOE_STORE": "file"}), (["--store", "warp://x"], {})):
         code, printed = call(home, "--dataset", "shapes", *words, **environment)
         assert code == 2
         assert len(printed.splitlines()) == 1
         assert "expected a folder" in printed
-    code, printed = call(
-        home, "--dataset", "shapes", "--space", "one.yaml", "--trials", "2", "--store", str(home / "file" / "below")
-    )
-    assert code == 0, printed
-    assert printed.count("warning: the store cannot be written") == 1
 
 
 def test_a_dry_run_prints_the_plan_and_its_cost_and_writes_nothing(home):
@@ -356,3 +349,27 @@ def test_a_cluster_that_does_not_answer_is_one_sentence_and_exit_code_4_within_s
     assert code == 4
     assert printed.splitlines()[-1].startswith("python -m study.run: Ray at 127.0.0.1:9 does not answer")
     assert time.monotonic() - began < 30  # Ray alone would try for minutes
+
+
+def test_a_study_finds_the_same_with_and_without_the_store(beside):
+    home, studies = beside
+    for name in ("with", "without", "again"):
+        code, printed = studies[name].result()
+        assert code == 0, printed
+    tables = {name: pd.read_csv(home / "results" / name / "trials.csv") for name in ("with", "without", "again")}
+    costs = ["seconds", "seconds_reused", "epochs_trained", "epochs_reused"]
+    for name in ("without", "again"):
+        pd.testing.assert_frame_equal(
+            tables["with"].drop(columns=costs), tables[name].drop(columns=costs), check_exact=True
+        )
+    epochs = {name: (table["epochs_trained"].sum(), table["epochs_reused"].sum()) for name, table in tables.items()}
+    assert epochs["without"][1] == epochs["again"][0] == 0
+    assert epochs["with"][1] > 0
+    assert sum(epochs["with"]) == epochs["without"][0] == epochs["again"][1]
+    assert f"{epochs['with'][1]} (" in (home / "results" / "with" / "summary.md").read_text()
+
+
+def test_a_store_that_cannot_be_written_is_only_warned_of(beside):
+    code, printed = beside[1]["full"].result()
+    assert code == 0, printed
+    assert printed.count("warning: the store cannot be written") == 1
