@@ -1,5 +1,7 @@
 """What is part of a training's address because its bits depend on it."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -36,6 +38,16 @@ def test_cpus_share_bfloat16_stages_where_they_have_the_same_units_and_float32_o
     with_amx, without = found.values()
     assert with_amx["float32"] == without["float32"]
     assert with_amx["bfloat16"] != without["bfloat16"]
+
+
+def test_a_cpu_that_may_use_less_than_it_has_is_another(monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda self: "flags: amx_bf16 avx512_bf16")
+    full = settle(CPU, "bfloat16")
+    assert fitting_precision("cpu") == "bfloat16"
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    assert fitting_precision("cpu") == "float32"
+    assert settle(CPU, "bfloat16") != full
+    assert settle(CPU).instructions.endswith("ONEDNN_MAX_CPU_ISA=AVX512_CORE")
 
 
 @pytest.fixture

@@ -80,6 +80,24 @@ def test_a_damaged_record_is_refused_by_name_and_with_a_way_out(folder, damage):
         folder.read_records(STUDY)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [("seed", 77, 0), ("precision", "bfloat16", "float32"), ("protocol", "notebook", "holdout"), ("patience", None, 2)],
+)
+def test_a_record_of_another_study_is_refused(folder, name, value, expected):
+    folder.write_record(a_record(3))
+    path = folder.trials / "0003.json"
+    entries = json.loads(path.read_text())
+    entries["config"][name] = value
+    if value is None:
+        del entries["config"][name]
+    path.write_text(json.dumps(entries))
+    with pytest.raises(
+        FolderError, match=rf"0003\.json is damaged .{name} of its config is {value!r}; .* {expected!r}"
+    ):
+        folder.read_records(STUDY)
+
+
 def test_every_run_that_added_to_a_study_is_remembered(folder):
     folder.write_study(a_study(trials=9), {"commit": "def"})
     assert json.loads(folder.definition.read_text())["runs"] == [{"commit": "abc"}, {"commit": "def"}]

@@ -135,9 +135,8 @@ def test_a_trial_comes_out_again_to_the_last_bit_shows_its_progress_and_is_kept(
         "Trial 2 of study tiny: epochs 2",
         "Data: shapes, drawn by code",
         f"As in the study: torch {machine.versions()['torch']}",
-        "device cpu, threads 1, data ",
+        "device cpu, threads 1, instruction set ",
         *(["Not as in the study: code aaaaaaaaaaaa, here "] if machine.commit() else []),  # else it is not known here
-        "Not known of the study: instruction set (here ",
         "identical: all 71 recorded numbers came out again, to the last bit",
     ):
         assert part in printed
@@ -207,7 +206,7 @@ def test_more_threads_than_processors_are_named(folder, monkeypatch, capsys):
     edit(record(folder), "result", "threads", to=many)
     code, printed, _ = within(monkeypatch, capsys, folder, "--trial", "1")
     assert code in (0, 5)  # the record's numbers are those of one thread
-    assert f"threads {many}, data" in printed
+    assert f"threads {many}, instruction set" in printed
     assert f"{many} threads share {machine.cpus()} CPU" in printed
 
 
@@ -390,13 +389,22 @@ class TestReport:
         assert "The gain is -0.50 points from the study's +2.00" in said
         assert "over its images is 0.71" in said
         assert "has the record been edited?" in said
-        other = why(found, circumstances(original, **{**same, "threads": 2}), result)
-        assert "threads 1, here 2" in other
+        other = why(found, circumstances(original, **{**same, "threads": 2, "instructions": "AVX9"}), result)
+        assert "threads 1, here 2; instruction set " in other
+        assert "here AVX9" in other
+
+    def test_what_the_study_did_not_record_is_said_to_be_unknown(self, made):
+        original = find(made, 1)
+        del original.result["instructions"]
+        same = {"device": "cpu", "threads": 1, "data": original.study.data}
+        known = circumstances(original, instructions="AVX9", **same)
+        assert "Not known of the study: instruction set (here AVX9)" in before(known, 2, 1)
 
     def test_changes_since_a_commit_may_be_others_each_time(self, made, monkeypatch):
         monkeypatch.setattr(machine, "commit", lambda: "a" * 40 + "+")
         original = find(made, 1)
         original = dataclasses.replace(original, run={**original.run, "commit": "a" * 40 + "+"})
-        known = circumstances(original, device="cpu", threads=1, instructions="AVX2", data=original.study.data)
+        same = {"device": "cpu", "threads": 1, "data": original.study.data}
+        known = circumstances(original, instructions=original.result["instructions"], **same)
         assert [one.name for one in known if one.differs] == ["code"]
         assert "code aaaaaaaaaaaa with changes both then and here" in before(known, 2, 1)

@@ -71,6 +71,17 @@ def test_what_the_store_warns_of_goes_along_with_the_next_report(job, tmp_path):
     assert "result" in rows[-1]
 
 
+def test_bfloat16_on_a_cpu_without_its_units_is_warned_of(job, monkeypatch):
+    monkeypatch.setattr(moe.numerics, "_bfloat16_units", list)
+    warned = {}
+    for precision in ("float32", "bfloat16"):
+        rows = []
+        evaluate(job, {**CONFIG, "precision": precision}, rows.append)
+        warned[precision] = [sentence for row in rows for sentence in row.get("warnings", ())]
+    assert warned["float32"] == []
+    assert "bfloat16 is slow on" in warned["bfloat16"][0]
+
+
 def test_other_data_than_the_studys_fail_the_trial_with_a_sentence(job):
     rows = []
     evaluate(dataclasses.replace(job, data="0" * 64), CONFIG, rows.append)
