@@ -1042,7 +1042,7 @@ def test_a_folder_that_the_nodes_do_not_share_and_a_trial_that_fits_nowhere_are_
     failed = [line.split(maxsplit=2)[1:] for line in printed.splitlines() if line.startswith("failed")]
     assert [name for name, _ in failed] == ["results", "resources"]
     assert "does not see what the head node wrote there; expected a folder that all 2 nodes share" in failed[0][1]
-    assert "no node of the cluster has the 2 CPUs" in failed[1][1]
+    assert "--cpus-per-trial is 2; expected at most 1, the CPUs of the largest node" in failed[1][1]
     assert printed.splitlines()[-1] == ("python -m study.submit: nothing was submitted: see results, resources above")
 
 
