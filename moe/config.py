@@ -86,7 +86,7 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """The fields and their values, in the order of their declaration."""
-        return dataclasses.asdict(self)
+        return dict(vars(self))
 
 
 def _check_type(name: str, value: object, expected: Any) -> None:

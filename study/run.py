@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -68,16 +69,16 @@ def _finished(options: Options, asked: Wanted) -> int | None:
     if not asked.before or options.dry_run or options.data or options.dataset:
         return None
     folder = Folder(options.results / asked.before.name)
-    if _missing(folder, asked.before, asked.trials):
-        return None
     with folder.locked():
-        return _conclude(options, replace(asked.before, trials=asked.trials), folder)
+        records = folder.read_records(asked.before)
+        if _missing(records, asked.trials):
+            return None
+        return _conclude(options, replace(asked.before, trials=asked.trials), folder, records)
 
 
-def _missing(folder: Folder, study: Study, trials: int) -> int:
-    """How many complete trials a folder lacks."""
-    complete = sum(record.state == COMPLETE for record in folder.read_records(study))
-    return max(0, trials - complete)
+def _missing(records: Sequence[Record], trials: int) -> int:
+    """How many trials have to become complete."""
+    return max(0, trials - sum(record.state == COMPLETE for record in records))
 
 
 def _with_data(options: Options, asked: Wanted, allotted: Resources | None, stop: "Stop") -> int:
@@ -109,8 +110,9 @@ def _with_data(options: Options, asked: Wanted, allotted: Resources | None, stop
     with folder.locked():
         if folder.exists() and not asked.before:
             raise FolderError(f"{folder.path} was begun by another driver meanwhile; choose another --name")
-        gave_up = bool(_missing(folder, study, study.trials)) and _run_trials(options, study, folder, allotted, stop)
-        return _conclude(options, study, folder, gave_up)
+        records = folder.read_records(study)
+        gave_up = bool(_missing(records, study.trials)) and _run_trials(options, study, folder, allotted, stop)
+        return _conclude(options, study, folder, folder.read_records(study), gave_up)
 
 
 def _checked(options: Options, allotted: Resources | None) -> Resources:
@@ -165,8 +167,9 @@ def _headline(study: Study, allotted: Resources) -> str:
 def _costs(study: Study, allotted: Resources, folder: Folder) -> str:
     from study.estimate import calibrate, forecast
 
-    recorded = [record.config for record in folder.read_records(study) if record.state == COMPLETE]
-    missing = _missing(folder, study, study.trials)
+    records = folder.read_records(study)
+    recorded = [record.config for record in records if record.state == COMPLETE]
+    missing = _missing(records, study.trials)
     cost = forecast(study, missing, recorded, calibrate(allotted, study.space.least("batch_size"), study.precision))
     apart, shared = (duration(tally.cost / allotted.concurrency) for tally in (cost.apart, cost.shared))
     return (
@@ -213,7 +216,7 @@ def _run_trials(options: Options, study: Study, folder: Folder, allotted: Resour
     )
     stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
     stop.in_order = True
-    stop.last_words = lambda: _conclude(options, study, folder)
+    stop.last_words = lambda: _conclude(options, study, folder, folder.read_records(study))
     progress = Progress(ledger, terminal=sys.stdout.isatty())
     attending = Store(job.store, warn=progress.warned, since=job.since) if job.store else nullcontext()
     with showing(progress), attending:  # so that what this study uses stays in the store while no worker lives
@@ -238,11 +241,10 @@ def _this_run(options: Options) -> dict[str, Any]:
     }
 
 
-def _conclude(options: Options, study: Study, folder: Folder, gave_up: bool = False) -> int:
+def _conclude(options: Options, study: Study, folder: Folder, records: Sequence[Record], gave_up: bool = False) -> int:
     """Make everything that is derived, and say how the study ended: the exit code."""
     from study.tables import write_all
 
-    records = folder.read_records(study)
     write_all(folder, study, records)
     say(f"\n{(folder.path / 'summary.md').read_text('utf-8')}")
     say(f"Everything is in {folder.path}: trials.csv, best.json, summary.md, study.db, trials/")
