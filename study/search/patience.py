@@ -3,6 +3,8 @@
 When a trial ends, Tune gives its worker to a trial whose own worker is still starting, stops that one once it is up,
 and starts yet another for the next trial. Trials that take less time than the start of a worker, as those do whose
 stages are all stored, then cost a worker each: ten for ten such trials, two at a time, where two do.
+
+No more workers start than trials run at once: Tune keeps so many trials waiting as `max_concurrent_trials` says.
 """
 
 import time

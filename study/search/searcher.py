@@ -82,7 +82,10 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
         return False
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
-        """How many run at once is kept here: Tune's limiter would lose trials that were retried."""
+        """How many run at once is kept here: Tune's limiter would lose trials that were retried.
+
+        Tune reads the same number to know how many trials may wait for a worker.
+        """
         return True
 
     def save(self, checkpoint_path: str) -> None:
