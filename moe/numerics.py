@@ -13,7 +13,9 @@ import torch
 
 from moe.config import BFLOAT16, FLOAT32
 
-LIMIT = "ONEDNN_MAX_CPU_ISA"  # what a user may let convolutions have of the CPU, AVX2 for example
+#: by these a user lets oneDNN, which multiplies on CPUs, use less of the CPU or round more
+MOST_INSTRUCTIONS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+ROUNDING = ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +35,13 @@ def fitting_precision(device_type: str) -> str:
 
     It is bfloat16 on CPUs with AMX, a unit for products of such matrices; the README has the measurements.
     """
-    return BFLOAT16 if device_type == "cpu" and "amx_bf16" in _bfloat16_units() else FLOAT32
+    limits = [os.environ.get(name, "").upper() for name in MOST_INSTRUCTIONS]
+    allowed = all("AMX" in limit or limit in ("", "ALL", "DEFAULT") for limit in limits)
+    return BFLOAT16 if device_type == "cpu" and allowed and "amx_bf16" in _bfloat16_units() else FLOAT32
 
 
 def _bfloat16_units() -> list[str]:
     """What this CPU has for products of bfloat16, in the words of /proc/cpuinfo; nothing is known but on Linux."""
-    if "AMX" not in os.environ.get(LIMIT, "AMX").upper():
-        return []
     try:
         flags = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
@@ -50,8 +52,8 @@ def _bfloat16_units() -> list[str]:
 def _instructions(precision: str) -> str:
     """A CPU's instruction set; torch does not name the units for bfloat16, by which its bits may differ."""
     units = _bfloat16_units() if precision == BFLOAT16 else []
-    limit = [f"{LIMIT}={os.environ[LIMIT]}"] if LIMIT in os.environ else []
-    return " ".join([torch.backends.cpu.get_cpu_capability(), *units, *limit])
+    limits = [f"{name}={os.environ[name]}" for name in (*MOST_INSTRUCTIONS, *ROUNDING) if os.environ.get(name)]
+    return " ".join([torch.backends.cpu.get_cpu_capability(), *units, *limits])
 
 
 def settle(device: torch.device, precision: str = FLOAT32) -> Numerics:

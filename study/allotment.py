@@ -4,7 +4,8 @@
 
 By default a trial gets one GPU where there is one, and at most four CPUs, because more threads do not make these small
 networks train faster. Without a GPU eight trials come before a second thread for each: threads of one trial wait for
-one another, trials do not.
+one another, trials do not. No more trials run at once than the nodes have memory for, all together: Ray spreads them
+by their CPUs and GPUs alone.
 """
 
 from collections.abc import Sequence
@@ -70,8 +71,7 @@ def allot(options: Options, nodes: Sequence[Node]) -> Resources:
     _check("concurrency", options.concurrency, places(options.cpus_per_trial or 1), "places for such a trial")
     least = options.cpus_per_trial or (1 if gpus_per_trial else _threads(nodes))
     at_once = options.concurrency or sum(node.fitting(least, gpus_per_trial) for node in nodes)
-    most = cpus if options.concurrency else min(MOST_THREADS, cpus)
-    roomy = [count for count in range(1, most + 1) if places(count) >= at_once]
+    roomy = [count for count in range(1, min(MOST_THREADS, cpus) + 1) if places(count) >= at_once]
     return Resources(
         cpus_per_trial=options.cpus_per_trial or max(roomy, default=1),
         gpus_per_trial=gpus_per_trial,

@@ -31,7 +31,7 @@ def _quota() -> int:
 
 
 def memory() -> int:
-    """The bytes of memory that this process may use, a container's limit included."""
+    """The bytes of memory that this process may use, the limit of its container (cgroup v2) included."""
     present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         return min(present, int(Path("/sys/fs/cgroup/memory.max").read_text()))

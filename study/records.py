@@ -136,6 +136,8 @@ class Record:
                 raise ValueError(f"{name} of its config is {self.config.get(name)!r}; expected {value!r}")
         if self.state == COMPLETE and isinstance(self.result, dict):
             check(self.result, _NUMBERS)
+            if self.result.get("data", study.data) != study.data:
+                raise ValueError("it is of other data than its study")
         elif self.state == COMPLETE or self.result is not None:
             raise ValueError(f"state is {self.state} and result is {reprlib.repr(self.result)}")
 

@@ -70,6 +70,7 @@ def _finished(options: Options, asked: Wanted) -> int | None:
         return None
     folder = Folder(options.results / asked.before.name)
     with folder.locked():
+        _check_unchanged(folder, asked.before)
         records = folder.read_records(asked.before)
         if _missing(records, asked.trials):
             return None
@@ -108,11 +109,20 @@ def _with_data(options: Options, asked: Wanted, allotted: Resources | None, stop
         say(_costs(study, allotted, folder))
         return DONE
     with folder.locked():
-        if folder.exists() and not asked.before:
-            raise FolderError(f"{folder.path} was begun by another driver meanwhile; choose another --name")
+        _check_unchanged(folder, asked.before)
         records = folder.read_records(study)
-        gave_up = bool(_missing(records, study.trials)) and _run_trials(options, study, folder, allotted, stop)
+        if not _missing(records, study.trials):
+            return _conclude(options, study, folder, records)
+        gave_up = _run_trials(options, study, folder, records, allotted, stop)
         return _conclude(options, study, folder, folder.read_records(study), gave_up)
+
+
+def _check_unchanged(folder: Folder, before: Study | None) -> None:
+    """Raise a FolderError if another driver began or changed the study before the folder was locked."""
+    if before is None and folder.exists():
+        raise FolderError(f"{folder.path} was begun by another driver meanwhile; choose another --name")
+    if before is not None and folder.read_study() != before:
+        raise FolderError(f"{folder.path} was changed by another driver meanwhile; run the command again")
 
 
 def _checked(options: Options, allotted: Resources | None) -> Resources:
@@ -183,7 +193,9 @@ def _costs(study: Study, allotted: Resources, folder: Folder) -> str:
     )
 
 
-def _run_trials(options: Options, study: Study, folder: Folder, allotted: Resources, stop: "Stop") -> bool:
+def _run_trials(
+    options: Options, study: Study, folder: Folder, records: Sequence[Record], allotted: Resources, stop: "Stop"
+) -> bool:
     """Run what is missing; whether too many trials failed.
 
     Raises:
@@ -201,7 +213,7 @@ def _run_trials(options: Options, study: Study, folder: Folder, allotted: Resour
         except OSError as error:  # Tune would take it for the trial's failure
             stop.broken = stop.broken or error
 
-    ledger = Ledger(study, folder.read_records(study), keep)
+    ledger = Ledger(study, records, keep)
     folder.write_study(study, _this_run(options))
     say(f"  records in {folder.path}; {ledger.most_failures} failed trials would end it")
     job = Job(

@@ -77,7 +77,10 @@ def _train(job: Job, config: Config, report: Report) -> dict[str, Any]:
 
     torch.set_num_threads(job.cpus)
     if job.gpus == 0 and config.precision == BFLOAT16 != fitting_precision("cpu"):
-        _warnings.append(f"bfloat16 is slow on {socket.gethostname()}, whose CPU has no AMX; float32 would be faster")
+        _warnings.append(
+            f"bfloat16 may be slow on {socket.gethostname()}, whose CPU has no AMX or may not use it; "
+            "--precision float32 may be faster"
+        )
     last = -REPORT_EVERY_S
 
     def watch(stage: str, epoch: int, epochs: int, came_to: Epoch) -> None:

@@ -18,7 +18,7 @@ from moe.stages import STAGES
 from moe.store.store import Store
 from study.records import Folder
 from study.space import PRESETS, parse
-from tests.benchmarks import overhead, passes, peer, pipeline, replay, reuse
+from tests.benchmarks import overhead, parity, passes, peer, pipeline, replay, reuse
 from tests.benchmarks.passes import Cost, Trial, assumed
 from tests.study_helpers import SPACE, a_record, a_study
 
@@ -243,6 +243,18 @@ def test_costs_and_their_ratios_are_medians_over_the_rounds():
     assert ours.startswith("| study.run | 3 | 2 | 6.00 (4.00–9.00) | 1,000 (1,000–1,000) | 500 (500–500) | - |")
     assert plain.startswith("| plain Tune | 3 | 2 | 4.00 (4.00–4.00) |")
     assert "first s 1.50 (1.00–2.25), wall ms 1.00 (1.00–1.00)" in next(overhead.ratios(found))
+
+
+def test_the_comparison_with_the_original_says_how_far_apart_they_are_and_how_fast():
+    theirs, ours = (
+        [{**dict.fromkeys(parity.STAGES, accuracy), "seconds": seconds} for accuracy, seconds in runs]
+        for runs in ([(0.5, 30), (0.6, 40)], [(0.6, 10), (0.7, 10)])
+    )
+    *stages, times = parity.table(theirs, ours).splitlines()[1:]
+    assert [line.split() for line in stages] == [
+        [name, "55.00", "65.00", "+10.00", "±", "7.07", "1.4"] for name in parity.STAGES
+    ]
+    assert times == "Keras' time over ours: 3.50 (3.00–4.00)"
 
 
 def test_so_many_records_are_read_by_the_commands_that_make_everything_else():

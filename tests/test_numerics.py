@@ -1,7 +1,5 @@
 """What is part of a training's address because its bits depend on it."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -40,14 +38,24 @@ def test_cpus_share_bfloat16_stages_where_they_have_the_same_units_and_float32_o
     assert with_amx["bfloat16"] != without["bfloat16"]
 
 
-def test_a_cpu_that_may_use_less_than_it_has_is_another(monkeypatch):
-    monkeypatch.setattr(Path, "read_text", lambda self: "flags: amx_bf16 avx512_bf16")
-    full = settle(CPU, "bfloat16")
-    assert fitting_precision("cpu") == "bfloat16"
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
-    assert fitting_precision("cpu") == "float32"
-    assert settle(CPU, "bfloat16") != full
-    assert settle(CPU).instructions.endswith("ONEDNN_MAX_CPU_ISA=AVX512_CORE")
+@pytest.mark.parametrize(
+    ("limit", "precision"), [("AVX512_CORE", "float32"), ("avx512_core_amx", "bfloat16"), ("DEFAULT", "bfloat16")]
+)
+def test_bfloat16_fits_a_cpu_whose_amx_may_be_used(monkeypatch, cpu_with, limit, precision):
+    cpu_with("amx_bf16")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert fitting_precision("cpu") == precision
+
+
+@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE"])
+def test_what_a_user_lets_convolutions_do_is_part_of_the_address(monkeypatch, cpu_with, name):
+    cpu_with("avx512_bf16")
+    free = settle(CPU)
+    monkeypatch.setenv(name, "AVX512_CORE_BF16")
+    limited = settle(CPU), settle(CPU, "bfloat16")
+    assert limited[0] != free
+    cpu_with()
+    assert (settle(CPU) == limited[0], settle(CPU, "bfloat16") == limited[1]) == (True, False)
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def options(*arguments):
         (("--gpus-per-trial", "0.4"), 16, 2, 4, 0.4, 4),
         (("--gpus-per-trial", "2"), 16, 4, 4, 2, 2),
         (("--gpus-per-trial", "0"), 16, 4, 2, 0, 8),
-        (("--concurrency", "1"), 16, 0, 16, 0, 1),
+        (("--concurrency", "1"), 16, 0, 4, 0, 1),
     ],
 )
 def test_a_trial_gets_its_share_of_the_machine(arguments, cpus, gpus, cpus_per_trial, gpus_per_trial, concurrency):

@@ -98,6 +98,13 @@ def test_a_record_of_another_study_is_refused(folder, name, value, expected):
         folder.read_records(STUDY)
 
 
+def test_a_record_of_other_data_is_refused(folder):
+    record = a_record(3)
+    folder.write_record(dataclasses.replace(record, result={**record.result, "data": "e" * 64}))
+    with pytest.raises(FolderError, match=r"0003\.json is damaged .it is of other data than its study.; move it away"):
+        folder.read_records(STUDY)
+
+
 def test_every_run_that_added_to_a_study_is_remembered(folder):
     folder.write_study(a_study(trials=9), {"commit": "def"})
     assert json.loads(folder.definition.read_text())["runs"] == [{"commit": "abc"}, {"commit": "def"}]

@@ -14,6 +14,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from study.records import Folder, FolderError
+from study.run import _check_unchanged
+from tests.study_helpers import a_study
+
 SPACE = "epochs: [1, 2]\ntrain_examples: [50, 60]\ntest_examples: 50\n"
 ONE_POINT = "epochs: 1\ntrain_examples: 50\ntest_examples: 50\n"
 
@@ -373,3 +377,14 @@ def test_a_store_that_cannot_be_written_is_only_warned_of(beside):
     code, printed = beside[1]["full"].result()
     assert code == 0, printed
     assert printed.count("warning: the store cannot be written") == 1
+
+
+def test_a_study_that_another_driver_began_or_changed_meanwhile_is_left_to_it(tmp_path):
+    folder = Folder(tmp_path / "example")
+    with folder.locked():
+        _check_unchanged(folder, None)
+        folder.write_study(a_study(trials=9), {})
+        _check_unchanged(folder, a_study(trials=9))
+        for before, word in ((None, "begun"), (a_study(trials=5), "changed")):
+            with pytest.raises(FolderError, match=f"was {word} by another driver meanwhile"):
+                _check_unchanged(folder, before)

@@ -224,7 +224,7 @@ def test_a_trial_does_not_wait_for_ever_for_a_worker_that_never_comes_up(monkeyp
     controller = a_patient_controller(monkeypatch, "own", resetting=False, started=True)
     taken = []
     for now in (0, patience.PATIENCE_S - 1, patience.PATIENCE_S):
-        monkeypatch.setattr(patience.time, "monotonic", lambda now=now: 1000 + now)
+        monkeypatch.setattr(patience, "monotonic", lambda now=now: 1000 + now)
         taken.append(controller._maybe_reuse_cached_actor("trial"))
     assert taken == [False, False, True]
 

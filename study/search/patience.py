@@ -7,15 +7,15 @@ stages are all stored, then cost a worker each: ten for ten such trials, two at 
 No more workers start than trials run at once: Tune keeps so many trials waiting as `max_concurrent_trials` says.
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 import ray.tune.tune
 from ray.tune.execution.tune_controller import TuneController
 
-PATIENCE_S = 60.0  # a worker that takes longer may never come up: Ray tries again and again where none can start
+PATIENCE_S = 300.0  # a worker that takes longer may never come up: Ray tries again and again where none can start
 
 
 class PatientController(TuneController):  # type: ignore[misc]
@@ -29,8 +29,8 @@ class PatientController(TuneController):  # type: ignore[misc]
         own = self._trial_to_actor.get(trial)
         # Ray calls an actor started once it has its resources; one that is being reset was free, and is the trial's
         if own and trial not in self._resetting_trials and self._actor_manager.is_actor_started(own):
-            since = self._awaited.setdefault(own, time.monotonic())
-            if time.monotonic() - since < PATIENCE_S:
+            since = self._awaited.setdefault(own, monotonic())
+            if monotonic() - since < PATIENCE_S:
                 return False
         return bool(super()._maybe_reuse_cached_actor(trial))
 

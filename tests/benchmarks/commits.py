@@ -9,6 +9,7 @@ how many bytes each run asked the place.
 
 import argparse
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -33,6 +34,7 @@ class Counted:
 
     def __init__(self, folder: str) -> None:
         self._place = place_at(folder)
+        self._one_at_a_time = threading.Lock()
         self.requests: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
 
@@ -44,8 +46,10 @@ class Counted:
         def counted(*arguments: Any) -> Any:
             answer = asked(*arguments)
             kind = KINDS.get(name, REST)
-            self.requests[kind] += 1
-            self.bytes[kind] += sum(len(value) for value in (*arguments, answer) if isinstance(value, bytes))
+            with self._one_at_a_time:  # the store writes from several threads
+                self.requests[kind] += 1
+                if answer is not False:  # a file that was there already
+                    self.bytes[kind] += sum(len(value) for value in (*arguments, answer) if isinstance(value, bytes))
             return answer
 
         return counted

@@ -260,7 +260,10 @@ def derived(records: int) -> tuple[float, float]:
         tables = time.perf_counter() - begun
         begun = time.perf_counter()
         _call([sys.executable, "-m", "study.analyze", str(folder.path)])
-        return tables, time.perf_counter() - begun
+        figures = time.perf_counter() - begun
+        rows = len((folder.path / "trials.csv").read_text().splitlines()) - 1
+        assert rows == records, f"{rows} rows for {records} records"
+        return tables, figures
 
 
 def _write(folder: Folder, space: Space, records: int) -> None:

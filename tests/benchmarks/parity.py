@@ -25,7 +25,7 @@ from moe import Config, run
 from moe.config import PRECISIONS
 from moe.data import DataSet, load
 from moe.numerics import fitting_precision
-from tests.benchmarks.report import circumstances
+from tests.benchmarks.report import circumstances, spread
 
 KERAS = Path(__file__).with_name("keras_notebook.py")
 STAGES = ("baseline", "gate", "artificial", "natural", "mixture")
@@ -116,9 +116,9 @@ def table(theirs: list[dict[str, float]], ours: list[dict[str, float]]) -> str:
         before, after = ([100 * found[name] for found in runs] for runs in (theirs, ours))
         error = math.sqrt((variance(before) + variance(after)) / len(before))
         difference = fmean(after) - fmean(before)
-        spread = f"{difference:+.2f} ± {error:.2f}"
+        shown = f"{difference:+.2f} ± {error:.2f}"
         errors = difference / error if error else math.nan
-        lines.append(f"{name:<12}{fmean(before):>8.2f}{fmean(after):>8.2f}{spread:>18}{errors:>20.1f}")
+        lines.append(f"{name:<12}{fmean(before):>8.2f}{fmean(after):>8.2f}{shown:>18}{errors:>20.1f}")
     ratios = [before["seconds"] / after["seconds"] for before, after in zip(theirs, ours, strict=True)]
     lines.append(f"Keras' time over ours: {spread(ratios)}")
     return "\n".join(lines)

@@ -127,12 +127,12 @@ def alike(one: Finished, other: Finished) -> bool:
     return losses[0] == losses[1] and all(map(torch.equal, ours, theirs))
 
 
-def check(data: DataSet, device: torch.device, precision: str, images: int = 1020) -> dict[str, bool]:
+def check(data: DataSet, device: torch.device, precision: str, images: int = 970) -> dict[str, bool]:
     """What has to give equal bits, and whether it does; in three epochs also a last, smaller batch is replayed."""
     config = Config(epochs=3, train_examples=images, test_examples=100, patience=9, precision=precision)
     requests = plan(config, data.fingerprint, settle(device, precision))
     alone = {name: trained(requests[name], data, device, 3) for name in ("natural", "gate")}
-    beside = train_mixture(config, data, devices=[device])
+    beside = train_mixture(config, data, devices=[device] * 2)  # two workers; on a GPU it takes four
     found = {
         "again": same(alone["natural"], trained(requests["natural"], data, device, 3)),
         "in two parts": same(alone["natural"], trained(requests["natural"], data, device, 1, 3)),

@@ -9,7 +9,7 @@ from study import machine
 
 
 def spread(values: Sequence[float]) -> str:
-    """Their median, least and most; three digits, more only before the point."""
+    """Their median, least and most; three digits, or three places after the point."""
     middle, least, most = (_short(value) for value in (median(values), min(values), max(values)))
     return f"{middle} ({least}–{most})" if len(values) > 1 else middle
 

@@ -100,6 +100,8 @@ def main() -> None:
     parser.add_argument("--peer-trials", type=int, metavar="K", help="run the peer on so many of them (default: all)")
     parser.add_argument("--study", type=Path, help="a finished study, begun with an empty store")
     asked = parser.parse_args()
+    if asked.study and asked.peer_trials:
+        parser.error("--study runs nothing; expected no --peer-trials with it")
     here = circumstances()
     try:
         if asked.study:
