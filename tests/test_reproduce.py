@@ -212,6 +212,8 @@ def test_more_threads_than_processors_are_named(folder, monkeypatch, capsys):
 
 def test_other_data_are_refused_before_anything_is_trained(folder, monkeypatch, capsys):
     edit(folder / "study.json", "data", to="0" * 64)
+    for number in (1, 2):
+        edit(record(folder, number), "result", "data", to="0" * 64)
     code, printed, shown = within(monkeypatch, capsys, folder, "--trial", "1")
     assert (code, printed) == (4, "")
     assert "the data are 6faac6e88b0c" in shown
