@@ -6,7 +6,7 @@
 
 Ours is `python -m study.run` with an empty store, from the start of the command to its end; the peer gets the same
 configs and seeds in the same order, and runs one trial at a time in float32 on all CPUs. They run in turn, round after
-round, each in processes of its own; let nothing else run meanwhile. Where the peer runs a part only, other trials in
+round, each in processes of its own; let nothing else run meanwhile. Where the peer runs a part only, drawn anew in
 each round, its time for all of them is estimated from its time per image pass: its start and what passes between its
 trials is left out.
 """
