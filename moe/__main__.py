@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moe.cli import AUTO, Parser, add_config, add_data, add_precision, add_store, config_from, refuse, store_of
 from moe.config import Config
-from moe.options import AUTO, Parser, add_config, add_data, add_precision, add_store, config_from, refuse, store_of
-from moe.saved import SavedError, how_to_ask, save, vacant
+from moe.export import SavedError, how_to_ask, save, vacant
 
 if TYPE_CHECKING:
+    from moe.metrics import Result
     from moe.pipeline import Finished
-    from moe.result import Result
 
 PROGRAM = "python -m moe"
 ENVIRONMENT = 4  # the exit code of missing data, a training that cannot go on and the like
@@ -63,11 +63,11 @@ def _train(config: Config, arguments: argparse.Namespace, place: str | None) -> 
     from torch import OutOfMemoryError
 
     from moe.data import DataError, load
-    from moe.numerics import available_devices, fitting_precision
     from moe.pipeline import train_mixture
     from moe.progress import bars
     from moe.store.store import Store
-    from moe.training import TrainingError
+    from moe.training.loop import TrainingError
+    from moe.training.numerics import available_devices, fitting_precision
 
     if arguments.precision in (None, AUTO):
         arguments.precision = fitting_precision(available_devices()[0].type)

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from moe.config import HOLDOUT, Config
-from moe.cut import Cut, cut
 from moe.data import DataSet, load
+from moe.data.subset import Cut, cut
+from moe.metrics import Result, StageResult, score
 from moe.networks import Subgates, ask, log_probs, opinion, own_branch, parameters, says_natural
-from moe.numerics import available_devices, device_name, settle
-from moe.result import Result, StageResult, score
+from moe.scheduler import Supply, Task, Trained, Watch, blank
 from moe.stages import STAGES, plan, resolved
 from moe.store.nothing import NoStore
 from moe.store.store import Store
-from moe.supply import Supply, Task, Trained, Watch, blank
-from moe.training import Examples, State, batches, unit
+from moe.training.loop import Examples, State, batches, unit
+from moe.training.numerics import available_devices, device_name, settle
 
 
 def run(

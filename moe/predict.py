@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moe.cli import Parser
 from moe.config import HOLDOUT
-from moe.options import Parser
-from moe.saved import About, SavedError
+from moe.export import About, SavedError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     asked = parser.parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a file's name may have letters that the terminal lacks
-    from moe.saved import load
+    from moe.export import load
 
     try:
         saved = load(asked.folder)

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from moe.scheduler import Watch
 from moe.stages import STAGES
-from moe.supply import Watch
-from moe.training import Epoch
+from moe.training.loop import Epoch
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from moe.config import ARTIFICIAL, CLASSES, FLOAT32, NATURAL, Config
 from moe.networks import ARTIFICIAL_BRANCH, NATURAL_BRANCH, Subgates, vgg
-from moe.numerics import Numerics
+from moe.training.numerics import Numerics
 
 View = Callable[[Tensor], tuple[Tensor, Tensor]]
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moe.cli import AUTO, option, refuse
 from moe.config import HOLDOUT
-from moe.options import AUTO, option, refuse
 from study.naming import free_name, studies
 from study.options import PROGRAM, Options, space_of
-from study.records import Folder, Study
 from study.space import Space
+from study.study import Folder, Study
 
 if TYPE_CHECKING:
     from moe.data import DataSet

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from moe.cli import Parser, add_data, add_precision, add_store, number, refuse, store_of, whole
 from moe.config import IMAGES
-from moe.options import Parser, add_data, add_precision, add_store, number, refuse, store_of, whole
-from study.records import OBJECTIVES
 from study.space import PRESETS, SAMPLERS, Space, read
+from study.study import OBJECTIVES
 
 PROGRAM = "python -m study.run"
 MOST_TRIALS = 100_000

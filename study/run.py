@@ -14,18 +14,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moe.cli import AUTO
 from moe.config import Config
-from moe.options import AUTO
 from study import machine
-from study.allotment import Resources, allot, local
+from study.console import duration, say, tolerate
 from study.definition import Wanted, define, wanted
 from study.options import PROGRAM, Options, parse
-from study.records import COMPLETE, FAILED, Folder, FolderError, Record, Study, now
-from study.terminal import duration, say, tolerate
+from study.search.resources import Resources, allot, local
+from study.study import COMPLETE, FAILED, Folder, FolderError, Record, Study, now
 
 if TYPE_CHECKING:
     from moe.data import DataSet
-    from study.stopping import Stop
+    from study.search.stopping import Stop
 
 DONE, TOO_MANY_FAILED, ENVIRONMENT, INTERRUPTED = 0, 3, 4, 75
 RESUME_COMMAND = "STUDY_RESUME_COMMAND"  # the variable with the command that goes on with a study, where not this one
@@ -37,7 +37,7 @@ _PATHS = {
 
 def main() -> int:
     """Run the command; the exit code."""
-    from study.stopping import Stop, signals
+    from study.search.stopping import Stop, signals
 
     options = parse()
     stop = Stop()
@@ -92,7 +92,7 @@ def _with_data(options: Options, asked: Wanted, allotted: Resources | None, stop
         stop: whether to end before the time.
     """
     from moe.data import DataError, load
-    from study.samplers import resolve
+    from study.search.samplers import resolve
 
     try:
         data = load(asked.dataset, Path(asked.data_folder) if asked.data_folder else None)
@@ -128,11 +128,11 @@ def _check_unchanged(folder: Folder, before: Study | None) -> None:
 def _checked(options: Options, allotted: Resources | None) -> Resources:
     """What a trial gets, once torch or the cluster has been asked whether it is there."""
     if allotted is None:
-        from study.search import machines
+        from study.search.ray_cluster import machines
 
         allotted = allot(options, machines(options.address))
     if options.address == "local" or options.dry_run:
-        from study.trial import devices
+        from study.search.trial import devices
 
         devices(allotted.gpus_per_trial)
     return allotted
@@ -140,7 +140,7 @@ def _checked(options: Options, allotted: Resources | None) -> Resources:
 
 def _precision(asked: Wanted, allotted: Resources) -> str:
     """The precision of the study: the one asked for, else what fits the devices, judged by this machine's CPU."""
-    from moe.numerics import fitting_precision
+    from moe.training.numerics import fitting_precision
 
     return (
         fitting_precision("cuda" if allotted.gpus_per_trial else "cpu") if asked.precision == AUTO else asked.precision
@@ -149,7 +149,7 @@ def _precision(asked: Wanted, allotted: Resources) -> str:
 
 def _check_smallest_cut(asked: Wanted, data: "DataSet") -> None:
     """Every cut of the data that the space can ask for must hold every class; the smallest one decides."""
-    from moe.cut import cut
+    from moe.data.subset import cut
 
     smallest = Config(
         train_examples=asked.space.least("train_examples"),
@@ -175,7 +175,7 @@ def _headline(study: Study, allotted: Resources) -> str:
 
 
 def _costs(study: Study, allotted: Resources, folder: Folder) -> str:
-    from study.estimate import calibrate, forecast
+    from study.search.cost import calibrate, forecast
 
     records = folder.read_records(study)
     recorded = [record.config for record in records if record.state == COMPLETE]
@@ -202,10 +202,10 @@ def _run_trials(
         FolderError: a record could not be written; the trials before it are safe.
     """
     from moe.store.store import Store
-    from study.ledger import Ledger
-    from study.progress import Progress, showing
-    from study.search import search
-    from study.trial import Job
+    from study.search.ledger import Ledger
+    from study.search.progress import Progress, showing
+    from study.search.trial import Job
+    from study.search.tune import search
 
     def keep(record: Record) -> None:
         try:
@@ -255,7 +255,7 @@ def _this_run(options: Options) -> dict[str, Any]:
 
 def _conclude(options: Options, study: Study, folder: Folder, records: Sequence[Record], gave_up: bool = False) -> int:
     """Make everything that is derived, and say how the study ended: the exit code."""
-    from study.tables import write_all
+    from study.analyze.tables import write_all
 
     write_all(folder, study, records)
     say(f"\n{(folder.path / 'summary.md').read_text('utf-8')}")

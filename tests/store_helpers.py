@@ -8,14 +8,14 @@ from typing import Any
 import torch
 
 from moe.config import Config
-from moe.numerics import Numerics
 from moe.stages import Request, Spec, plan
 from moe.store.claims import Claim
 from moe.store.leases import Timing
 from moe.store.manifest import epochs_of
 from moe.store.place import Place, PlaceError
 from moe.store.store import Store
-from moe.training import Chain, End, Epoch, State, best_epoch
+from moe.training.loop import Chain, End, Epoch, State, best_epoch
+from moe.training.numerics import Numerics
 
 AT_ONCE = Timing(commit_every_s=0, ttl_s=0, rest_s=0, poll_s=0.01)  # commits each epoch, waits for nobody
 LOSSES = (5.0, 4.0, 4.5, 4.2, 3.0, 3.5, 3.2, 1.0)  # of pretended epochs: 1, 2, 5 and 8 are the best so far

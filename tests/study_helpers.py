@@ -3,8 +3,8 @@
 from typing import Any
 
 from moe.config import Config
-from study.records import COMPLETE, FAILED, RUNNING, Record, Study
 from study.space import parse
+from study.study import COMPLETE, FAILED, RUNNING, Record, Study
 
 SPACE = parse("small", {"epochs": [1, 2, 4], "use_large_experts": [False, True], "test_examples": 1000})
 

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from study.choice import choose, image_noise, why
+from study.select.choice import choose, image_noise, why
 from tests.study_helpers import a_record, a_result, a_study
 
 

@@ -9,10 +9,10 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
-from study.database import write_database
-from study.records import COMPLETE, FAILED, Folder
+from study.analyze.database import write_database
+from study.analyze.tables import COLUMNS
 from study.space import parse
-from study.tables import COLUMNS
+from study.study import COMPLETE, FAILED, Folder
 from tests.study_helpers import SPACE, a_record, a_study
 
 RECORDS = [
@@ -104,7 +104,7 @@ def test_a_study_that_searches_nothing_has_trials_without_parameters(tmp_path):
 def test_a_database_that_cannot_be_written_leaves_the_one_that_was_there(tmp_path, monkeypatch):
     written(tmp_path)
     before = (tmp_path / "study.db").read_bytes()
-    monkeypatch.setattr("study.database._params", lambda *_: iter([{"trial_id": 1, "param_id": 1}] * 2))
+    monkeypatch.setattr("study.analyze.database._params", lambda *_: iter([{"trial_id": 1, "param_id": 1}] * 2))
     with pytest.raises(OSError, match="UNIQUE constraint failed"):
         written(tmp_path)
     assert (tmp_path / "study.db").read_bytes() == before

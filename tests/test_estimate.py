@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 
 from moe.config import PRECISIONS, Config
-from study.allotment import Resources
-from study.estimate import Speed, calibrate, forecast, price
+from study.search.cost import Speed, calibrate, forecast, price
+from study.search.resources import Resources
 from study.space import PRESETS
 from tests.study_helpers import a_study
 

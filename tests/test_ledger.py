@@ -2,9 +2,9 @@ import os
 
 import pytest
 
-from study.ledger import Ledger, Verdict
-from study.records import LOST, Folder
-from study.tables import write_all
+from study.analyze.tables import write_all
+from study.search.ledger import Ledger, Verdict
+from study.study import LOST, Folder
 from tests.study_helpers import a_record, a_result, a_study
 
 POINT = {"epochs": 0, "use_large_experts": 0}

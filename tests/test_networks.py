@@ -22,7 +22,7 @@ from moe.networks import (
     subgate,
     vgg,
 )
-from moe.training import loss_of
+from moe.training.loop import loss_of
 
 KERAS_OUTPUTS = [
     [0.0213, 0.0047, 0.0311, 0.0092, 0.0158, 0.0026, 0.0384, 0.0119, 0.0067, 0.0083],

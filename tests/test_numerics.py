@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from moe import numerics
-from moe.numerics import fitting_precision, settle
+from moe.training import numerics
+from moe.training.numerics import fitting_precision, settle
 
 CPU = torch.device("cpu")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from study import machine
-from study.allotment import Node, Resources, allot
 from study.options import parse
+from study.search.resources import Node, Resources, allot
 
 WRONG = [
     ("--trials", "0", "1 to 100000"),

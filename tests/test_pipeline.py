@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import moe.pipeline
-import moe.supply
+import moe.scheduler
 from moe import Config, run
-from moe.cut import cut
 from moe.data import DataError
+from moe.data.subset import cut
 from moe.pipeline import predict
-from moe.training import Examples
+from moe.training.loop import Examples
 
 CPU = torch.device("cpu")
 
@@ -27,7 +27,7 @@ def result(tiny, data):
 
 
 def test_a_run_gives_every_field_of_the_results_table(result):
-    from study.tables import COLUMNS
+    from study.analyze.tables import COLUMNS
 
     row = result.row()
     assert set(COLUMNS) - set(row) == {"trial", "phase", "state", "replicate", "error"}
@@ -87,7 +87,7 @@ def test_whoever_trains_stages_trains_them_all_on_one_stream(tiny, data, monkeyp
         streams.append(threading.current_thread())
         yield
 
-    monkeypatch.setattr(moe.supply, "own_stream", own_stream)
+    monkeypatch.setattr(moe.scheduler, "own_stream", own_stream)
     run(dataclasses.replace(tiny, epochs=1), data, devices=[CPU, CPU])
     assert len(streams) == len(set(streams)) == 3  # two side by side, and who trains the mixture
 

@@ -2,8 +2,8 @@ import time
 
 import pytest
 
-from study.ledger import Ledger
-from study.progress import Progress, duration, showing
+from study.search.ledger import Ledger
+from study.search.progress import Progress, duration, showing
 from tests.study_helpers import a_record, a_result, a_study
 
 POINT = {"epochs": 1, "use_large_experts": 0}

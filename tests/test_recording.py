@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-import moe.training
-from moe.recording import Recorded, as_graph, own_stream, recorded
+import moe.training.loop
+from moe.training.cuda_graph import Recorded, as_graph, own_stream, recorded
 from tests.test_training import CPU, figures, spec_and_examples, trained
 
 NOISE = torch.Generator()
@@ -89,7 +89,7 @@ def test_the_first_batches_and_recordings_of_all_threads_come_one_after_the_othe
 def test_training_by_replays_gives_the_bits_of_training_step_by_step(stage, data, monkeypatch):
     spec, learn, stop = spec_and_examples(stage, data, patience=9)
     plain, recorder = trained(spec, learn, stop, 3), Recorder()
-    monkeypatch.setattr(moe.training, "recorded", lambda step, noise, device: Recorded(step, noise, recorder))
+    monkeypatch.setattr(moe.training.loop, "recorded", lambda step, noise, device: Recorded(step, noise, recorder))
     replayed = trained(spec, learn, stop, 2, 3)
     assert recorder.replayed > recorder.recorded > 0
     assert figures(replayed) == figures(plain)
@@ -105,7 +105,7 @@ def test_a_recording_goes_with_its_training_and_waits_for_no_search_for_cycles(d
         made.append(weakref.ref(recording := Recorded(step, noise, lambda work, noise: lambda: None)))
         return recording
 
-    monkeypatch.setattr(moe.training, "recorded", watched)
+    monkeypatch.setattr(moe.training.loop, "recorded", watched)
     gc.disable()
     try:
         trained(spec, learn, stop, 2)

@@ -10,7 +10,7 @@ import textwrap
 import pytest
 
 from study.naming import free_name, studies
-from study.records import Folder, FolderError, Study, write, write_text
+from study.study import Folder, FolderError, Study, write, write_text
 from tests.study_helpers import a_record, a_study
 
 STUDY = a_study()
@@ -295,7 +295,7 @@ def test_a_folder_without_a_study_is_refused(tmp_path):
 def test_a_folder_has_one_driver_and_is_free_again_when_that_one_is_killed(folder):
     code = f"""
         from pathlib import Path
-        from study.records import Folder
+        from study.study import Folder
         with Folder(Path({str(folder.path)!r})).locked():
             print("held", flush=True)
             input()

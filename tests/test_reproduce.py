@@ -14,13 +14,13 @@ import torch
 from moe import Config, Store, run
 from moe.data import load
 from study import machine
-from study.records import COMPLETE, FAILED, Folder, FolderError, Record, Study
+from study.analyze.tables import write_all
 from study.reproduce.circumstances import circumstances
 from study.reproduce.numbers import compare, numbers
 from study.reproduce.original import find
 from study.reproduce.report import before, table, verdict, why
 from study.space import parse
-from study.tables import write_all
+from study.study import COMPLETE, FAILED, Folder, FolderError, Record, Study
 
 SPACE = parse("two", {"epochs": [1, 2], "train_examples": 60, "test_examples": [50, 60], "batch_size": 20})
 CPU = torch.device("cpu")
@@ -152,8 +152,8 @@ def test_a_trial_comes_out_again_to_the_last_bit_shows_its_progress_and_is_kept(
     assert about["result"]["gain"] == found["gain"]
     assert about["classes"][2] == "peanut"
 
+    from moe.export import load as load_mixture
     from moe.pipeline import probabilities
-    from moe.saved import load as load_mixture
 
     said = probabilities(load_mixture(tmp_path / "m").networks, load("shapes").test_images[:5])
     assert said["mixture"].shape == (5, 10)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from moe.result import score
+from moe.metrics import score
 
 
 def certain(classes, outputs):

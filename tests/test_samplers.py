@@ -2,7 +2,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from study.samplers import GridSampler, distributions, make, resolve
+from study.search.samplers import GridSampler, distributions, make, resolve
 from study.space import PRESETS, SAMPLERS, Space
 
 EACH = pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "auto"])

@@ -14,10 +14,10 @@ from PIL import Image
 
 from moe import Config, Store
 from moe.config import ARTIFICIAL, CLASS_NAMES, CLASSES
-from moe.cut import cut
+from moe.data.subset import cut
+from moe.export import ABOUT, WEIGHTS, SavedError, load, save, vacant
 from moe.pictures import PictureError, read
 from moe.pipeline import probabilities, train_mixture
-from moe.saved import ABOUT, WEIGHTS, SavedError, load, save, vacant
 from moe.store.manifest import digest
 from moe.store.tensors import pack, unpack
 

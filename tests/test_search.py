@@ -9,12 +9,12 @@ import pytest
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.search import Searcher
 
-from study.ledger import Ledger
-from study.search import patience
-from study.search.patience import PatientController
+from study.search import controller as patience
+from study.search.controller import PatientController
+from study.search.ledger import Ledger
 from study.search.searcher import StudySearch
+from study.search.stopping import Stop
 from study.space import parse
-from study.stopping import Stop
 from tests.study_helpers import SPACE, a_record, a_result, a_study
 
 

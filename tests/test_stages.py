@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from moe.config import PRECISIONS, Config
-from moe.numerics import Numerics
 from moe.stages import STAGES, Checkpoint, Spec, plan, resolved
+from moe.training.numerics import Numerics
 
 NUMERICS = Numerics(device="cpu", torch="2.15", threads=2, instructions="AVX2")
 LABELS = torch.arange(10)

@@ -6,7 +6,7 @@ import pytest
 
 SCRIPT = """
     import os, signal, time
-    from study import stopping
+    from study.search import stopping
     stopping.GRACE_S = 0.5
     stop = stopping.Stop(in_order={in_order}, last_words=lambda: print("concluded", flush=True))
     with stopping.signals(stop):

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from moe import Config, run
+from moe.scheduler import Supply, Task
 from moe.stages import STAGES, Checkpoint, Request, Spec, plan
 from moe.store.entries import folder_of
 from moe.store.local import Local
@@ -23,8 +24,7 @@ from moe.store.place import PlaceError
 from moe.store.remote import Remote
 from moe.store.store import Store
 from moe.store.tensors import unpack
-from moe.supply import Supply, Task
-from moe.training import Chain, best_epoch, train
+from moe.training.loop import Chain, best_epoch, train
 from tests.store_helpers import AT_ONCE, Ended, Faulty, a_spec, advance, claimed, pretend, same, straight
 
 CPU = torch.device("cpu")
@@ -406,7 +406,7 @@ class TestEntries:
                 trained.append(len(chain.epochs))
                 yield epoch
 
-        monkeypatch.setattr("moe.supply.train", counted)
+        monkeypatch.setattr("moe.scheduler.train", counted)
         place = memory()
         with Store(place, timing=AT_ONCE) as store:
             advance(store, SPEC, 3)

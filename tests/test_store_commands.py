@@ -14,7 +14,6 @@ import torch
 
 from moe import run
 from moe.config import Config
-from moe.numerics import Numerics
 from moe.stages import STAGES, plan
 from moe.store.__main__ import main
 from moe.store.care import Care
@@ -31,6 +30,7 @@ from moe.store.place import PlaceError
 from moe.store.session import DEAD_S
 from moe.store.store import Store
 from moe.store.words import ago, human, size
+from moe.training.numerics import Numerics
 
 SMALL = Config(epochs=2, train_examples=100, test_examples=50, batch_size=20)
 NUMERICS = Numerics(device="cpu", torch="2.6", instructions="AVX2")

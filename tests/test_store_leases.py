@@ -15,14 +15,14 @@ import torch
 
 from moe import Config, run
 from moe.data import DataSet
+from moe.scheduler import Supply, Task
 from moe.stages import Request
 from moe.store.claims import LeaseLostError
 from moe.store.entries import folder_of
 from moe.store.leases import Owner, Timing, _born
 from moe.store.local import Local
 from moe.store.store import Store
-from moe.supply import Supply, Task
-from moe.training import Chain
+from moe.training.loop import Chain
 from tests.conftest import coloured
 from tests.store_helpers import AT_ONCE, Faulty, a_spec, advance, children, claimed, pretend, same, straight
 
@@ -315,7 +315,7 @@ class TestPause:
                     raise TimeoutError
                 yield epoch
 
-        monkeypatch.setattr("moe.supply.train", slow)
+        monkeypatch.setattr("moe.scheduler.train", slow)
 
         def train_it(opened):
             return Supply(opened).one(task(SPEC, 3), CPU).chain.losses
@@ -359,7 +359,7 @@ class TestSideBySide:
         assert score == same_score
 
     def test_a_stage_that_is_taken_is_left_for_last(self, place, monkeypatch):
-        monkeypatch.setattr("moe.supply.train", pretend)
+        monkeypatch.setattr("moe.scheduler.train", pretend)
         heard = []
         with store(place, PATIENT) as other, store(place, PATIENT) as ours:
             taken = claimed(other, SPEC)
@@ -374,7 +374,7 @@ class TestSideBySide:
         assert list(stages) == ["baseline", "gate", "natural"]
 
     def test_what_another_trained_meanwhile_is_not_trained_again(self, place, monkeypatch):
-        monkeypatch.setattr("moe.supply.train", pretend)
+        monkeypatch.setattr("moe.scheduler.train", pretend)
         with store(place, PATIENT) as other, store(place, PATIENT) as ours, ThreadPoolExecutor(1) as pool:
             with claimed(other, SPEC) as claim:
                 waiting = pool.submit(Supply(ours).one, task(SPEC, 3), CPU)
@@ -403,7 +403,7 @@ class TestSideBySide:
                 time.sleep(0.1)
                 yield epoch
 
-        monkeypatch.setattr("moe.supply.train", slow)
+        monkeypatch.setattr("moe.scheduler.train", slow)
         tasks = [task(a_spec(name), 3) for name in ("baseline", "gate")]
         with store(place, PATIENT) as first, store(place, PATIENT) as second, ThreadPoolExecutor(2) as pool:
             one = pool.submit(Supply(first).all, tasks, [CPU])
@@ -413,7 +413,7 @@ class TestSideBySide:
         assert sorted(trained) == [(name, epoch) for name in ("baseline", "gate") for epoch in (1, 2, 3)]
 
     def test_an_error_on_one_device_ends_a_run_whose_other_stage_is_taken(self, place, monkeypatch):
-        monkeypatch.setattr("moe.supply.train", pretend)
+        monkeypatch.setattr("moe.scheduler.train", pretend)
         failed = threading.Event()
 
         def refuse(*_):

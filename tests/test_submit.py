@@ -24,16 +24,16 @@ import pandas as pd
 import pytest
 
 from study import run as run_module
-from study import stopping
+from study.cluster import actions, checks, fetching, jobs, node, package, probe, sending, telling
+from study.cluster.__main__ import main
+from study.cluster.contact import meet
+from study.cluster.following import Reader, follow
+from study.cluster.options import CARRIED, absolute, carried, read, words
+from study.cluster.wire import answer, heard
 from study.machine import ClusterError
 from study.options import parse
-from study.records import Folder, FolderError
-from study.submit import actions, checks, fetching, jobs, node, package, probe, sending, telling
-from study.submit.__main__ import main
-from study.submit.contact import meet
-from study.submit.following import Reader, follow
-from study.submit.options import CARRIED, absolute, carried, read, words
-from study.submit.wire import answer, heard
+from study.search import stopping
+from study.study import Folder, FolderError
 from tests.benchmarks.cluster import Cluster, Person, until
 
 URL = "http://head:8265"
@@ -640,12 +640,12 @@ def test_a_question_is_answered_or_says_what_the_job_said_last(tmp_path, capsys)
     assert heard(f"something{printed}something") == {"nodes": 2}
     assert heard(printed[:-5]) is None
     client = Client(details(status="SUCCEEDED"), log=f"INFO starting{printed}")
-    assert jobs.Jobs(client, URL).ask("study.submit.probe", ["--trials", "3"], tmp_path, {}) == {"nodes": 2}
+    assert jobs.Jobs(client, URL).ask("study.cluster.probe", ["--trials", "3"], tmp_path, {}) == {"nodes": 2}
     assert client.submitted[0]["entrypoint"] == """exec python -m study.submit.probe '["--trials", "3"]'"""
     assert "stop" not in client.calls
     client = Client(log="Running entrypoint\nsh: 1: python: not found\n")
     with pytest.raises(ClusterError, match="did not answer; its last words: sh: 1: python: not found"):
-        jobs.Jobs(client, URL).ask("study.submit.probe", [], tmp_path, {})
+        jobs.Jobs(client, URL).ask("study.cluster.probe", [], tmp_path, {})
 
 
 def test_a_question_that_stays_open_is_withdrawn(tmp_path, monkeypatch):
@@ -653,7 +653,7 @@ def test_a_question_that_stays_open_is_withdrawn(tmp_path, monkeypatch):
     client = Client()
     monkeypatch.setattr(client, "get_job_info", lambda identity: details(identity))
     with pytest.raises(ClusterError, match="nothing within 0 s"):
-        jobs.Jobs(client, URL).ask("study.submit.probe", [], tmp_path, {})
+        jobs.Jobs(client, URL).ask("study.cluster.probe", [], tmp_path, {})
     assert client.calls == ["stop"]
     assert client.submitted[0]["runtime_env"]["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"] == "15"
 
@@ -668,7 +668,7 @@ def test_a_question_is_forgotten_at_a_later_one_and_not_while_somebody_may_wait_
     )
     answer({})
     client.written = capsys.readouterr().out
-    jobs.Jobs(client, URL).ask("study.submit.probe", [], tmp_path, {})
+    jobs.Jobs(client, URL).ask("study.cluster.probe", [], tmp_path, {})
     assert [call for call in client.calls if "delete" in call] == ["delete question-old"]
 
 
@@ -844,7 +844,7 @@ def test_a_stop_that_breaks_an_import_is_an_interruption_and_nothing_else():
 
 @pytest.fixture
 def at_once(monkeypatch):
-    monkeypatch.setattr("study.submit.following.RETRY_S", 0)
+    monkeypatch.setattr("study.cluster.following.RETRY_S", 0)
 
 
 def followed(client, shown=0):
@@ -869,7 +869,7 @@ def test_a_log_is_told_once_though_the_connection_breaks(at_once):
 
 
 def test_a_study_that_talks_for_long_is_not_lost_with_its_first_broken_connection(at_once, monkeypatch):
-    monkeypatch.setattr("study.submit.following.LOST_S", 0.2)
+    monkeypatch.setattr("study.cluster.following.LOST_S", 0.2)
     talk = [piece for number in range(4) for piece in (f"{number}\n", 0.1)]
     client = Client(details(status="SUCCEEDED", code=0), log="0\n1\n2\n3\n", script=[[*talk, ConnectionResetError()]])
     job, printed, noted = followed(client)
@@ -885,14 +885,14 @@ def test_ctrl_c_while_the_connection_is_broken_says_when_the_study_was_last_hear
     def broken(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("study.submit.following.time.sleep", broken)
+    monkeypatch.setattr("study.cluster.following.time.sleep", broken)
     code, said = command(Client(details(), script=[[OSError("refused")]]), "logs", "x", "--follow")
     assert code == 75
     assert "Study x was last heard of 0 s ago.\nCome back: " in said
 
 
 def test_a_silent_connection_is_made_anew(at_once, monkeypatch):
-    monkeypatch.setattr("study.submit.following.SILENCE_S", 0.05)
+    monkeypatch.setattr("study.cluster.following.SILENCE_S", 0.05)
     client = Client(details(status="SUCCEEDED", code=0), log="one\ntwo\n", script=[["one\n", None], ["one\ntwo\n"]])
     assert followed(client)[1] == "one\ntwo\n"
 
@@ -900,7 +900,7 @@ def test_a_silent_connection_is_made_anew(at_once, monkeypatch):
 def test_a_cluster_that_is_lost_or_started_anew_ends_the_following(at_once, monkeypatch):
     with pytest.raises(jobs.ForgottenError, match="404"):
         followed(Client(RuntimeError("Request failed with status code 404: Job study-x-1 does not exist.")))
-    monkeypatch.setattr("study.submit.following.LOST_S", 0)
+    monkeypatch.setattr("study.cluster.following.LOST_S", 0)
     with pytest.raises(ClusterError, match=r"no answer for 0 minutes: .*refused"):
         followed(Client(OSError("Connection refused")))
 

@@ -4,8 +4,8 @@ import optuna
 import pandas as pd
 import pytest
 
-from study.records import Folder
-from study.tables import COLUMNS, frame, summary, write_all
+from study.analyze.tables import COLUMNS, frame, summary, write_all
+from study.study import Folder
 from tests.study_helpers import a_record, a_study
 
 RECORDS = [

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from moe.config import Config
-from moe.cut import cut
+from moe.data.subset import cut
 from moe.networks import Opinion
-from moe.numerics import settle
 from moe.stages import STAGES, Request, plan
-from moe.training import Chain, End, Examples, TrainingError, adam, best_epoch, seed_of, stop_epoch, train
+from moe.training.loop import Chain, End, Examples, TrainingError, adam, best_epoch, seed_of, stop_epoch, train
+from moe.training.numerics import settle
 
 CPU = torch.device("cpu")
 

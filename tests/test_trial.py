@@ -7,10 +7,10 @@ import torch
 import moe.data
 import moe.pipeline
 from moe.config import Config
-from moe.training import TrainingError
-from study import trial
+from moe.training.loop import TrainingError
 from study.machine import ClusterError
-from study.trial import Job, devices, evaluate
+from study.search import trial
+from study.search.trial import Job, devices, evaluate
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_what_the_store_warns_of_goes_along_with_the_next_report(job, tmp_path):
 
 
 def test_bfloat16_on_a_cpu_without_its_units_is_warned_of(job, monkeypatch):
-    monkeypatch.setattr(moe.numerics, "_bfloat16_units", list)
+    monkeypatch.setattr(moe.training.numerics, "_bfloat16_units", list)
     warned = {}
     for precision in ("float32", "bfloat16"):
         rows = []

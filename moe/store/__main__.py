@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from moe.__main__ import ENVIRONMENT, INTERRUPTED
-from moe.options import Parser, refuse
+from moe.cli import Parser, refuse
 from moe.store.damage import Damage, check
 from moe.store.eviction import Freed, carry_out, plan
 from moe.store.inventory import folders, in_parallel, take

@@ -23,7 +23,7 @@ from moe.store.leases import Lease, Leases, Timing
 from moe.store.manifest import Content, Manifest
 from moe.store.manifest import End as KeptEnd
 from moe.store.tensors import State
-from moe.training import Chain, End, Epoch, stop_epoch
+from moe.training.loop import Chain, End, Epoch, stop_epoch
 
 MOST_UNWRITTEN = 8  # commits that wait for a slow place, each with a copy of a network and its optimizer
 

@@ -5,7 +5,7 @@ from typing import Self
 from moe.stages import Checkpoint, Spec
 from moe.store.leases import Timing
 from moe.store.tensors import State
-from moe.training import Chain
+from moe.training.loop import Chain
 
 
 class NoStore:

@@ -22,7 +22,7 @@ from moe.store.manifest import Content, Manifest
 from moe.store.place import Place
 from moe.store.session import Session
 from moe.store.tensors import State
-from moe.training import Chain, End, Epoch
+from moe.training.loop import Chain, End, Epoch
 
 CLERKS = 4  # threads that write
 

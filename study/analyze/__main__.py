@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moe.options import Parser, whole
+from moe.cli import Parser, whole
 
 if TYPE_CHECKING:
     from study.analyze.analysis import Analysis
@@ -57,8 +57,8 @@ def main() -> int:
 
 def _analyze(options: Options) -> int:
     from study.analyze.analysis import examine
-    from study.records import FolderError
-    from study.terminal import tolerate
+    from study.console import tolerate
+    from study.study import FolderError
 
     tolerate()
     try:
@@ -73,7 +73,7 @@ def _show(options: Options, analyses: "list[Analysis]") -> int:
     """Say what there is to say, draw what there is to draw."""
     from study.analyze.compare import comparison
     from study.analyze.text import report
-    from study.terminal import say
+    from study.console import say
 
     width = max(LEAST_WIDTH, shutil.get_terminal_size(NO_TERMINAL).columns)
     for analysis in analyses:

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from study.analyze.importance import importances
-from study.analyze.model import Fit, Floats, Ints, fit
-from study.choice import Choice, choose, image_noise
+from study.analyze.tables import frame
 from study.naming import named
-from study.records import COMPLETE, OBJECTIVES, Folder, Record, Study
-from study.tables import frame
+from study.select.choice import Choice, choose, image_noise
+from study.select.model import Fit, Floats, Ints, fit
+from study.study import COMPLETE, OBJECTIVES, Folder, Record, Study
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from study.analyze.analysis import Analysis
 from study.analyze.layout import Column, paragraph, table
 from study.analyze.text import heading, scored
-from study.choice import points
-from study.records import COMPLETE, FAILED
-from study.terminal import duration
+from study.console import duration
+from study.select.choice import points
+from study.study import COMPLETE, FAILED
 
 LEAST_WIDTH, MOST_WIDTH = 14, 40  # of a study's column
 

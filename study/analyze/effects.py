@@ -8,8 +8,8 @@ import numpy as np
 from moe.config import IMAGES, Config
 from study.analyze.analysis import Analysis
 from study.analyze.layout import Column, paragraph, table
-from study.choice import points
-from study.records import Study
+from study.select.choice import points
+from study.study import Study
 
 LEAST_LEVELS = 3  # of a grid that has an inside
 NOTHING = 1e-9  # between effects: rounding, no more

@@ -6,8 +6,8 @@ import numpy as np
 from scipy.integrate import trapezoid
 from scipy.special import log_ndtr
 
-from study.analyze.model import Fit, Floats
-from study.choice import Choice, points
+from study.select.choice import Choice, points
+from study.select.model import Fit, Floats
 
 _REACH, _STEPS = 8.0, 257  # beyond eight standard deviations there is nothing to add
 

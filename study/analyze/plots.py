@@ -12,10 +12,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from study.analyze.analysis import Analysis
-from study.analyze.model import Floats, Ints
 from study.analyze.panels import BLUE, GREY, LIGHT, ORANGE
-from study.records import FAILED
-from study.terminal import duration
+from study.console import duration
+from study.select.model import Floats, Ints
+from study.study import FAILED
 
 LEAST_ESTIMATES, MOST_ESTIMATES = 15, 60  # along the trials
 FEW_CELLS = 200_000  # of configs and levels, in all estimates together; what takes longer is drawn at fewer places

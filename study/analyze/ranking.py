@@ -7,8 +7,8 @@ import numpy as np
 from study.analyze import luck
 from study.analyze.analysis import Analysis
 from study.analyze.layout import Column, paragraph, table
-from study.analyze.model import Fit, Floats, Ints
-from study.choice import LEAST_REPLICATES, points
+from study.select.choice import LEAST_REPLICATES, points
+from study.select.model import Fit, Floats, Ints
 
 
 def ranking(analysis: Analysis, rows: int, width: int) -> str:

@@ -8,8 +8,8 @@ from study.analyze.analysis import Analysis
 from study.analyze.effects import at_the_edge, effects
 from study.analyze.layout import paragraph
 from study.analyze.ranking import ranking, weak_baseline
-from study.records import COMPLETE, FAILED, RUNNING, Study
-from study.tables import what_the_store_saved
+from study.analyze.tables import what_the_store_saved
+from study.study import COMPLETE, FAILED, RUNNING, Study
 
 
 def report(analysis: Analysis, rows: int, width: int) -> str:

@@ -6,15 +6,15 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moe.cli import refuse
 from moe.config import Config
-from moe.options import refuse
-from moe.saved import SavedError, how_to_ask, save
+from moe.export import SavedError, how_to_ask, save
 from study import machine
-from study.records import FolderError, Study
+from study.console import say, tolerate
 from study.reproduce.circumstances import Circumstance, circumstances
 from study.reproduce.options import PROGRAM, Options, parse
 from study.reproduce.original import Original, find
-from study.terminal import say, tolerate
+from study.study import FolderError, Study
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +58,7 @@ def _reproduce(options: Options, original: Original) -> int:
     from torch import OutOfMemoryError
 
     from moe.data import DataError
-    from moe.training import TrainingError
+    from moe.training.loop import TrainingError
 
     then = _recorded(original)
     try:
@@ -132,7 +132,7 @@ def _devices(original: Original) -> "tuple[torch.device, ...]":
     """The kind of device that the trial was trained on, where there is one."""
     import torch
 
-    from moe.numerics import available_devices
+    from moe.training.numerics import available_devices
 
     return (torch.device("cpu"),) if original.result.get("device") == "cpu" else available_devices()
 
@@ -141,7 +141,7 @@ def _settle(original: Original, device: "torch.device", data: "DataSet") -> list
     """Make this process compute as the study did, and say how far that went."""
     import torch
 
-    from moe.numerics import device_name, settle
+    from moe.training.numerics import device_name, settle
     from study.reproduce.report import before, settings
 
     if original.threads:

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from moe.result import Score
-from moe.training import Epoch
+from moe.metrics import Score
+from moe.training.loop import Epoch
 
 Value = float | str
 

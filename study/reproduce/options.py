@@ -4,8 +4,8 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from moe.options import Parser, whole
-from moe.saved import vacant
+from moe.cli import Parser, whole
+from moe.export import vacant
 
 PROGRAM = "python -m study.reproduce"
 

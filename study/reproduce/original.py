@@ -8,11 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from moe.options import refuse
-from study.choice import choose
+from moe.cli import refuse
 from study.naming import named
-from study.records import COMPLETE, FAILED, RUNNING, Folder, FolderError, Record, Study
 from study.reproduce.options import PROGRAM
+from study.select.choice import choose
+from study.study import COMPLETE, FAILED, RUNNING, Folder, FolderError, Record, Study
 
 DATASETS = ("cifar10", "shapes")
 MOST_THREADS = 4096

@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from study.choice import image_noise, points
 from study.reproduce.circumstances import CHANGED, Circumstance
 from study.reproduce.numbers import Comparison, Difference, Value
+from study.select.choice import image_noise, points
 
 ALWAYS = ("gain", "mixture_accuracy", "baseline_accuracy")  # what a study is about
 SHOWN = 10  # other numbers in the table, the worst

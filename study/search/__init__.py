@@ -1,6 +1,6 @@
 """Trials under Ray Tune: the only room that knows Ray.
 
-    Ledger <--> StudySearch (Optuna) --point, seed--> Tune --> worker: study.trial.evaluate
+    Ledger <--> StudySearch (Optuna) --point, seed--> Tune --> worker: study.search.trial.evaluate
                      ^                                              |
                      +---------- progress, result or error ---------+
 
@@ -23,9 +23,3 @@ _ENVIRONMENT = {
 }
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
-
-from study.search.cluster import machines  # noqa: E402
-from study.search.searcher import Display  # noqa: E402
-from study.search.tuning import search  # noqa: E402
-
-__all__ = ["Display", "machines", "search"]

@@ -8,10 +8,10 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from study.ledger import Ledger, Point, Verdict
-from study.records import COMPLETE, FAILED, LOST, RUNNING, Record
-from study.samplers import distributions, make
-from study.stopping import Stop
+from study.search.ledger import Ledger, Point, Verdict
+from study.search.samplers import distributions, make
+from study.search.stopping import Stop
+from study.study import COMPLETE, FAILED, LOST, RUNNING, Record
 
 INSISTENCE = 5  # times that a sampler may propose a known config before the trial becomes a replicate
 

@@ -44,10 +44,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import moe.supply
+import moe.scheduler
 from moe.config import CLASSES, FLOAT32, Config
 from moe.networks import Dropout, Layers, log_probs
-from moe.numerics import settle
+from moe.scheduler import Supply, Task, Trained
 from moe.stages import STAGES, Request, Spec, plan
 from moe.store.care import Care
 from moe.store.entries import folder_of
@@ -55,8 +55,8 @@ from moe.store.leases import Timing
 from moe.store.manifest import digest, epochs_of, unseal
 from moe.store.store import Store
 from moe.store.tensors import State, pack
-from moe.supply import Supply, Task, Trained
-from moe.training import Chain, Epoch, Examples, best_epoch, train, unit
+from moe.training.loop import Chain, Epoch, Examples, best_epoch, train, unit
+from moe.training.numerics import settle
 
 CPU = torch.device("cpu")
 NAMES = ("baseline", "gate", "artificial", "natural")
@@ -216,7 +216,7 @@ def _listen(log: Log) -> None:
             log("committed", folder=folder, epochs=epochs)
         return written
 
-    moe.supply.train = heard
+    moe.scheduler.train = heard
     Care.create = create  # type: ignore[method-assign]
 
 
@@ -249,7 +249,7 @@ class Accidents:
         self.draw = random.Random(scene.seed)
         self.log = Log(Path(scene.folder) / "driver.jsonl")
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["moe.supply", "torch._dynamo"])  # the latter loads with the first step
+        self.context.set_forkserver_preload(["moe.scheduler", "torch._dynamo"])  # the latter loads with the first step
         self.workers = [self.start() for _ in range(scene.processes)]
         self.paused: dict[Any, float] = {}  # until when
 

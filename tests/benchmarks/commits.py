@@ -20,9 +20,9 @@ import torch
 
 from moe import Config, Store, run
 from moe.data import DataSet, load
-from moe.numerics import available_devices, fitting_precision
-from moe.result import Result
+from moe.metrics import Result
 from moe.store.location import place_at
+from moe.training.numerics import available_devices, fitting_precision
 from tests.benchmarks.report import circumstances, spread
 
 READS, WRITES, LISTINGS, REST = "reads", "writes", "listings", "other requests"

@@ -38,9 +38,9 @@ from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 from study import machine
-from study.ledger import Ledger
-from study.records import COMPLETE, Folder, Record
+from study.search.ledger import Ledger
 from study.space import Space, parse
+from study.study import COMPLETE, Folder, Record
 from tests.benchmarks.report import circumstances, spread
 from tests.study_helpers import a_result, a_study
 
@@ -202,7 +202,7 @@ def drive() -> None:
     """Be `study.run` with trials that cost nothing; before its arguments, a file for what to tell, and the CPUs."""
     from ray.air.execution._internal import RayActorManager
 
-    import study.search.tuning
+    import study.search.tune
     from study.run import main
 
     marks: list[Sequence[float]] = []
@@ -222,7 +222,7 @@ def drive() -> None:
     machine.cpus = lambda: cpus
     Folder.write_record = write_and_mark  # type: ignore[method-assign, assignment]
     RayActorManager.add_actor = ask_and_count
-    study.search.tuning.evaluate = free  # type: ignore[attr-defined]
+    study.search.tune.evaluate = free  # type: ignore[attr-defined]
     code = main()
     place.write_text(json.dumps({"marks": marks, "workers": len(workers)}))
     sys.exit(code)

@@ -24,7 +24,7 @@ import torch
 from moe import Config, run
 from moe.config import PRECISIONS
 from moe.data import DataSet, load
-from moe.numerics import fitting_precision
+from moe.training.numerics import fitting_precision
 from tests.benchmarks.report import circumstances, spread
 
 KERAS = Path(__file__).with_name("keras_notebook.py")

@@ -1,6 +1,6 @@
 """How many image passes a list of trials takes, one after another, here and in the plain peer. Nothing is run.
 
-    trials --ours--> Cost     what moe.pipeline and moe.supply do, with a store that was empty or with none
+    trials --ours--> Cost     what moe.pipeline and moe.scheduler do, with a store that was empty or with none
     trials --peers--> Cost    what tests.benchmarks.peer does
     studies --table--> both, and what reuse has to do with it
 
@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from moe.config import CLASSES, HOLDOUT, Config
-from moe.numerics import Numerics
 from moe.stages import STAGES, Checkpoint, Spec, plan, resolved
-from study.records import COMPLETE, Record
+from moe.training.numerics import Numerics
+from study.study import COMPLETE, Record
 from tests.benchmarks.report import spread
 
 FROZEN = STAGES["mixture"].needs

@@ -19,17 +19,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-import moe.training
+import moe.training.loop
 from moe.config import NOTEBOOK, PRECISIONS, Config
-from moe.cut import cut
 from moe.data import DataSet, load
+from moe.data.subset import cut
 from moe.networks import IMAGE, parameters
-from moe.numerics import available_devices, device_name, settle
 from moe.pipeline import Finished, train_mixture
-from moe.recording import own_stream
 from moe.stages import STAGES, Request, plan
-from moe.training import Chain, train
-from study.estimate import SHARES
+from moe.training.cuda_graph import own_stream
+from moe.training.loop import Chain, train
+from moe.training.numerics import available_devices, device_name, settle
+from study.search.cost import SHARES
 from tests.benchmarks.peer import run_one
 from tests.benchmarks.report import circumstances, spread
 
@@ -150,12 +150,12 @@ def check(data: DataSet, device: torch.device, precision: str, images: int = 970
 @contextmanager
 def step_by_step() -> Iterator[None]:
     """Nothing is recorded."""
-    usual = moe.training.recorded
-    moe.training.recorded = lambda step, noise, device: step  # type: ignore[assignment]
+    usual = moe.training.loop.recorded
+    moe.training.loop.recorded = lambda step, noise, device: step  # type: ignore[assignment]
     try:
         yield
     finally:
-        moe.training.recorded = usual
+        moe.training.loop.recorded = usual
 
 
 def main() -> None:

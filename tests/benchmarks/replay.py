@@ -16,10 +16,10 @@ from typing import Any
 import optuna
 
 from moe.config import FLOAT32, HOLDOUT, Config
-from study.ledger import Ledger
-from study.records import Record, Study
+from study.search.ledger import Ledger
+from study.search.stopping import Stop
 from study.space import Space, read
-from study.stopping import Stop
+from study.study import Record, Study
 from tests.benchmarks.passes import assumed, table
 from tests.benchmarks.report import circumstances
 from tests.benchmarks.samplers import NOISE, World

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from optuna.trial import TrialState
 
 from moe.config import Config
-from study.samplers import distributions, make
+from study.search.samplers import distributions, make
 from study.space import PRESETS, Space
 
 TRIALS = {"notebook": 50, "full": 200}

@@ -1,0 +1,150 @@
+"""What a running study knows of its trials, and what follows for the next one. Pure bookkeeping, no Ray.
+
+proposed point --ledger--> replicate and seed --> running --> complete or failed
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any
+
+from moe.config import Config
+from study.study import COMPLETE, FAILED, RUNNING, Record, Study, now
+
+Point = dict[str, int]
+
+
+class Verdict(Enum):
+    """Whether a study should launch another trial."""
+
+    LAUNCH = "launch"
+    WAIT = "wait"  # those running may be enough
+    STOP = "stop"
+
+
+class Ledger:
+    """All trials of a study: recorded before, running, and ended.
+
+    Args:
+        study: what is searched, and how many complete trials are wanted.
+        records: of earlier runs of the study.
+        keep: told of each record that is new or has changed; it writes them.
+    """
+
+    def __init__(self, study: Study, records: Iterable[Record], keep: Callable[[Record], None]) -> None:
+        self.study = study
+        self.records = {record.trial: record for record in records}
+        self.orphans = [record for record in self.records.values() if record.state == RUNNING]
+        self.best = max(self.of(COMPLETE), key=self._value, default=None)  # of the complete trials, by the objective
+        self.closed = False  # no more launches: time is up, or a signal came
+        self._keep = keep
+        # a study asks for these at every step, so they are counted as they change
+        self._before = Counter(record.state for record in self.records.values())
+        self._here: dict[str, set[int]] = {state: set() for state in (RUNNING, COMPLETE, FAILED)}  # of this run
+        self._seconds = sum(record.value("seconds") for record in self.of(COMPLETE))
+        self._last = max(self.records, default=0)
+        self._numbers_at: defaultdict[int, set[int]] = defaultdict(set)  # by the point's position
+        for record in self.records.values():
+            self._numbers_at[study.space.position(self.point(record))].add(record.trial)
+
+    def of(self, state: str) -> list[Record]:
+        """The records in a state."""
+        return [record for record in self.records.values() if record.state == state]
+
+    def ended(self, state: str) -> int:
+        """How many trials are complete, or have failed, those of earlier runs included."""
+        return self._before[state] + len(self._here[state])
+
+    @property
+    def running(self) -> list[Record]:
+        """The trials of this run that have not ended."""
+        return [self.records[number] for number in self._here[RUNNING]]
+
+    @property
+    def mean_seconds(self) -> float:
+        """Of the complete trials; 0 where there is none."""
+        return self._seconds / max(1, self.ended(COMPLETE))
+
+    @property
+    def most_failures(self) -> int:
+        """How many failed trials end the study: a fifth of those wanted, at least three."""
+        return max(3, self.study.trials // 5)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether too many trials failed in this run."""
+        return len(self._here[FAILED]) >= self.most_failures
+
+    def verdict(self) -> Verdict:
+        """Whether to launch another trial now."""
+        complete = self.ended(COMPLETE)
+        if self.closed or self.hopeless or complete >= self.study.trials:
+            return Verdict.STOP
+        if complete + len(self._here[RUNNING]) >= self.study.trials:
+            return Verdict.WAIT
+        return Verdict.LAUNCH
+
+    def start(self, point: Point, replicate: int) -> Record:
+        """Enter a new trial."""
+        config = Config(**self.study.space.values(point), **self.study.common(replicate))
+        self._last += 1
+        return self._update(Record(trial=self._last, replicate=replicate, config=config.as_dict(), started=now()))
+
+    def restart(self, orphan: Record) -> Record:
+        """Enter a trial again that an earlier run had not ended, with its number and seed."""
+        self.orphans.remove(orphan)
+        return self._update(Record(trial=orphan.trial, replicate=orphan.replicate, config=orphan.config, started=now()))
+
+    def complete(self, number: int, result: dict[str, Any]) -> None:
+        """Enter what a trial found."""
+        record = self._update(self.records[number].ended_as(COMPLETE, result=result))
+        self._seconds += record.value("seconds")
+
+    def fail(self, number: int, error: str, traceback: str | None = None) -> None:
+        """Enter why a trial failed."""
+        error = error.encode(errors="backslashreplace").decode()  # a path in it may be no text, which tables refuse
+        self._update(self.records[number].ended_as(FAILED, error=error, traceback=traceback))
+
+    def _update(self, record: Record) -> Record:
+        self.records[record.trial] = record
+        for numbers in self._here.values():
+            numbers.discard(record.trial)
+        self._here[record.state].add(record.trial)
+        if record.state == COMPLETE and (self.best is None or self._value(record) > self._value(self.best)):
+            self.best = record
+        self._numbers_at[self.study.space.position(self.point(record))].add(record.trial)
+        self._keep(record)
+        return record
+
+    def _value(self, record: Record) -> float:
+        return record.value(self.study.objective)
+
+    def point(self, record: Record) -> Point:
+        """The point of the space that a trial is at."""
+        return self.study.space.point(record.config)
+
+    def _at(self, point: Point) -> list[Record]:
+        return [self.records[number] for number in self._numbers_at.get(self.study.space.position(point), ())]
+
+    def known(self, point: Point) -> float | None:
+        """The mean objective of the complete trials at a point; None where there is none."""
+        values = [self._value(record) for record in self._at(point) if record.state == COMPLETE]
+        return sum(values) / len(values) if values else None
+
+    def taken(self, point: Point) -> bool:
+        """Whether this point was tried, or is being tried, so that another trial of it would be a replicate."""
+        return any(record.settled for record in self._at(point))
+
+    def exhausted(self) -> bool:
+        """Whether every point of the space is taken."""
+        if len(self._numbers_at) < self.study.space.size:
+            return False
+        return all(self.taken(self.study.space.at(position)) for position in range(self.study.space.size))
+
+    def next_replicate(self, point: Point) -> int:
+        """The first replicate of a point that is still to be tried; one whose worker was lost is tried again."""
+        used = {record.replicate for record in self._at(point) if record.settled}
+        replicate = 0
+        while replicate in used:
+            replicate += 1
+        return replicate

@@ -1,0 +1,130 @@
+"""What a person sees of a study while it runs: a live panel in a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+from study.console import duration, say
+from study.search.ledger import Ledger
+from study.select.choice import image_noise, points
+from study.study import COMPLETE, FAILED, Record
+
+PLAIN_EVERY_S = 30.0  # between two plain lines on one trial's progress
+
+
+@dataclass
+class Progress:
+    """Follows a study's trials and puts them into words."""
+
+    ledger: Ledger
+    terminal: bool
+    say: Callable[[str], None] = say
+    began: float = field(default_factory=time.monotonic)
+    last_end: float = 0.0
+    ended_here: int = 0
+    at: dict[int, str] = field(default_factory=dict)  # the running trials: what each is doing
+    last_line: dict[int, float] = field(default_factory=dict)
+    warnings: set[str] = field(default_factory=set)
+
+    def started(self, record: Record) -> None:
+        """A trial was launched."""
+        self.at[record.trial] = "starting"
+        self.last_line[record.trial] = time.monotonic()
+        if not self.terminal:
+            self.say(f"trial {record.trial} started: {self._settings(record)}")
+
+    def progressed(self, number: int, stage: str, epoch: int, epochs: int) -> None:
+        """A running trial has trained an epoch."""
+        self.at[number] = f"{stage}, epoch {epoch} of at most {epochs}"
+        if not self.terminal and time.monotonic() - self.last_line[number] >= PLAIN_EVERY_S:
+            self.last_line[number] = time.monotonic()
+            self.say(f"trial {number}: {self.at[number]}")
+
+    def warned(self, sentence: str) -> None:
+        """A worker did without something; every other worker may say the same."""
+        if sentence not in self.warnings:
+            self.warnings.add(sentence)
+            self.say(f"warning: {sentence}")
+
+    def ended(self, record: Record) -> None:
+        """A trial is complete or failed."""
+        del self.at[record.trial]
+        if record.state == FAILED:
+            self.say(f"trial {record.trial} failed: {record.error}")
+            return
+        self.ended_here += 1
+        self.last_end = time.monotonic()
+        standing = "" if self.terminal else f" | {self.standing()}"
+        self.say(f"trial {record.trial}: {self._outcome(record)}{standing}")
+
+    def standing(self) -> str:
+        """The study in one line: how far it is, its best trial, the time left."""
+        parts = [f"{self.ledger.ended(COMPLETE)} of {self.ledger.study.trials} trials done"]
+        if failed := self.ledger.ended(FAILED):
+            parts.append(f"{failed} failed")
+        if best := self.ledger.best:
+            parts.append(f"best {self._objective(best)} (trial {best.trial})")
+        if left := self._left_s():
+            parts.append(f"about {duration(left)} left")
+        return ", ".join(parts)
+
+    def panel(self) -> str:
+        """What a terminal shows: the standing and a line for each running trial."""
+        lines = [self.standing()]
+        for number, doing in sorted(self.at.items()):
+            lines.append(f"  trial {number}: {doing} | {self._settings(self.ledger.records[number])}")
+        return "\n".join(lines)
+
+    def _left_s(self) -> float:
+        """Seconds left, if the trials to come take as long as those that this run completed; 0 where unknown."""
+        if not self.ended_here:
+            return 0.0
+        missing = self.ledger.study.trials - self.ledger.ended(COMPLETE)
+        each = (self.last_end - self.began) / self.ended_here
+        return max(0.0, missing * each - (time.monotonic() - self.last_end))
+
+    def _settings(self, record: Record) -> str:
+        named = [f"{name} {record.config[name]}" for name in self.ledger.study.space.grids]
+        return ", ".join([*named, f"seed {record.config['seed']}"])
+
+    def _objective(self, record: Record) -> str:
+        assert record.result is not None
+        name = self.ledger.study.objective
+        noise = 100 * image_noise(record.result, name)
+        value = record.value(name)
+        shown = points(value) if name == "gain" else f"{100 * value:.2f}"
+        return f"{name.replace('_', ' ')} {shown} ± {noise:.2f} points"
+
+    def _outcome(self, record: Record) -> str:
+        assert record.result is not None
+        result = record.result
+        reused, epochs = result["epochs_reused"], result["epochs_reused"] + result["epochs_trained"]
+        return (
+            f"{self._objective(record)}, mixture {result['mixture_accuracy']:.1%}, "
+            f"baseline {result['baseline_accuracy']:.1%}, {duration(result['seconds'])}"
+            + (f" ({reused} of {epochs} epochs from the store)" if reused else "")
+        )
+
+
+@contextmanager
+def showing(progress: Progress) -> Iterator[None]:
+    """Keep the panel on the screen while the study runs; without a terminal, nothing is needed."""
+    if not progress.terminal:
+        yield
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    class Panel:
+        """Asks for the text anew at each refresh, so that the time left goes on."""
+
+        def __rich__(self) -> Text:
+            return Text(progress.panel(), no_wrap=True, overflow="ellipsis")
+
+    with Live(Panel(), console=Console(file=sys.stdout), refresh_per_second=2) as live:
+        progress.say = partial(live.console.print, markup=False, highlight=False)
+        yield

@@ -1,0 +1,90 @@
+"""What each trial gets of the machines that there are, and how many run at once.
+
+    options, nodes --allot--> Resources
+
+By default a trial gets one GPU where there is one, and at most four CPUs, because more threads do not make these small
+networks train faster. Without a GPU eight trials come before a second thread for each: threads of one trial wait for
+one another, trials do not. No more trials run at once than the nodes have memory for, all together: Ray spreads them
+by their CPUs and GPUs alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from moe.cli import option, refuse
+from study import machine
+from study.options import PROGRAM, Options
+
+MOST_THREADS = 4
+TRIALS_BEFORE_THREADS = 8
+TRIAL_BYTES = 3 * 2**29  # a worker that trains was seen to take 1.05 GB
+REST_BYTES = 2**31  # of the system, Ray and the driver
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What one trial is allotted, and how many run at once."""
+
+    cpus_per_trial: int
+    gpus_per_trial: float
+    concurrency: int
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a machine has for trials."""
+
+    cpus: int
+    gpus: int = 0
+    memory: int = 2**63  # bytes
+
+    def places(self, cpus: int, gpus: float) -> int:
+        """How many trials of so many CPUs and GPUs it holds; a fraction of a GPU never spans two."""
+        by_cpus = self.cpus // cpus
+        if gpus >= 1:
+            return min(by_cpus, int(self.gpus // gpus))
+        if gpus > 0:
+            return min(by_cpus, self.gpus * int(1 / gpus))
+        return by_cpus
+
+    def fitting(self, cpus: int, gpus: float) -> int:
+        """How many of those have memory enough; one has, for all that is known."""
+        return min(self.places(cpus, gpus), max(1, self.memory // TRIAL_BYTES))
+
+
+def local(options: Options) -> Resources:
+    """What each trial gets on this machine; more than it has is refused with exit code 2."""
+    return allot(options, [Node(machine.cpus(), machine.gpus(), machine.memory() - REST_BYTES)])
+
+
+def allot(options: Options, nodes: Sequence[Node]) -> Resources:
+    """What each trial gets of these machines; more than one of them has is refused with exit code 2."""
+    cpus, gpus = max(node.cpus for node in nodes), max(node.gpus for node in nodes)
+    gpus_per_trial = options.gpus_per_trial if options.gpus_per_trial is not None else min(1, gpus)
+    where = "that there are" if len(nodes) == 1 else "of the largest node"
+    _check("gpus_per_trial", gpus_per_trial, gpus, f"GPUs {where}")
+    _check("cpus_per_trial", options.cpus_per_trial, cpus, f"CPUs {where}")
+
+    def places(cpus_per_trial: int) -> int:
+        return sum(node.places(cpus_per_trial, gpus_per_trial) for node in nodes)
+
+    _check("concurrency", options.concurrency, places(options.cpus_per_trial or 1), "places for such a trial")
+    least = options.cpus_per_trial or (1 if gpus_per_trial else _threads(nodes))
+    at_once = options.concurrency or sum(node.fitting(least, gpus_per_trial) for node in nodes)
+    roomy = [count for count in range(1, min(MOST_THREADS, cpus) + 1) if places(count) >= at_once]
+    return Resources(
+        cpus_per_trial=options.cpus_per_trial or max(roomy, default=1),
+        gpus_per_trial=gpus_per_trial,
+        concurrency=max(1, at_once),
+    )
+
+
+def _threads(nodes: Sequence[Node]) -> int:
+    """How many threads a trial has where there are only CPUs: one until enough trials run."""
+    shared = sum(node.cpus for node in nodes) // TRIALS_BEFORE_THREADS
+    return max(1, min(MOST_THREADS, shared, max(node.cpus for node in nodes)))
+
+
+def _check(field: str, asked: float | None, present: int, what: str) -> None:
+    if asked is not None and asked > present:
+        refuse(PROGRAM, f"{option(field)} is {asked:g}; expected at most {present}, the {what}")

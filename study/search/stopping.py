@@ -1,0 +1,101 @@
+"""How a study ends before its time: on a signal, when its hours are over, or when its folder cannot be written."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from study.search.ledger import Ledger
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GRACE_S = 8.0  # for trials and Ray to end after a signal
+
+
+@dataclass
+class Stop:
+    """Whether, and why, a study is to end now."""
+
+    deadline: float | None = None  # of time.monotonic
+    signalled: bool = False
+    broken: OSError | None = None  # a record could not be written
+    in_order: bool = False  # trials run, or ran: a signal is heeded when they can be left; before, at once
+    last_words: Callable[[], int] | None = None  # while trials run: concludes the study, should Ray not let go of it
+    _timer: threading.Timer | None = None
+
+    def launching_is_over(self, ledger: Ledger) -> bool:
+        """Whether another trial would not end in time."""
+        if self.now() or self.deadline is None:
+            return self.now()
+        return time.monotonic() + ledger.mean_seconds > self.deadline
+
+    def now(self) -> bool:
+        """Whether running trials are to stop too."""
+        late = self.deadline is not None and time.monotonic() > self.deadline
+        return self.signalled or late or self.broken is not None
+
+    def give_up_later(self) -> None:
+        """End the process in a while, tables written, if Ray hangs: a signal to a whole group kills it first."""
+        if self.last_words is None:  # no trial runs any more, and what is left takes no longer
+            return
+        self._timer = threading.Timer(GRACE_S, self._give_up)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _give_up(self) -> None:
+        try:
+            if self.last_words:
+                self.last_words()
+        finally:
+            sys.stdout.flush()
+            os._exit(75)
+
+    def ended(self) -> None:
+        """Ray has let go."""
+        self.last_words = None
+        if self._timer:
+            self._timer.cancel()
+
+
+@contextmanager
+def signals(stop: Stop) -> Iterator[None]:
+    """Heed SIGINT, SIGTERM and SIGHUP while a study lasts.
+
+    Raises:
+        KeyboardInterrupt: one came before trials ran.
+    """
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    heed(stop)
+    try:
+        yield
+    except Exception:
+        if stop.signalled and not stop.in_order:  # an import that a signal breaks half way may raise anything
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def heed(stop: Stop) -> None:
+    """Let the first signal end the study: in order, or at once before trials run. A second one ends it at once.
+
+    To be called again after `ray.init`, which sets a handler of its own.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.signalled:
+            os._exit(75)
+        stop.signalled = True
+        if not stop.in_order:
+            raise KeyboardInterrupt
+        stop.give_up_later()
+        os.write(2, b"Stopping; a second signal ends it at once.\n")  # print is not safe in a handler
+
+    for number in SIGNALS:
+        if not (number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN):  # as nohup has it
+            signal.signal(number, handle)

@@ -1,0 +1,1 @@
+"""Which config a study chooses, and what is estimated of it."""

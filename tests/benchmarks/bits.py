@@ -1,0 +1,54 @@
+"""The bits of six configs: `python -m tests.benchmarks.bits --data DIR`.
+
+Prints the SHA-256 of all trained weights and of every score, one line per config. A change that is not meant to alter
+weights leaves this output as it was.
+"""
+
+import argparse
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from moe.config import Config
+from moe.data import load
+from moe.pipeline import train_mixture
+
+LARGE = {"use_large_experts": True, "use_large_gating_mlp": True, "use_large_baseline_classifier": True}
+CONFIGS = {
+    "holdout, small": Config(epochs=2, train_examples=1000, test_examples=500),
+    "holdout, large": Config(epochs=2, train_examples=600, test_examples=500, **LARGE),
+    "holdout, stopped early": Config(epochs=12, train_examples=300, test_examples=200, patience=1, learning_rate=0.004),
+    "holdout, bfloat16": Config(epochs=2, train_examples=600, test_examples=500, precision="bfloat16", seed=3),
+    "notebook, small": Config(epochs=2, train_examples=1000, test_examples=500, protocol="notebook", seed=1),
+    "notebook, large": Config(epochs=2, train_examples=600, test_examples=300, protocol="notebook", **LARGE),
+}
+
+
+def bits(config: Config, data_folder: Path | None) -> str:
+    """The digests of a config's weights and scores, and how many epochs each stage took."""
+    finished = train_mixture(config, load("auto", data_folder), devices=[torch.device("cpu")])
+    digest = hashlib.sha256()
+    for name, network in finished.networks.items():
+        for key, value in sorted(network.state_dict().items()):
+            digest.update(f"{name}/{key}".encode())
+            digest.update(value.contiguous().numpy().tobytes())
+    score = json.dumps(asdict(finished.result.score), sort_keys=True)
+    epochs = [len(stage.epochs) for stage in finished.result.stages.values()]
+    return f"weights {digest.hexdigest()} scores {hashlib.sha256(score.encode()).hexdigest()} epochs {epochs}"
+
+
+def main() -> None:
+    """Train the six configs and print their digests."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, metavar="DIR", help="a folder with CIFAR-10")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for name, config in CONFIGS.items():
+        print(f"{name:24} {bits(config, arguments.data)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
