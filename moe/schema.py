@@ -1,0 +1,172 @@
+"""Typed values that check themselves, in Python and when decoded from JSON.
+
+    class Spec(Model):
+        epochs: Annotated[int, Field(ge=1, description="of each stage, at most")] = 1
+
+    Spec(epochs=0)                    ValueError: epochs is 0; expected a whole number from 1
+    decode(Spec, '{"epochs": true}')  ValueError: epochs is true; expected a whole number from 1
+
+Default, range and help stand with the field, once. Every error is one sentence that names the field, the value and
+what is valid. Nothing here imports torch.
+"""
+
+import json
+import math
+import reprlib
+import types
+import typing
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+
+from annotated_types import Ge, Gt, Le
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+Value = TypeVar("Value", bound="Model")
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+class _Checked(type(BaseModel)):  # type: ignore[misc]  # pydantic's metaclass has no public name
+    """Makes a model from Python values: numpy's scalars become numbers, and an error becomes one sentence."""
+
+    if not TYPE_CHECKING:  # type checkers see the fields as arguments
+
+        def __call__(cls, **fields: Any) -> Any:
+            try:
+                return super().__call__(**{name: _plain(value) for name, value in fields.items()})
+            except ValidationError as error:
+                raise ValueError(sentence(cls, error)) from None
+
+
+if TYPE_CHECKING:
+    _Base = BaseModel
+else:
+
+    class _Base(BaseModel, metaclass=_Checked):
+        pass
+
+
+class Model(_Base):
+    """A frozen value whose fields are checked when it is made.
+
+    Types are strict: no text is taken for a number and no number for a flag. numpy's scalars are taken for the
+    numbers that they are.
+
+    Raises:
+        ValueError: a field is missing, unknown, of another type or out of its range.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def replace(self, **changes: Any) -> Self:
+        """The same value with some fields changed, checked again."""
+        return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **changes})
+
+    def as_json(self) -> dict[str, Any]:
+        """The value as JSON has it: numbers, text, lists and objects."""
+        return self.model_dump(mode="json")
+
+
+def decode(model: type[Value], content: str | bytes | Mapping[str, Any]) -> Value:
+    """A value from JSON text, or from an object that was parsed already.
+
+    Raises:
+        ValueError: it is no JSON, or does not fit; one sentence says which field, its value and what is valid.
+    """
+    if isinstance(content, Mapping):
+        content = json.dumps(content)
+    try:
+        return model.model_validate_json(content, strict=True)
+    except ValidationError as error:
+        raise ValueError(sentence(model, error)) from None
+
+
+def fields(model: type[Model]) -> dict[str, FieldInfo]:
+    """A model's fields by name, in the order of their declaration."""
+    return model.model_fields
+
+
+def kind(field: FieldInfo) -> type:
+    """The plain type of a field: int, float, bool, str or another class; None beside it does not count."""
+    annotation = field.annotation
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
+    if typing.get_origin(annotation) is Annotated:
+        annotation = typing.get_args(annotation)[0]
+    if typing.get_origin(annotation) is Literal:
+        return type(typing.get_args(annotation)[0])
+    return typing.get_origin(annotation) or annotation  # type: ignore[return-value]
+
+
+def choices(field: FieldInfo) -> tuple[Any, ...]:
+    """The values of a field that is one of a few; empty for others."""
+    return typing.get_args(field.annotation) if typing.get_origin(field.annotation) is Literal else ()
+
+
+def expected(field: FieldInfo) -> str:
+    """What is valid for a field, in words: a whole number from 1 to 10000."""
+    if named := choices(field):
+        return f"one of {', '.join(map(str, named))}"
+    words = _KINDS.get(kind(field), f"a {getattr(kind(field), '__name__', 'value').lower()}")
+    low = next((f"from {mark.ge}" for mark in field.metadata if isinstance(mark, Ge)), "")
+    low = next((f"above {mark.gt}," for mark in field.metadata if isinstance(mark, Gt)), low)
+    high = next((f"{'up ' * low.endswith(',')}to {mark.le}" for mark in field.metadata if isinstance(mark, Le)), "")
+    return " ".join(part for part in (words, low, high) if part).removesuffix(",")
+
+
+def sentence(model: type[BaseModel], error: ValidationError) -> str:
+    """The first error of a validation as one sentence."""
+    first = error.errors(include_url=False)[0]
+    place, value = first["loc"], first["input"]
+    name = ".".join(map(str, place))
+    match first["type"]:
+        case "missing":
+            return f"{name} is missing"
+        case "extra_forbidden":
+            return f"{name} is not known; expected {', '.join(_owner(model, place).model_fields)}"
+        case "value_error":
+            return str(first["ctx"]["error"])
+        case "json_invalid":
+            return f"it is no JSON: {first['ctx']['error']}"
+        case "json_type" | "string_unicode":
+            return "it is no text"
+    field = _field(model, place)
+    valid = expected(field) if field else first["msg"].removeprefix("Input should be ")
+    return f"{name or 'it'} is {shown(value)}; expected {valid}"
+
+
+def shown(value: Any) -> str:
+    """A value as a sentence shows it: as JSON has it, and not too long."""
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return reprlib.repr(value)
+
+
+def _plain(value: Any) -> Any:
+    """A numpy scalar as Python's own number or flag; anything else as it is."""
+    return value.item() if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0 else value
+
+
+def _owner(model: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:
+    """The model in which the last name of a place stands."""
+    for name in place[:-1]:
+        if isinstance(name, str) and name in model.model_fields:
+            inner = _model_in(model.model_fields[name].annotation)
+            model = inner or model
+    return model
+
+
+def _field(model: type[BaseModel], place: tuple[int | str, ...]) -> FieldInfo | None:
+    if not place or not isinstance(place[-1], str):
+        return None
+    return _owner(model, place).model_fields.get(place[-1])
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that an annotation names, also within a union, a tuple or a dict."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in typing.get_args(annotation) if (found := _model_in(part))), None)
