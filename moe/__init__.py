@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from moe.config import Config
 
 if TYPE_CHECKING:
-    from moe.metrics import Result
     from moe.pipeline import run
+    from moe.result import Result
     from moe.store.store import Store
 
 __all__ = ["Config", "Result", "Store", "run"]
@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
 
         return run
     if name == "Result":
-        from moe.metrics import Result
+        from moe.result import Result
 
         return Result
     if name == "Store":

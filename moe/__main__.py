@@ -9,7 +9,6 @@ import os
 import shlex
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +17,8 @@ from moe.config import Config
 from moe.export import SavedError, how_to_ask, save, vacant
 
 if TYPE_CHECKING:
-    from moe.metrics import Result
     from moe.pipeline import Finished
+    from moe.result import Result
 
 PROGRAM = "python -m moe"
 ENVIRONMENT = 4  # the exit code of missing data, a training that cannot go on and the like
@@ -71,7 +70,7 @@ def _train(config: Config, arguments: argparse.Namespace, place: str | None) -> 
 
     if arguments.precision in (None, AUTO):
         arguments.precision = fitting_precision(available_devices()[0].type)
-    config = replace(config, precision=arguments.precision)
+    config = config.replace(precision=arguments.precision)
     try:
         data = load(arguments.dataset or "auto", arguments.data)
         print(f"Data: {data.source}", flush=True)
@@ -96,7 +95,7 @@ def _write(finished: "Finished", target: Path | None, folder: Path | None) -> No
     """
     if target:
         try:
-            target.write_text(json.dumps(finished.result.as_dict(), indent=2, allow_nan=False) + "\n")
+            target.write_text(json.dumps(finished.result.as_json(), indent=2, allow_nan=False) + "\n")
         except OSError as error:
             raise SavedError(f"--json is {target}; it cannot be written: {error.strerror}") from None
     if folder:
@@ -131,13 +130,13 @@ def table(result: "Result") -> str:
     lines.append(
         f"mixture - baseline: {100 * score.gain:+.2f} points on {result.scored_examples} {images} images of "
         f"{result.dataset} (protocol {result.config.protocol}, {result.config.precision}, seed {result.config.seed}, "
-        f"{result.seconds:.0f} s on {result.device})"
+        f"{result.totals.seconds:.0f} s on {result.device})"
     )
     lines.append(
         f"controls: oracle gate {score.oracle_gate_accuracy:.2%}, plain average of baseline and expert "
         f"{score.average_accuracy:.2%}; exactly one of mixture and baseline is right on {score.discordance:.2%}"
     )
-    if saved := sum(stage.seconds_reused for stage in result.stages.values()):
+    if saved := result.totals.seconds_reused:
         lines.append(f"the stage store had what took {saved:.0f} s to train")
     return "\n".join(lines)
 

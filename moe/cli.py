@@ -5,28 +5,14 @@ here imports torch.
 """
 
 import argparse
-import dataclasses
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from moe.config import DATASETS, PRECISIONS, Config
-
-HELP = {
-    "epochs": "of each stage, at most",
-    "batch_size": "images per step",
-    "train_examples": "images to learn from",
-    "test_examples": "images that stop a stage and choose its checkpoint",
-    "use_large_experts": "the larger VGG for both experts",
-    "use_large_gating_mlp": "the larger VGG for the gate",
-    "use_large_baseline_classifier": "the larger VGG for the baseline",
-    "learning_rate": "of Adam",
-    "patience": "epochs in a row without a lower validation loss, after which a stage stops",
-    "seed": "of all that is random",
-    "protocol": "holdout: validation images stop and choose; notebook: the test images do, as in the original",
-}
+from moe.schema import fields, kind
 
 
 class Parser(argparse.ArgumentParser):
@@ -84,10 +70,10 @@ _KINDS: dict[Any, dict[str, Any]] = {
 }
 
 
-AUTO = "auto"
+AUTO: Final = "auto"
 
 #: the fields that have a default of their own; which precision fits is known once the device is
-_OWN = [field for field in dataclasses.fields(Config) if field.name != "precision"]
+_OWN = {name: field for name, field in fields(Config).items() if name != "precision"}
 
 
 def add_precision(parser: argparse._ActionsContainer) -> None:
@@ -98,16 +84,16 @@ def add_precision(parser: argparse._ActionsContainer) -> None:
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """One option for each field of a config that has a default."""
-    for field in _OWN:
-        help_text = f"{HELP[field.name]} (default: {field.default})"
-        parser.add_argument(option(field.name), default=field.default, help=help_text, **_KINDS[field.type])
+    for name, field in _OWN.items():
+        words = f"{field.description} (default: {field.default})"
+        parser.add_argument(option(name), default=field.default, help=words, **_KINDS[kind(field)])
 
 
 def config_from(arguments: argparse.Namespace, program: str) -> Config:
     """The config that the options ask for, in float32; a wrong value is refused under its option's name."""
     try:
-        return Config(**{field.name: getattr(arguments, field.name) for field in _OWN})
-    except (ValueError, TypeError) as error:
+        return Config(**{name: getattr(arguments, name) for name in _OWN})
+    except ValueError as error:
         field, rest = str(error).split(" ", 1)
         refuse(program, f"{option(field)} {rest}")
 

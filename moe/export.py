@@ -25,7 +25,7 @@ from moe.config import CLASS_NAMES, CLASSES, Config
 if TYPE_CHECKING:
     from torch import nn
 
-    from moe.metrics import Result
+    from moe.result import Result
     from moe.store.tensors import State
 
 FORMAT = 1
@@ -113,6 +113,7 @@ def save(folder: Path, networks: Mapping[str, "nn.Module"], result: "Result", ma
     says = {
         "format": FORMAT,
         **dataclasses.asdict(_about(result, made)),
+        "config": result.config.as_json(),
         "weights": {"bytes": len(content), "sha256": digest(content)},
     }
     files = {WEIGHTS: content, ABOUT: (json.dumps(says, indent=2, allow_nan=False) + "\n").encode()}
@@ -144,7 +145,7 @@ def _about(result: "Result", made: Mapping[str, Any]) -> About:
         dataset=result.dataset,
         data=result.data,
         classes=CLASS_NAMES.get(result.dataset) or tuple(f"class {label}" for label in range(CLASSES)),
-        result={**dataclasses.asdict(result.score), "scored_examples": result.scored_examples, "stages": stages},
+        result={**result.score.as_json(), "scored_examples": result.scored_examples, "stages": stages},
         made={
             **made,
             "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),

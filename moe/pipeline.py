@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from moe.config import HOLDOUT, Config
 from moe.data import DataSet, load
 from moe.data.subset import Cut, cut
-from moe.metrics import Result, StageResult, score
+from moe.metrics import score
 from moe.networks import Subgates, ask, log_probs, opinion, own_branch, parameters, says_natural
+from moe.result import Result, StageResult, Totals
 from moe.scheduler import Supply, Task, Trained, Watch, blank
 from moe.stages import STAGES, plan, resolved
 from moe.store.nothing import NoStore
 from moe.store.store import Store
-from moe.training.loop import Examples, State, batches, unit
+from moe.training.loop import Examples, State, batches, stop_epoch, unit
 from moe.training.numerics import available_devices, device_name, settle
 
 
@@ -96,14 +97,15 @@ def train_mixture(
         weights = stages["mixture"].kept(f"score-{scored}", lambda subgates: _weights(subgates, images, said))
     finally:
         shelf.settle()
+    results = {name: _stage_result(stages[name]) for name in STAGES}
     result = Result(
         config=config,
         dataset=data.name,
         data=data.fingerprint,
         scored_examples=scored,
         score=score(said, weights, images.score_labels),
-        stages={name: _stage_result(stages[name]) for name in STAGES},
-        seconds=time.perf_counter() - began,
+        totals=_totals(results, time.perf_counter() - began),
+        stages=results,
         device=device_name(devices[0]),
         threads=torch.get_num_threads(),
         instructions=numerics.instructions,
@@ -123,8 +125,31 @@ def _lesson(images: Cut, stage: str, device: torch.device) -> tuple[Examples, Ex
 
 
 def _stage_result(stage: Trained) -> StageResult:
-    request = stage.task.request
-    return StageResult.of(stage.chain, request.epochs, parameters(blank(request)), stage.trained)
+    request, chain = stage.task.request, stage.chain
+    used = chain.epochs[: chain.used(request.epochs)]
+    here = {number for number, _ in stage.trained}
+    reused = [epoch for number, epoch in enumerate(used, 1) if number not in here]
+    return StageResult(
+        epochs=tuple(used),
+        best_epoch=chain.resolve(request.epochs).epoch,
+        stopped="patience" if stop_epoch(chain.losses, chain.spec.patience) == len(used) else "epochs",
+        parameters=parameters(blank(request)),
+        epochs_trained=len(stage.trained),
+        epochs_reused=len(reused),
+        seconds=sum(epoch.seconds for _, epoch in stage.trained),
+        seconds_reused=sum(epoch.seconds for epoch in reused),
+    )
+
+
+def _totals(stages: Mapping[str, StageResult], seconds: float) -> Totals:
+    each = stages.values()
+    return Totals(
+        parameters=sum(stage.parameters for stage in each),
+        seconds=seconds,
+        seconds_reused=sum(stage.seconds_reused for stage in each),
+        epochs_trained=sum(stage.epochs_trained for stage in each),
+        epochs_reused=sum(stage.epochs_reused for stage in each),
+    )
 
 
 def _says(stage: Trained, of: str, images: Tensor) -> Tensor:

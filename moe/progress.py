@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from moe.result import Epoch
 from moe.scheduler import Watch
 from moe.stages import STAGES
-from moe.training.loop import Epoch
 
 
 @contextmanager

@@ -18,12 +18,13 @@ from functools import cached_property
 import torch
 from torch import nn
 
+from moe.result import Epoch
 from moe.stages import STAGES, Checkpoint, Request
 from moe.store.claims import LeaseLostError
 from moe.store.nothing import NoStore
 from moe.store.store import Store
 from moe.training.cuda_graph import finish, own_stream
-from moe.training.loop import Chain, Epoch, Examples, State, train
+from moe.training.loop import Chain, Examples, State, train
 
 #: told (stage, epoch from 1, epochs at most, what the epoch came to); an exception from it ends the run
 Watch = Callable[[str, int, int, Epoch], None]

@@ -5,16 +5,16 @@ difference.
 """
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from moe.cli import AUTO, option, refuse
-from moe.config import HOLDOUT
-from study.naming import free_name, studies
+from moe.config import HOLDOUT, Precision, Protocol
+from study.folder import Folder, free_name, study_folders
 from study.options import PROGRAM, Options, space_of
-from study.space import Space
-from study.study import Folder, Study
+from study.space import Sampler, Space
+from study.study import Objective, Study
 
 if TYPE_CHECKING:
     from moe.data import DataSet
@@ -30,11 +30,11 @@ class Wanted:
     name: str | None  # None: the next free one, once the data are known
     before: Study | None  # what the folder holds, if it is resumed
     space: Space
-    sampler: str
-    objective: str
+    sampler: Sampler
+    objective: Objective
     seed: int
-    protocol: str
-    precision: str
+    protocol: Protocol
+    precision: Precision | Literal["auto"]
     dataset: str
     data_folder: str | None
     trials: int
@@ -48,7 +48,7 @@ def wanted(options: Options) -> Wanted:
     """
     folder = _folder(options)
     before = folder.read_study() if folder and options.resume else None
-    protocol = options.protocol or (before.protocol if before else HOLDOUT)
+    protocol: Protocol = options.protocol or (before.protocol if before else HOLDOUT)
     asked = Wanted(
         results=options.results,
         name=folder.path.name if folder else None,
@@ -81,18 +81,18 @@ def _folder(options: Options) -> Folder | None:
                 "or choose another name",
             )
         if options.resume and not folder.exists():
-            known = ", ".join(path.name for path in studies(options.results)) or "none"
+            known = ", ".join(path.name for path in study_folders(options.results)) or "none"
             refuse(PROGRAM, f"--name is {options.name}; expected a study in {options.results}: {known}")
         return folder
     if not options.resume:
         return None
-    found = studies(options.results)
+    found = study_folders(options.results)
     if not found:
         refuse(PROGRAM, f"--resume finds no study in {options.results}; expected one, or --results elsewhere")
     return Folder(found[-1])
 
 
-def _space(options: Options, before: Study | None, protocol: str) -> Space:
+def _space(options: Options, before: Study | None, protocol: Protocol) -> Space:
     if options.space is None and before:
         return before.space
     return space_of(options.space or "notebook", protocol)
@@ -112,7 +112,7 @@ def _check_same(asked: Wanted, before: Study) -> None:
         given, had = getattr(asked, name), getattr(before, name)
         if given not in (had, AUTO):
             _refuse_change(before, option(name), given, had)
-    ours, theirs = asked.space.as_dict(), before.space.as_dict()
+    ours, theirs = asked.space.as_json(), before.space.as_json()
     for kind in ("grids", "fixed"):
         for name in {**ours[kind], **theirs[kind]}:
             if ours[kind].get(name) != theirs[kind].get(name):
@@ -130,7 +130,7 @@ def _refuse_change(before: Study, what: str, given: object, had: object) -> None
     )
 
 
-def define(asked: Wanted, data: "DataSet", sampler: str, precision: str) -> Study:
+def define(asked: Wanted, data: "DataSet", sampler: Sampler, precision: Precision) -> Study:
     """The study, now that its data are known; other data than a resumed study's are refused with exit code 2.
 
     Args:
@@ -144,7 +144,7 @@ def define(asked: Wanted, data: "DataSet", sampler: str, precision: str) -> Stud
         ours, theirs = f"{data.name} {data.fingerprint[:12]}", f"{before.dataset} {before.data[:12]}"
         _refuse_change(before, "--data", ours, theirs)
     if before:
-        return replace(before, trials=asked.trials, data_folder=asked.data_folder)
+        return before.replace(trials=asked.trials, data_folder=asked.data_folder)
     return Study(
         name=asked.name or free_name(asked.results, f"{data.name}-{asked.space.name}"),
         space=asked.space,

@@ -5,11 +5,12 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from moe.cli import Parser, add_data, add_precision, add_store, number, refuse, store_of, whole
-from moe.config import IMAGES
-from study.space import PRESETS, SAMPLERS, Space, read
-from study.study import OBJECTIVES
+from moe.config import IMAGES, Precision, Protocol
+from study.space import PRESETS, SAMPLERS, Sampler, Space, read
+from study.study import OBJECTIVES, Objective
 
 PROGRAM = "python -m study.run"
 MOST_TRIALS = 100_000
@@ -27,11 +28,11 @@ class Options:
     data: Path | None
     dataset: str | None
     space: str | None
-    sampler: str | None
-    objective: str | None
+    sampler: Sampler | None
+    objective: Objective | None
     seed: int | None
-    protocol: str | None
-    precision: str | None
+    protocol: Protocol | None
+    precision: Precision | Literal["auto"] | None
     gpus_per_trial: float | None
     cpus_per_trial: int | None
     concurrency: int | None
@@ -130,7 +131,7 @@ def _address(text: str) -> str:
     return text
 
 
-def space_of(name: str, protocol: str) -> Space:
+def space_of(name: str, protocol: Protocol) -> Space:
     """The search space of that name or file; a wrong one is refused with exit code 2."""
     try:
         return read(name, protocol)

@@ -10,18 +10,17 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from moe.cli import AUTO
-from moe.config import Config
+from moe.config import Config, Precision
 from study import machine
 from study.console import duration, say, tolerate
 from study.definition import Wanted, define, wanted
+from study.folder import Folder, FolderError
 from study.options import PROGRAM, Options, parse
 from study.search.resources import Resources, allot, local
-from study.study import COMPLETE, FAILED, Folder, FolderError, Record, Study, now
+from study.study import COMPLETE, FAILED, Record, Run, Study, now
 
 if TYPE_CHECKING:
     from moe.data import DataSet
@@ -74,7 +73,7 @@ def _finished(options: Options, asked: Wanted) -> int | None:
         records = folder.read_records(asked.before)
         if _missing(records, asked.trials):
             return None
-        return _conclude(options, replace(asked.before, trials=asked.trials), folder, records)
+        return _conclude(options, asked.before.replace(trials=asked.trials), folder, records)
 
 
 def _missing(records: Sequence[Record], trials: int) -> int:
@@ -138,13 +137,13 @@ def _checked(options: Options, allotted: Resources | None) -> Resources:
     return allotted
 
 
-def _precision(asked: Wanted, allotted: Resources) -> str:
+def _precision(asked: Wanted, allotted: Resources) -> Precision:
     """The precision of the study: the one asked for, else what fits the devices, judged by this machine's CPU."""
     from moe.training.numerics import fitting_precision
 
-    return (
-        fitting_precision("cuda" if allotted.gpus_per_trial else "cpu") if asked.precision == AUTO else asked.precision
-    )
+    if asked.precision != "auto":
+        return asked.precision
+    return fitting_precision("cuda" if allotted.gpus_per_trial else "cpu")
 
 
 def _check_smallest_cut(asked: Wanted, data: "DataSet") -> None:
@@ -242,15 +241,15 @@ def _run_trials(
     return ledger.hopeless
 
 
-def _this_run(options: Options) -> dict[str, Any]:
+def _this_run(options: Options) -> Run:
     """What a study remembers of each run that added to it."""
-    return {
-        "started": now(),
-        "command": shlex.join(["python", "-m", "study.run", *sys.argv[1:]]),
-        "commit": machine.commit(),
-        "versions": machine.versions(),
-        "store": "none" if options.no_store else options.store or "default",
-    }
+    return Run(
+        started=now(),
+        command=shlex.join(["python", "-m", "study.run", *sys.argv[1:]]),
+        commit=machine.commit(),
+        versions=machine.versions(),
+        store="none" if options.no_store else options.store or "default",
+    )
 
 
 def _conclude(options: Options, study: Study, folder: Folder, records: Sequence[Record], gave_up: bool = False) -> int:

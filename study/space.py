@@ -9,19 +9,21 @@ coincide. Importing this file is cheap (no torch, Ray or Optuna), so that a wron
 """
 
 import collections
-import dataclasses
 import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self, get_args
 
-from moe.config import Config
+from pydantic import field_validator, model_validator
+
+from moe.config import Config, Protocol
+from moe.schema import Model, fields, kind
 
 #: how a space can be searched; kept here so that options can list them without Optuna
-SAMPLERS = ("auto", "tpe", "gp", "random", "qmc", "grid")
+Sampler = Literal["auto", "tpe", "gp", "random", "qmc", "grid"]
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 
 NOTEBOOK = {  # CPU scale
     "epochs": [1, 2, 3, 4, 6, 8],
@@ -45,11 +47,10 @@ CHECKED_POINTS = 10_000  # up to so many points, `read` checks each of them
 
 #: fields of a config that belong to the study as a whole
 _ELSEWHERE = {name: f"--{name}" for name in ("seed", "protocol", "precision")}
-_TYPES = {field.name: field.type for field in dataclasses.fields(Config) if field.name not in _ELSEWHERE}
+_TYPES = {name: kind(field) for name, field in fields(Config).items() if name not in _ELSEWHERE}
 
 
-@dataclass(frozen=True)
-class Space:
+class Space(Model):
     """The fields of a config that are searched, each with its grid, and those that are fixed.
 
     Fields stand in the order in which `Config` declares them, whatever order they are given in.
@@ -60,20 +61,30 @@ class Space:
     """
 
     name: str  # the preset's name, or the YAML file's stem
-    grids: Mapping[str, tuple[Any, ...]]
-    fixed: Mapping[str, Any]
+    grids: dict[str, tuple[Any, ...]]
+    fixed: dict[str, Any]
 
-    def __post_init__(self) -> None:
-        for name in (*self.grids, *self.fixed):
+    @field_validator("grids")
+    @classmethod
+    def _check_grids(cls, grids: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        for name in grids:
             _check_field(name)
+        return {name: _grid(name, grids[name]) for name in _TYPES if name in grids}
+
+    @field_validator("fixed")
+    @classmethod
+    def _check_fixed(cls, fixed: dict[str, Any]) -> dict[str, Any]:
+        for name in fixed:
+            _check_field(name)
+        return {name: _plain(name, fixed[name]) for name in _TYPES if name in fixed}
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
         if both := sorted(set(self.grids) & set(self.fixed)):
             raise ValueError(f"{both[0]} is both searched and fixed; expected one of the two")
-        grids = {name: _grid(name, self.grids[name]) for name in _TYPES if name in self.grids}
-        fixed = {name: _plain(name, self.fixed[name]) for name in _TYPES if name in self.fixed}
-        object.__setattr__(self, "grids", grids)
-        object.__setattr__(self, "fixed", fixed)
         if self.size > MOST_POINTS:
             raise ValueError(f"the grids have {self.size} points; expected at most {MOST_POINTS}")
+        return self
 
     @property
     def size(self) -> int:
@@ -109,22 +120,19 @@ class Space:
         searched = {name: grid[_index(name, grid, point)] for name, grid in self.grids.items()}
         return {**self.fixed, **searched}
 
-    def point(self, values: Mapping[str, Any]) -> dict[str, int]:
+    def point(self, config: Config) -> dict[str, int]:
         """The point of a config, the inverse of `values`; fields that the space does not name play no part.
 
         Raises:
-            KeyError: a searched field is missing.
             ValueError: a value is not on its grid, or is not the fixed one.
         """
         for name, value in self.fixed.items():
-            if values.get(name, value) != value:
-                raise ValueError(f"{name} is {values[name]!r}; space {self.name} fixes it at {value!r}")
-        return {name: self._on_grid(name, values) for name in self.grids}
+            if (found := getattr(config, name)) != value:
+                raise ValueError(f"{name} is {found!r}; space {self.name} fixes it at {value!r}")
+        return {name: self._on_grid(name, getattr(config, name)) for name in self.grids}
 
-    def _on_grid(self, name: str, values: Mapping[str, Any]) -> int:
-        if name not in values:
-            raise KeyError(f"{name} is missing; space {self.name} searches {', '.join(self.grids)}")
-        if (value := values[name]) not in (grid := self.grids[name]):
+    def _on_grid(self, name: str, value: Any) -> int:
+        if value not in (grid := self.grids[name]):
             raise ValueError(f"{name} is {value!r}; space {self.name} has {', '.join(map(str, grid))}")
         return grid.index(value)
 
@@ -134,7 +142,7 @@ class Space:
         Args:
             values: fields of a config; one that is missing counts with its default.
         """
-        wanted = {**Config().as_dict(), **values}
+        wanted = {**dict(Config()), **values}
         return {
             name: min(range(len(grid)), key=[_distance(value, wanted[name]) for value in grid].__getitem__)
             for name, grid in self.grids.items()
@@ -151,17 +159,6 @@ class Space:
     def _all(self, name: str) -> tuple[Any, ...]:
         """Every value of a field: its grid, what it is fixed at, or the config's default."""
         return self.grids.get(name) or (self.fixed.get(name, getattr(Config(), name)),)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The space as JSON takes it; `from_dict` is the inverse."""
-        grids = {name: list(grid) for name, grid in self.grids.items()}
-        return {"name": self.name, "grids": grids, "fixed": dict(self.fixed)}
-
-    @classmethod
-    def from_dict(cls, entries: Mapping[str, Any]) -> "Space":
-        """The space that `as_dict` wrote down."""
-        grids = {name: tuple(grid) for name, grid in entries["grids"].items()}
-        return cls(entries["name"], grids, entries["fixed"])
 
 
 def parse(name: str, entries: Mapping[str, Any]) -> Space:
@@ -180,10 +177,10 @@ def parse(name: str, entries: Mapping[str, Any]) -> Space:
             fixed[field] = entry[0]
         else:
             grids[field] = tuple(entry)
-    return Space(name, grids, fixed)
+    return Space(name=name, grids=grids, fixed=fixed)
 
 
-def read(name_or_path: str, protocol: str) -> Space:
+def read(name_or_path: str, protocol: Protocol) -> Space:
     """A preset by its name, or the space in a YAML file, fit for a protocol.
 
     Every point is tried as a config where there are up to 10,000; beyond that, every value and every corner.
@@ -248,13 +245,10 @@ def _distance(value: Any, wanted: Any) -> float:
     return abs(math.log(value / wanted))
 
 
-def _check_values(space: Space, protocol: str) -> None:
+def _check_values(space: Space, protocol: Protocol) -> None:
     points = space.points() if space.size <= CHECKED_POINTS else _telling(space)
     for point in points:
-        try:
-            Config(protocol=protocol, **space.values(point))
-        except TypeError as error:
-            raise ValueError(str(error)) from None
+        Config(protocol=protocol, **space.values(point))
 
 
 def _telling(space: Space) -> Iterator[dict[str, int]]:

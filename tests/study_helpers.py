@@ -1,11 +1,14 @@
 """Studies and records that were never run, for tests of what is made of them."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from moe.config import Config
+from moe.result import Result, Score, Totals
 from study.space import parse
-from study.study import COMPLETE, FAILED, RUNNING, Record, Study
+from study.study import COMPLETE, FAILED, RUNNING, Record, State, Study
 
+STARTED = datetime(2026, 1, 1, tzinfo=UTC)
 SPACE = parse("small", {"epochs": [1, 2, 4], "use_large_experts": [False, True], "test_examples": 1000})
 
 
@@ -28,39 +31,53 @@ def a_study(**changes: Any) -> Study:
     return Study(**{**fields, **changes})
 
 
-def a_result(gain: float, *, baseline: float = 0.5, discordance: float = 0.1, seconds: float = 60.0) -> dict[str, Any]:
-    """What a run might have found, as a record holds it."""
-    return {
-        "gain": gain,
-        "mixture_accuracy": baseline + gain,
-        "baseline_accuracy": baseline,
-        "gate_accuracy": 0.9,
-        "artificial_accuracy": 0.7,
-        "natural_accuracy": 0.6,
-        "oracle_gate_accuracy": 0.6,
-        "average_accuracy": 0.5,
-        "discordance": discordance,
-        "parameters": 11_836_616,
-        "seconds": seconds,
-        "seconds_reused": 0.0,
-        "epochs_trained": 5,
-        "epochs_reused": 0,
-        "device": "cpu",
-        "threads": 2,
-        "scored_examples": 1000,
-    }
+def a_result(
+    gain: float,
+    config: Config | None = None,
+    *,
+    baseline: float = 0.5,
+    discordance: float = 0.1,
+    seconds: float = 60.0,
+) -> Result:
+    """What a run might have found."""
+    score = Score(
+        gain=gain,
+        mixture_accuracy=baseline + gain,
+        baseline_accuracy=baseline,
+        gate_accuracy=0.9,
+        artificial_accuracy=0.7,
+        natural_accuracy=0.6,
+        oracle_gate_accuracy=0.6,
+        average_accuracy=0.5,
+        discordance=discordance,
+    )
+    totals = Totals(parameters=11_836_616, seconds=seconds, seconds_reused=0.0, epochs_trained=5, epochs_reused=0)
+    return Result(
+        config=config or Config(test_examples=1000),
+        dataset="shapes",
+        data="d" * 64,
+        scored_examples=1000,
+        score=score,
+        totals=totals,
+        stages={},
+        device="cpu",
+        threads=2,
+        instructions="AVX512",
+    )
 
 
-def a_record(trial: int, gain: float | None = 0.01, state: str = COMPLETE, replicate: int = 0, **fields: Any) -> Record:
+def a_record(
+    trial: int, gain: float | None = 0.01, state: State = COMPLETE, replicate: int = 0, **fields: Any
+) -> Record:
     """A trial at a point of the small space; `fields` are its config's."""
-    config = Config(**{"test_examples": 1000, "seed": replicate, **fields}).as_dict()
+    config = Config(**{"test_examples": 1000, "seed": replicate, **fields})
     return Record(
         trial=trial,
         replicate=replicate,
         config=config,
         state=state,
-        result=a_result(gain) if state == COMPLETE and gain is not None else None,
+        result=a_result(gain, config) if state == COMPLETE and gain is not None else None,
         error="out of luck" if state == FAILED else None,
-        started="2026-01-01T00:00:00+00:00",
-        ended=None if state == RUNNING else "2026-01-01T00:01:00+00:00",
+        started=STARTED,
+        ended=None if state == RUNNING else STARTED + timedelta(minutes=1),
     )

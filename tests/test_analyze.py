@@ -25,10 +25,10 @@ from study.analyze.layout import Column, table
 from study.analyze.luck import overshoot
 from study.analyze.luck import words as luck_in_words
 from study.analyze.text import report
+from study.folder import Folder, FolderError
 from study.select.choice import choose
 from study.select.model import fit
 from study.space import PRESETS, parse
-from study.study import Folder, FolderError
 from tests.study_helpers import a_record, a_study
 
 SIZES = (6, 3, 2, 2, 2)

@@ -16,8 +16,8 @@ from moe.networks import Layers
 from moe.pipeline import train_mixture
 from moe.stages import STAGES
 from moe.store.store import Store
+from study.folder import Folder
 from study.space import PRESETS, parse
-from study.study import Folder
 from tests.benchmarks import overhead, parity, passes, peer, pipeline, replay, reuse
 from tests.benchmarks.passes import Cost, Trial, assumed
 from tests.study_helpers import SPACE, a_record, a_study

@@ -11,8 +11,9 @@ from optuna.trial import TrialState, create_trial
 
 from study.analyze.database import write_database
 from study.analyze.tables import COLUMNS
+from study.folder import Folder
 from study.space import parse
-from study.study import COMPLETE, FAILED, Folder
+from study.study import COMPLETE, FAILED
 from tests.study_helpers import SPACE, a_record, a_study
 
 RECORDS = [

@@ -3,8 +3,9 @@ import os
 import pytest
 
 from study.analyze.tables import write_all
+from study.folder import Folder
 from study.search.ledger import Ledger, Verdict
-from study.study import LOST, Folder
+from study.study import LOST
 from tests.study_helpers import a_record, a_result, a_study
 
 POINT = {"epochs": 0, "use_large_experts": 0}

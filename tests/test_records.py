@@ -9,8 +9,8 @@ import textwrap
 
 import pytest
 
-from study.naming import free_name, studies
-from study.study import Folder, FolderError, Study, write, write_text
+from study.folder import Folder, FolderError, free_name, study_folders, write_json, write_text
+from study.study import Study
 from tests.study_helpers import a_record, a_study
 
 STUDY = a_study()
@@ -67,7 +67,7 @@ def test_a_path_in_no_encoding_can_be_written_down(tmp_path):
 
 def test_json_has_null_and_never_nan(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write(tmp_path / "file.json", {"gain": math.nan})
+        write_json(tmp_path / "file.json", {"gain": math.nan})
     assert not list(tmp_path.iterdir())
 
 
@@ -295,7 +295,7 @@ def test_a_folder_without_a_study_is_refused(tmp_path):
 def test_a_folder_has_one_driver_and_is_free_again_when_that_one_is_killed(folder):
     code = f"""
         from pathlib import Path
-        from study.study import Folder
+        from study.folder import Folder
         with Folder(Path({str(folder.path)!r})).locked():
             print("held", flush=True)
             input()
@@ -320,5 +320,5 @@ def test_names_are_the_next_free_ones_and_the_newest_study_is_last(tmp_path):
     assert free_name(tmp_path, "shapes-notebook") == "shapes-notebook-3"
     assert free_name(tmp_path, "shapes-my spass") == "shapes-my-spass-1"  # a name that --name takes
     Folder(tmp_path / "shapes-notebook-1").write_study(a_study(), {"touched": True})
-    assert [path.name for path in studies(tmp_path)] == ["shapes-notebook-2", "shapes-notebook-1"]
-    assert isinstance(Folder(studies(tmp_path)[0]).read_study(), Study)
+    assert [path.name for path in study_folders(tmp_path)] == ["shapes-notebook-2", "shapes-notebook-1"]
+    assert isinstance(Folder(study_folders(tmp_path)[0]).read_study(), Study)

@@ -15,12 +15,13 @@ from moe import Config, Store, run
 from moe.data import load
 from study import machine
 from study.analyze.tables import write_all
+from study.folder import Folder, FolderError
 from study.reproduce.circumstances import circumstances
 from study.reproduce.numbers import compare, numbers
 from study.reproduce.original import find
 from study.reproduce.report import before, table, verdict, why
 from study.space import parse
-from study.study import COMPLETE, FAILED, Folder, FolderError, Record, Study
+from study.study import COMPLETE, FAILED, Record, Study
 
 SPACE = parse("two", {"epochs": [1, 2], "train_examples": 60, "test_examples": [50, 60], "batch_size": 20})
 CPU = torch.device("cpu")

@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from study.folder import Folder, FolderError
 from study.run import _check_unchanged
-from study.study import Folder, FolderError
 from tests.study_helpers import a_study
 
 SPACE = "epochs: [1, 2]\ntrain_examples: [50, 60]\ntest_examples: 50\n"
@@ -308,7 +308,7 @@ def test_too_many_failed_trials_are_exit_code_3_with_the_reason(tmp_path, monkey
 
 
 def test_a_full_disk_ends_it_with_4_and_one_sentence(tmp_path, monkeypatch, capsys):
-    from study.study import Folder
+    from study.folder import Folder
 
     def fill(ledger, job, resources, address, stop, *_):
         monkeypatch.setattr(Folder, "write_record", full)

@@ -7,8 +7,8 @@ from study.space import PRESETS, SAMPLERS, Space
 
 EACH = pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "auto"])
 RANDOM = pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in ("auto", "grid")])
-SMALL = Space("small", {"epochs": (1, 2, 4), "use_large_experts": (False, True)}, {})
-NOTHING = Space("nothing", {}, {"epochs": 2})
+SMALL = Space(name="small", grids={"epochs": (1, 2, 4), "use_large_experts": (False, True)}, fixed={})
+NOTHING = Space(name="nothing", grids={}, fixed={"epochs": 2})
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,9 @@ FLAGS = ("use_large_experts", "use_large_gating_mlp", "use_large_baseline_classi
 
 @pytest.fixture
 def small():
-    return Space("small", {"epochs": (1, 2, 4), "use_large_experts": (False, True)}, {"test_examples": 2000})
+    return Space(
+        name="small", grids={"epochs": (1, 2, 4), "use_large_experts": (False, True)}, fixed={"test_examples": 2000}
+    )
 
 
 @pytest.fixture
@@ -167,9 +169,9 @@ def test_more_than_a_million_points_are_refused():
 
 def test_a_grid_of_one_and_a_field_given_twice_are_refused():
     with pytest.raises(ValueError, match="the grid of epochs has 1 values; expected 2 or more"):
-        Space("narrow", {"epochs": (1,)}, {})
+        Space(name="narrow", grids={"epochs": (1,)}, fixed={})
     with pytest.raises(ValueError, match="epochs is both searched and fixed"):
-        Space("both", {"epochs": (1, 2)}, {"epochs": 3})
+        Space(name="both", grids={"epochs": (1, 2)}, fixed={"epochs": 3})
 
 
 def test_a_point_stands_for_its_values_and_back(small):
@@ -235,7 +237,9 @@ def test_trials_are_scored_on_the_largest_test_examples(grids, fixed, images):
 
 @pytest.mark.parametrize("name", [*PRESETS, "rates"])
 def test_json_gives_back_an_equal_space_in_the_same_order(name):
-    rates = Space("rates", {"learning_rate": (0.1, 1, 1e-5), "epochs": (1, 2)}, {"use_large_experts": True})
+    rates = Space(
+        name="rates", grids={"learning_rate": (0.1, 1, 1e-5), "epochs": (1, 2)}, fixed={"use_large_experts": True}
+    )
     space = {**PRESETS, "rates": rates}[name]
     again = Space.from_dict(json.loads(json.dumps(space.as_dict(), sort_keys=True)))
     assert again == space

@@ -30,10 +30,10 @@ from study.cluster.contact import meet
 from study.cluster.following import Reader, follow
 from study.cluster.options import CARRIED, absolute, carried, read, words
 from study.cluster.wire import answer, heard
+from study.folder import Folder, FolderError
 from study.machine import ClusterError
 from study.options import parse
 from study.search import stopping
-from study.study import Folder, FolderError
 from tests.benchmarks.cluster import Cluster, Person, until
 
 URL = "http://head:8265"

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from study.analyze.tables import COLUMNS, frame, summary, write_all
-from study.study import Folder
+from study.folder import Folder
 from tests.study_helpers import a_record, a_study
 
 RECORDS = [

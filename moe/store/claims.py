@@ -12,18 +12,18 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any, Self
 
 import torch
 
+from moe.result import Epoch
 from moe.stages import Spec
 from moe.store.entries import Entries, as_json, folder_of
 from moe.store.leases import Lease, Leases, Timing
 from moe.store.manifest import Content, Manifest
 from moe.store.manifest import End as KeptEnd
 from moe.store.tensors import State
-from moe.training.loop import Chain, End, Epoch, stop_epoch
+from moe.training.loop import Chain, End, stop_epoch
 
 MOST_UNWRITTEN = 8  # commits that wait for a slow place, each with a copy of a network and its optimizer
 
@@ -115,7 +115,7 @@ class Claim:
             self._folder,
             Manifest(
                 spec=as_json(self.chain.spec),
-                epochs=tuple(asdict(epoch) for epoch in epochs),
+                epochs=tuple(epoch.as_json() for epoch in epochs),
                 weights=dict(self._filed),
                 end=KeptEnd(*ends) if ends else None,  # type: ignore[arg-type]
                 made=_made(self.chain.spec),

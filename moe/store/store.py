@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
+from moe.result import Epoch
 from moe.stages import Checkpoint, Spec
 from moe.store.care import Care
 from moe.store.claims import Claim
@@ -22,7 +23,7 @@ from moe.store.manifest import Content, Manifest
 from moe.store.place import Place
 from moe.store.session import Session
 from moe.store.tensors import State
-from moe.training.loop import Chain, End, Epoch
+from moe.training.loop import Chain, End
 
 CLERKS = 4  # threads that write
 

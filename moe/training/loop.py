@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from moe.config import NOTEBOOK
 from moe.networks import Opinion, build
+from moe.result import Epoch
 from moe.stages import STAGES, Checkpoint, Request, Spec
 from moe.training.cuda_graph import finish, recorded
 
@@ -32,17 +33,6 @@ _LEAST, _MOST = math.log(1e-7), math.log1p(-1e-7)  # Keras clips probabilities t
 
 class TrainingError(Exception):
     """A training that cannot go on; the sentence says why."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch of training came to. Losses are means per image in nats, accuracies fractions."""
-
-    loss: float
-    accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-    seconds: float
 
 
 class End(NamedTuple):
@@ -177,9 +167,16 @@ def train(
         began = time.perf_counter()
         number = len(chain.epochs) + 1
         chain.end = None  # until this epoch is whole: its tensors are those that are being trained
-        learned = practice.epoch(number)
-        epoch = Epoch(*learned, *evaluate(network, validation, spec.stage), time.perf_counter() - began)
-        _check(epoch, spec, number)
+        loss, accuracy = practice.epoch(number)
+        validation_loss, validation_accuracy = evaluate(network, validation, spec.stage)
+        _check_finite(loss, validation_loss, spec, number)
+        epoch = Epoch(
+            loss=loss,
+            accuracy=accuracy,
+            validation_loss=validation_loss,
+            validation_accuracy=validation_accuracy,
+            seconds=time.perf_counter() - began,
+        )
         chain.epochs.append(epoch)
         if reads_last(spec) or best_epoch(chain.losses) == number:
             chain.weights[number] = {name: value.clone() for name, value in network.state_dict().items()}
@@ -278,9 +275,9 @@ def evaluate(network: nn.Module, examples: Examples, stage: str) -> tuple[float,
     return loss, accuracy
 
 
-def _check(epoch: Epoch, spec: Spec, number: int) -> None:
-    if not (math.isfinite(epoch.loss) and math.isfinite(epoch.validation_loss)):
+def _check_finite(loss: float, validation_loss: float, spec: Spec, number: int) -> None:
+    if not (math.isfinite(loss) and math.isfinite(validation_loss)):
         raise TrainingError(
-            f"the loss of stage {spec.stage} is {epoch.loss} in training and {epoch.validation_loss} in validation "
+            f"the loss of stage {spec.stage} is {loss} in training and {validation_loss} in validation "
             f"after epoch {number}; a learning_rate below {spec.learning_rate:g} may help"
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from moe.config import BFLOAT16, FLOAT32
+from moe.config import BFLOAT16, FLOAT32, Precision
 
 #: by these a user lets oneDNN, which multiplies on CPUs, use less of the CPU or round more
 MOST_INSTRUCTIONS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
@@ -30,7 +30,7 @@ class Numerics:
     instructions: str  # a CPU's instruction set, or a GPU's model and CUDA version
 
 
-def fitting_precision(device_type: str) -> str:
+def fitting_precision(device_type: str) -> Precision:
     """The precision that a kind of device, "cpu" or "cuda", trains fastest in without losing accuracy.
 
     It is bfloat16 on CPUs with AMX, a unit for products of such matrices; the README has the measurements.

@@ -58,7 +58,7 @@ def main() -> int:
 def _analyze(options: Options) -> int:
     from study.analyze.analysis import examine
     from study.console import tolerate
-    from study.study import FolderError
+    from study.folder import FolderError
 
     tolerate()
     try:

@@ -11,10 +11,10 @@ import pandas as pd
 
 from study.analyze.importance import importances
 from study.analyze.tables import frame
-from study.naming import named
+from study.folder import Folder, named
 from study.select.choice import Choice, choose, image_noise
 from study.select.model import Fit, Floats, Ints, fit
-from study.study import COMPLETE, OBJECTIVES, Folder, Record, Study
+from study.study import COMPLETE, OBJECTIVES, Record, Study
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,14 @@ class Analysis:
     @cached_property
     def _image_noises(self) -> dict[str, Floats]:
         """Per measure (trials,) the standard error of each value over its images."""
-        results = [record.result or {} for record in self.complete]
+        results = [record.done for record in self.complete]
         return {measure: np.array([image_noise(result, measure) for result in results]) for measure in OBJECTIVES}
 
     @cached_property
     def importances(self) -> dict[str, dict[str, float] | str]:
         """Per measure each parameter's share, or why there are none."""
         measures = {measure: self.values(measure).tolist() for measure in self.measures}
-        return importances(self.study.space.grids, [record.config for record in self.complete], measures)
+        return importances(self.study.space.grids, [dict(record.config) for record in self.complete], measures)
 
 
 def examine(path: Path) -> Analysis:

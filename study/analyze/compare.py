@@ -123,5 +123,5 @@ def _scored_images(analysis: Analysis) -> object:
     space = analysis.study.space
     if analysis.study.protocol == "notebook":
         return frozenset(space.grids.get("test_examples", (space.score_examples(),)))
-    found = {record.result["scored_examples"] for record in analysis.complete if record.result}
+    found = {record.done.scored_examples for record in analysis.complete}
     return frozenset(found or {space.score_examples()})

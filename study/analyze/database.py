@@ -18,7 +18,8 @@ from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from study.study import COMPLETE, FAILED, Folder, Record, Study
+from study.folder import Folder
+from study.study import COMPLETE, FAILED, Record, Study
 
 Rows = Iterator[dict[str, Any]]
 
@@ -83,7 +84,7 @@ def _values(objective: str, records: Sequence[Record]) -> Rows:
     finite = models.TrialValueModel.TrialValueType.FINITE  # a record holds no other number
     for key, record in enumerate(records, 1):
         if record.state == COMPLETE:
-            yield {"trial_id": key, "objective": 0, "value": record.value(objective), "value_type": finite}
+            yield {"trial_id": key, "objective": 0, "value": record.objective(objective), "value_type": finite}
 
 
 def _params(study: Study, records: Sequence[Record]) -> Rows:
@@ -95,12 +96,14 @@ def _params(study: Study, records: Sequence[Record]) -> Rows:
 
 def _attributes(records: Sequence[Record], names: Sequence[str]) -> Rows:
     for key, record in enumerate(records, 1):
-        result = record.result or {}
-        found = {"trial": record.trial, "seed": record.config["seed"], "error": record.error}
-        for name, value in {**found, **{name: result[name] for name in names if name in result}}.items():
+        found: dict[str, Any] = {"trial": record.trial, "seed": record.config.seed, "error": record.error}
+        if record.result:
+            numbers = {**dict(record.result), **dict(record.result.score), **dict(record.result.totals)}
+            found |= {name: numbers[name] for name in names if name in numbers}
+        for name, value in found.items():
             yield {"trial_id": key, "key": name, "value_json": json.dumps(value)}
 
 
-def _utc(moment: str | None) -> datetime | None:
+def _utc(moment: datetime | None) -> datetime | None:
     """A moment of a record as Optuna stores it: in UTC, without saying so."""
-    return datetime.fromisoformat(moment).astimezone(UTC).replace(tzinfo=None) if moment else None
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment else None

@@ -46,7 +46,7 @@ def _columns(analysis: Analysis, shown: Ints) -> list[Column]:
     trials = [np.flatnonzero(fit.config_of == config) for config in shown]
     chosen = set(analysis.choice.trials if analysis.choice else ())
     numbers = [[analysis.complete[place].trial for place in places] for places in trials]
-    seeds = [[analysis.complete[place].config["seed"] for place in places] for places in trials]
+    seeds = [[analysis.complete[place].config.seed for place in places] for places in trials]
     marks = ["*" if chosen & set(found) else "" for found in numbers]
 
     def percent(column: str) -> list[str]:
@@ -76,7 +76,7 @@ def _columns(analysis: Analysis, shown: Ints) -> list[Column]:
 def _settings(analysis: Analysis, first: Sequence[int]) -> list[Column]:
     """A column for each searched parameter."""
     configs = [analysis.complete[place].config for place in first]
-    return [Column(name, [str(config[name]) for config in configs]) for name in analysis.study.space.grids]
+    return [Column(name, [str(getattr(config, name)) for config in configs]) for name in analysis.study.space.grids]
 
 
 def _listed(numbers: Sequence[int]) -> str:

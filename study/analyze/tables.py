@@ -6,6 +6,7 @@ All of it can be thrown away and made again.
 """
 
 import dataclasses
+import datetime
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -15,9 +16,10 @@ import pandas as pd
 
 from study.columns import COLUMNS
 from study.console import duration
+from study.folder import Folder, write_json, write_text
 from study.select.choice import Choice, choose, points, why
 from study.space import Space
-from study.study import COMPLETE, FAILED, Folder, Record, Study, write, write_text
+from study.study import COMPLETE, FAILED, Record, Study
 
 SHOWN = 10  # trials in the summary's table
 
@@ -25,7 +27,8 @@ SHOWN = 10  # trials in the summary's table
 def frame(study: Study, records: Sequence[Record]) -> pd.DataFrame:
     """One row per trial, one column per field, and the derived `gain_vs_best_baseline`."""
     rows = [_row(study, record) for record in records]
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    types = {name: column.type for name, column in COLUMNS.items()}
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(types)
     # a gain over a crippled baseline is no gain: hold the mixture against the best one seen at this many examples
     best_baseline = table.groupby("train_examples")["baseline_accuracy"].transform("max")
     table["gain_vs_best_baseline"] = table["mixture_accuracy"] - best_baseline
@@ -33,13 +36,14 @@ def frame(study: Study, records: Sequence[Record]) -> pd.DataFrame:
 
 
 def _row(study: Study, record: Record) -> dict[str, Any]:
-    fields = {
-        **record.config,
-        "dataset": study.dataset,
-        **(record.result or {}),
-        **vars(record),
-    }
-    return {name: fields.get(name) for name in COLUMNS}
+    found: dict[str, Any] = {**dict(record), **dict(record.config), "dataset": study.dataset}
+    if record.result:
+        found |= {**dict(record.result), **dict(record.result.score), **dict(record.result.totals)}
+    return {name: _cell(found.get(name)) for name in COLUMNS}
+
+
+def _cell(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime.datetime) else value
 
 
 def write_csv(folder: Folder, study: Study, records: Sequence[Record]) -> None:
@@ -59,7 +63,7 @@ def write_all(folder: Folder, study: Study, records: Sequence[Record]) -> Choice
             "objective": study.objective,
             "why": why(choice, study.objective),
         }
-        write(folder.path / "best.json", {"study": study.name, "dataset": study.dataset, **described})
+        write_json(folder.path / "best.json", {"study": study.name, "dataset": study.dataset, **described})
     write_text(folder.path / "summary.md", summary(study, records, choice))
     try:
         write_database(folder, study, records, list(COLUMNS))
@@ -105,18 +109,15 @@ def summary(study: Study, records: Sequence[Record], choice: Choice | None) -> s
 
 def what_the_store_saved(records: Sequence[Record]) -> str:
     """How much of the study was reused, in a sentence; none where no trial is complete."""
-    found = [record.result for record in records if record.state == COMPLETE and record.result]
-    sums = {
-        name: sum(result[name] for result in found)
-        for name in ("epochs_trained", "epochs_reused", "seconds", "seconds_reused")
-    }
-    epochs = sums["epochs_trained"] + sums["epochs_reused"]
-    if not epochs:
+    totals = [record.done.totals for record in records if record.state == COMPLETE]
+    trained, reused = sum(t.epochs_trained for t in totals), sum(t.epochs_reused for t in totals)
+    if not trained + reused:
         return ""
     return (
-        f"{epochs} epochs of stages were needed: {sums['epochs_trained']} were trained, {sums['epochs_reused']} "
-        f"({sums['epochs_reused'] / epochs:.0%}) came from the store. The trials took {duration(sums['seconds'])}; "
-        f"training what was reused had taken {duration(sums['seconds_reused'])}."
+        f"{trained + reused} epochs of stages were needed: {trained} were trained, {reused} "
+        f"({reused / (trained + reused):.0%}) came from the store. The trials took "
+        f"{duration(sum(t.seconds for t in totals))}; training what was reused had taken "
+        f"{duration(sum(t.seconds_reused for t in totals))}."
     )
 
 
@@ -136,7 +137,7 @@ def _capital(sentence: str) -> str:
 
 def _ranking(study: Study, records: Sequence[Record]) -> str:
     """The trials with the largest objective, as a Markdown table."""
-    best = sorted((r for r in records if r.state == COMPLETE), key=lambda r: -r.value(study.objective))[:SHOWN]
+    best = sorted((r for r in records if r.state == COMPLETE), key=lambda r: -r.objective(study.objective))[:SHOWN]
     names = list(study.space.grids)
     beyond = frame(study, records).set_index("trial")["gain_vs_best_baseline"]
     head = [
@@ -153,11 +154,13 @@ def _ranking(study: Study, records: Sequence[Record]) -> str:
     ]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for record in best:
-        found = record.result or {}
-        accuracies = [f"{found[f'{name}_accuracy']:.3f}" for name in ("mixture", "baseline", "gate")]
-        cells = [record.trial, record.config["seed"], *(record.config[name] for name in names)]
-        cells += [points(found["gain"]), points(beyond[record.trial]), *accuracies]
-        cells += [f"{found[name]:.0f}" for name in ("seconds", "seconds_reused")]
+        score, totals = record.done.score, record.done.totals
+        accuracies = [
+            f"{value:.3f}" for value in (score.mixture_accuracy, score.baseline_accuracy, score.gate_accuracy)
+        ]
+        cells = [record.trial, record.config.seed, *(getattr(record.config, name) for name in names)]
+        cells += [points(score.gain), points(beyond[record.trial]), *accuracies]
+        cells += [f"{totals.seconds:.0f}", f"{totals.seconds_reused:.0f}"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     note = (
         "Gains are in percentage points, accuracies fractions of the scored images. The best baseline is the study's "

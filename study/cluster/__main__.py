@@ -23,9 +23,9 @@ def _act(arguments: list[str]) -> int:
 
     from study.cluster.options import BACKENDS, read
     from study.console import tolerate
+    from study.folder import FolderError
     from study.machine import ClusterError
     from study.run import ENVIRONMENT
-    from study.study import FolderError
 
     asked = read(arguments)
     tolerate()

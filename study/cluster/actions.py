@@ -8,9 +8,9 @@ from study.cluster.jobs import STOP_S, Job, Jobs, connect
 from study.cluster.options import PROGRAM, Asked
 from study.cluster.telling import described, ended, follow, from_here, show
 from study.console import say
+from study.folder import Folder
 from study.machine import ClusterError
 from study.run import DONE
-from study.study import Folder
 
 
 def submit(asked: Asked) -> int:

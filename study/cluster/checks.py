@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from study.cluster.package import LARGEST, Package
-from study.naming import numbered
+from study.folder import numbered
 from study.options import Options
 
 Facts = dict[str, Any]  # what `probe` answers

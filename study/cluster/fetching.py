@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from study.folder import Folder, FolderError
 from study.machine import ClusterError
-from study.study import Folder, FolderError
 
 
 def unpack(answer: dict[str, Any], folder: Folder) -> int:

@@ -23,12 +23,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.cluster import node
 from study.cluster.wire import answer
+from study.folder import Folder, FolderError, study_folders
 from study.machine import ClusterError
-from study.naming import studies
 from study.options import Options, parse
 from study.search.ray_cluster import check_cluster, connected, connected_nodes
 from study.search.resources import allot
-from study.study import Folder, FolderError
 
 NODES_S = 45.0  # for all nodes together, which look at the same time
 
@@ -76,7 +75,7 @@ def probe(run: Options) -> dict[str, Any]:
         "folder": folder,
         "downloadable": dataset != "shapes" and not folder and node.downloadable(),
         "taken": [path.name for path in run.results.glob("[!.]*")],
-        "studies": [path.name for path in studies(run.results)],
+        "studies": [path.name for path in study_folders(run.results)],
     }
 
 

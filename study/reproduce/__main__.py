@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe.cli import refuse
-from moe.config import Config
 from moe.export import SavedError, how_to_ask, save
 from study import machine
 from study.console import say, tolerate
+from study.folder import FolderError
 from study.reproduce.circumstances import Circumstance, circumstances
 from study.reproduce.options import PROGRAM, Options, parse
 from study.reproduce.original import Original, find
-from study.study import FolderError, Study
+from study.study import Study
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from moe.data import DataSet
     from moe.pipeline import Finished
     from moe.store.store import Store
-    from study.reproduce.numbers import Comparison, Value
+    from study.reproduce.numbers import Comparison
 
 IDENTICAL, ENVIRONMENT, DIFFERS, INTERRUPTED = 0, 4, 5, 130
 
@@ -60,22 +60,12 @@ def _reproduce(options: Options, original: Original) -> int:
     from moe.data import DataError
     from moe.training.loop import TrainingError
 
-    then = _recorded(original)
     try:
         data = _data(options.data, original.study)
         with _store(options.store) as store:
-            return _again(options, original, then, data, store)
+            return _again(options, original, data, store)
     except (DataError, TrainingError, OutOfMemoryError) as error:
         return _cannot(str(error))
-
-
-def _recorded(original: Original) -> "dict[str, Value]":
-    from study.reproduce.numbers import numbers
-
-    try:
-        return numbers(original.result)
-    except ValueError as error:
-        raise FolderError(f"the record of trial {original.record.trial} is damaged: {error}") from None
 
 
 def _data(folder: Path | None, study: Study) -> "DataSet":
@@ -107,21 +97,19 @@ def _store(place: str | None) -> "AbstractContextManager[Store | None]":
     return Store(place, warn=lambda sentence: say(f"warning: {sentence}")) if place else nullcontext()
 
 
-def _again(
-    options: Options, original: Original, then: "dict[str, Value]", data: "DataSet", store: "Store | None"
-) -> int:
+def _again(options: Options, original: Original, data: "DataSet", store: "Store | None") -> int:
     """Train, compare, say so and keep what is to be kept; the exit code."""
     from moe.pipeline import train_mixture
     from moe.progress import bars
     from study.reproduce.numbers import compare, numbers
 
-    config = Config(**original.record.config)
+    config = original.record.config
     devices = _devices(original)
     known = _settle(original, devices[0], data)
     with bars(config.epochs) as watch:
         wide = original.study.space.score_examples()
         finished = train_mixture(config, data, store, devices=devices, score_examples=wide, watch=watch)
-    comparison = compare(then, numbers(finished.result.as_dict()))
+    comparison = compare(numbers(original.result), numbers(finished.result))
     _tell(known, comparison, finished)
     if options.save:
         _keep(options.save, original, comparison, finished)
@@ -134,7 +122,7 @@ def _devices(original: Original) -> "tuple[torch.device, ...]":
 
     from moe.training.numerics import available_devices
 
-    return (torch.device("cpu"),) if original.result.get("device") == "cpu" else available_devices()
+    return (torch.device("cpu"),) if original.result.device == "cpu" else available_devices()
 
 
 def _settle(original: Original, device: "torch.device", data: "DataSet") -> list[Circumstance]:
@@ -144,9 +132,9 @@ def _settle(original: Original, device: "torch.device", data: "DataSet") -> list
     from moe.training.numerics import device_name, settle
     from study.reproduce.report import before, settings
 
-    if original.threads:
-        torch.set_num_threads(original.threads)
-    threads, numerics = torch.get_num_threads(), settle(device, original.record.config["precision"])
+    if device.type == "cpu":
+        torch.set_num_threads(max(1, original.result.threads))
+    threads, numerics = torch.get_num_threads(), settle(device, original.record.config.precision)
     known = circumstances(
         original,
         device=device_name(device),
@@ -156,8 +144,6 @@ def _settle(original: Original, device: "torch.device", data: "DataSet") -> list
     )
     say(f"Trial {original.record.trial} of study {original.study.name}: {settings(original.record.config)}")
     say(f"Data: {data.source}")
-    if original.run and not original.run_known:
-        say("Versions and code of the study are those of its last run: it recorded none that began before this trial")
     say(before(known, machine.cpus(), threads))
     return known
 
@@ -165,12 +151,12 @@ def _settle(original: Original, device: "torch.device", data: "DataSet") -> list
 def _tell(known: list[Circumstance], comparison: "Comparison", finished: "Finished") -> None:
     from study.reproduce.report import table, verdict, why
 
-    found = finished.result.as_dict()
+    found = finished.result
     say(f"\n{table(comparison)}\n\n{verdict(comparison)}")
     if not comparison.identical:
         say(why(comparison, known, found))
-    if reused := found["epochs_reused"]:
-        say(f"{reused} of {reused + found['epochs_trained']} epochs came from the store and were not trained again")
+    if reused := found.totals.epochs_reused:
+        say(f"{reused} of {reused + found.totals.epochs_trained} epochs came from the store and were not trained again")
 
 
 def _keep(folder: Path, original: Original, comparison: "Comparison", finished: "Finished") -> None:

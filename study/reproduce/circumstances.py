@@ -3,7 +3,6 @@
 Equal bits are promised where arithmetic and code are equal.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from study import machine
@@ -43,26 +42,20 @@ def circumstances(original: Original, *, device: str, threads: int, instructions
         instructions: that it is trained with now, in a record's words.
         data: the fingerprint of the data now.
     """
-    result, versions = original.result, original.run.get("versions")
-    then = versions if isinstance(versions, Mapping) else {}
-    now = machine.versions()
+    result, then, now = original.result, original.run.versions, machine.versions()
     found = [
-        *(Circumstance(name, _word(then.get(name)), now[name]) for name in PACKAGES),
-        Circumstance("device", _word(result.get("device")), device),
-        Circumstance("threads", _word(original.threads), str(threads)),
-        Circumstance("instruction set", _word(result.get("instructions")), instructions),
-        Circumstance("data", _short(result.get("data")), data[:SHORT]),
-        Circumstance("code", _short(original.run.get("commit")), _short(machine.commit())),
+        *(Circumstance(name, then.get(name), now[name]) for name in PACKAGES),
+        Circumstance("device", result.device, device),
+        Circumstance("threads", str(result.threads), str(threads)),
+        Circumstance("instruction set", result.instructions, instructions),
+        Circumstance("data", _short(result.data), data[:SHORT]),
+        Circumstance("code", _short(original.run.commit), _short(machine.commit())),
     ]
     return [one for one in found if one.then or one.now]
 
 
-def _word(value: object) -> str | None:
-    return None if value is None else " ".join(str(value).split())
-
-
-def _short(value: object) -> str | None:
+def _short(value: str | None) -> str | None:
     """A hash cut short, with the mark of changes since."""
-    if not isinstance(value, str):
+    if value is None:
         return None
     return value[:SHORT] + (CHANGED if value.endswith(CHANGED) else "")

@@ -5,20 +5,16 @@
 Times and what came from the store play no part.
 """
 
-import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from moe.metrics import Score
-from moe.training.loop import Epoch
+from moe.result import Epoch, Result
+from moe.schema import fields
 
 Value = float | str
 
-SCORES = tuple(field.name for field in dataclasses.fields(Score))
-OF_RUN = (*SCORES, "scored_examples", "parameters")
-OF_EPOCH = tuple(field.name for field in dataclasses.fields(Epoch) if field.name != "seconds")
+OF_EPOCH = tuple(name for name in fields(Epoch) if name != "seconds")
 OF_STAGE = ("best_epoch", "stopped", "parameters")
 
 
@@ -60,45 +56,13 @@ def compare(then: Mapping[str, Value], now: Mapping[str, Value]) -> Comparison:
     return Comparison(then, now, tuple(sorted(found, key=lambda difference: -difference.size)), unrecorded)
 
 
-def numbers(result: Mapping[str, Any]) -> dict[str, Value]:
-    """The numbers of a result, as many as it has.
-
-    Args:
-        result: as `moe.Result.as_dict` gives it; older ones may lack some.
-
-    Raises:
-        ValueError: something in it is no number; the sentence begins with its name.
-    """
-    return {name: _checked(name, value) for name, value in _named(result)}
-
-
-def _named(result: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    yield from _some(result, OF_RUN, "")
-    for stage, found in _entries("stages", result.get("stages", {})).items():
-        found = _entries(stage, found)
-        yield from _some(found, OF_STAGE, f"{stage}: ")
-        if "epochs" not in found:
-            continue
-        if not isinstance(epochs := found["epochs"], list | tuple):
-            raise ValueError(f"{stage}: epochs are {epochs!r}; expected a list")
-        yield f"{stage}: epochs", len(epochs)
-        for number, epoch in enumerate(epochs, 1):
-            yield from _some(_entries(f"{stage}, epoch {number}", epoch), OF_EPOCH, f"{stage}, epoch {number}: ")
-
-
-def _some(entries: Mapping[str, Any], names: tuple[str, ...], before: str) -> Iterator[tuple[str, Any]]:
-    yield from ((before + name, entries[name]) for name in names if name in entries)
-
-
-def _entries(name: str, value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{name} is {value!r}; expected entries under names")
-    return value
-
-
-def _checked(name: str, value: Any) -> Value:
-    if name.endswith(": stopped") and isinstance(value, str):
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name} is {value!r}; expected a number")
-    return value
+def numbers(result: Result) -> dict[str, Value]:
+    """The numbers of a result that its config and seed decide, each under a name for people."""
+    found: dict[str, Value] = {**dict(result.score), "scored_examples": result.scored_examples}
+    found["parameters"] = result.totals.parameters
+    for stage, one in result.stages.items():
+        found |= {f"{stage}: {name}": getattr(one, name) for name in OF_STAGE}
+        found[f"{stage}: epochs"] = len(one.epochs)
+        for number, epoch in enumerate(one.epochs, 1):
+            found |= {f"{stage}, epoch {number}: {name}": getattr(epoch, name) for name in OF_EPOCH}
+    return found

@@ -1,21 +1,16 @@
 """Which trial is trained again: its record, the study, and the run of the study that made it. No torch."""
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from moe.cli import refuse
-from study.naming import named
+from moe.result import Result
+from study.folder import Folder, FolderError, named
 from study.reproduce.options import PROGRAM
 from study.select.choice import choose
-from study.study import COMPLETE, FAILED, RUNNING, Folder, FolderError, Record, Study
-
-DATASETS = ("cifar10", "shapes")
-MOST_THREADS = 4096
+from study.study import COMPLETE, FAILED, RUNNING, Record, Run, Study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,19 +19,12 @@ class Original:
 
     study: Study
     record: Record
-    run: dict[str, Any]  # commit, versions and so on; empty where the study has none
-    run_known: bool  # it made this trial; else it is only the study's last
+    run: Run  # the start of the driver that made it: commit, versions and so on
 
     @property
-    def result(self) -> dict[str, Any]:
+    def result(self) -> Result:
         """What the trial found."""
-        assert self.record.result is not None
-        return self.record.result
-
-    @property
-    def threads(self) -> int | None:
-        """The CPU threads that it was trained with; None where that was not recorded."""
-        return self.result.get("threads")
+        return self.record.done
 
 
 def find(folder: Path, trial: int | None) -> Original:
@@ -49,16 +37,13 @@ def find(folder: Path, trial: int | None) -> Original:
     """
     files = Folder(named(folder))
     study = files.read_study()
-    if study.dataset not in DATASETS:
-        raise FolderError(f"study {study.name} is on {study.dataset!r}; expected {' or '.join(DATASETS)}")
     records = {record.trial: record for record in files.read_records(study)}
     number = _best(study, files, list(records.values())) if trial is None else trial
     if number not in records:
         refuse(PROGRAM, f"--trial is {number}; expected a trial of {study.name}: {_spans(sorted(records))}")
     record = records[number]
     _check(record, files.path)
-    run, known = _run(files, record)
-    return Original(study=study, record=record, run=run, run_known=known)
+    return Original(study=study, record=record, run=_run(files, record))
 
 
 def _best(study: Study, files: Folder, records: Sequence[Record]) -> int:
@@ -76,12 +61,6 @@ def _check(record: Record, folder: Path) -> None:
     if record.state == RUNNING:
         resume = shlex.join(["--resume", "--name", folder.name, "--results", str(folder.parent)])
         raise FolderError(f"trial {number} of {folder} is not complete; python -m study.run {resume} completes it")
-    assert record.result is not None
-    threads = record.result.get("threads")
-    if threads is not None and not 1 <= threads <= MOST_THREADS:
-        raise FolderError(
-            f"the record of trial {number} is damaged: threads is {threads}; expected 1 to {MOST_THREADS}"
-        )
 
 
 def _spans(numbers: Sequence[int]) -> str:
@@ -95,17 +74,10 @@ def _spans(numbers: Sequence[int]) -> str:
     return ", ".join(" to ".join(map(str, span)) for span in spans) or "it has none"
 
 
-def _run(folder: Folder, record: Record) -> tuple[dict[str, Any], bool]:
-    """The last run that began before the trial did, else the study's last one; and whether it is the former."""
-    runs = json.loads(folder.definition.read_text("utf-8")).get("runs")
-    known = [run for run in runs if isinstance(run, dict)] if isinstance(runs, list) else []
-    started = _time(record.started)
-    before = [run for run in known if started and (began := _time(run.get("started"))) and began <= started]
-    return (before or known or [{}])[-1], bool(before)
-
-
-def _time(text: Any) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text).astimezone()
-    except (TypeError, ValueError):
-        return None
+def _run(folder: Folder, record: Record) -> Run:
+    """The last run that began before the trial did."""
+    runs = folder.read_runs()
+    before = [run for run in runs if run.started <= record.started]
+    if not before:
+        raise FolderError(f"{folder.definition} has no run that began before trial {record.trial}")
+    return before[-1]

@@ -1,9 +1,10 @@
 """A comparison in words and as a table. Strings in, strings out."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+from moe.config import Config
+from moe.result import Result
 from study.reproduce.circumstances import CHANGED, Circumstance
 from study.reproduce.numbers import Comparison, Difference, Value
 from study.select.choice import image_noise, points
@@ -13,9 +14,9 @@ SHOWN = 10  # other numbers in the table, the worst
 SAME = "same"
 
 
-def settings(config: Mapping[str, Any]) -> str:
+def settings(config: Config) -> str:
     """A config on a line."""
-    return ", ".join(f"{name} {value}" for name, value in config.items())
+    return ", ".join(f"{name} {value}" for name, value in config)
 
 
 def before(circumstances: Sequence[Circumstance], cpus: int, threads: int) -> str:
@@ -105,13 +106,13 @@ def _aligned(rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join("  ".join((row[0].ljust(first), *map(str.rjust, row[1:], others))).rstrip() for row in rows)
 
 
-def why(comparison: Comparison, circumstances: Sequence[Circumstance], result: Mapping[str, Any]) -> str:
+def why(comparison: Comparison, circumstances: Sequence[Circumstance], result: Result) -> str:
     """What a difference amounts to, and what may explain it.
 
     Args:
         comparison: one that is not identical.
         circumstances: all that is known.
-        result: the new one, as a record holds it.
+        result: the new one.
     """
     then, now = comparison.then["gain"], comparison.now["gain"]
     assert not isinstance(then, str)
@@ -126,5 +127,5 @@ def why(comparison: Comparison, circumstances: Sequence[Circumstance], result: M
         reason += f" Not known of the study: {', '.join(unknown)}."
     return (
         f"The gain is {points(now - then)} points from the study's {points(then)}; the standard error of one trial "
-        f"over its images is {100 * image_noise(dict(result), 'gain'):.2f}.\n{reason}"
+        f"over its images is {100 * image_noise(result, 'gain'):.2f}.\n{reason}"
     )

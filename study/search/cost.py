@@ -82,7 +82,7 @@ def calibrate(resources: Resources, batch_size: int, precision: str) -> Speed:
 
 
 def _step(network: Layers, images: torch.Tensor) -> Callable[[], Any]:
-    optimizer = adam(network, Config.learning_rate)
+    optimizer = adam(network, Config().learning_rate)
     noise = torch.Generator(images.device)
     labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
 
@@ -123,7 +123,7 @@ def price(config: Config, speed: Speed, score_examples: int) -> dict[str, Price]
     return prices
 
 
-def forecast(study: Study, trials: int, recorded: Sequence[dict[str, Any]], speed: Speed) -> Forecast:
+def forecast(study: Study, trials: int, recorded: Sequence[Config], speed: Speed) -> Forecast:
     """What further trials cost if points are drawn evenly, each once before any is drawn again.
 
     It is an upper bound: no stage stops early, and mixtures count as one only if their stages' epochs agree too.
@@ -134,7 +134,7 @@ def forecast(study: Study, trials: int, recorded: Sequence[dict[str, Any]], spee
     drawn = list(_drawn(study, trials))
     apart = [_tally(study, [config], speed, {}) for config in drawn]
     stored: dict[str, set[int]] = {}
-    _tally(study, [Config(**config) for config in recorded], speed, stored)
+    _tally(study, recorded, speed, stored)
     return Forecast(
         apart=Tally(*(sum(column) for column in zip(*map(astuple, apart), strict=True))) if apart else Tally(),
         shared=_tally(study, drawn, speed, stored),
@@ -148,8 +148,7 @@ def _drawn(study: Study, trials: int) -> Iterator[Config]:
     order = random.Random(study.seed).sample(range(space.size), min(trials, space.size))
     for number in range(trials):
         replicate, place = divmod(number, len(order))
-        values = space.values(space.at(order[place]))
-        yield Config(**values, **study.common(replicate))
+        yield study.config(space.at(order[place]), replicate)
 
 
 def _tally(study: Study, configs: Sequence[Config], speed: Speed, stored: dict[str, set[int]]) -> Tally:

@@ -6,10 +6,9 @@ proposed point --ledger--> replicate and seed --> running --> complete or failed
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Any
 
-from moe.config import Config
-from study.study import COMPLETE, FAILED, RUNNING, Record, Study, now
+from moe.result import Result
+from study.study import COMPLETE, FAILED, RUNNING, Record, State, Study, now
 
 Point = dict[str, int]
 
@@ -40,8 +39,8 @@ class Ledger:
         self._keep = keep
         # a study asks for these at every step, so they are counted as they change
         self._before = Counter(record.state for record in self.records.values())
-        self._here: dict[str, set[int]] = {state: set() for state in (RUNNING, COMPLETE, FAILED)}  # of this run
-        self._seconds = sum(record.value("seconds") for record in self.of(COMPLETE))
+        self._here: dict[State, set[int]] = {state: set() for state in (RUNNING, COMPLETE, FAILED)}  # of this run
+        self._seconds = sum(record.done.totals.seconds for record in self.of(COMPLETE))
         self._last = max(self.records, default=0)
         self._numbers_at: defaultdict[int, set[int]] = defaultdict(set)  # by the point's position
         for record in self.records.values():
@@ -51,7 +50,7 @@ class Ledger:
         """The records in a state."""
         return [record for record in self.records.values() if record.state == state]
 
-    def ended(self, state: str) -> int:
+    def ended(self, state: State) -> int:
         """How many trials are complete, or have failed, those of earlier runs included."""
         return self._before[state] + len(self._here[state])
 
@@ -86,19 +85,19 @@ class Ledger:
 
     def start(self, point: Point, replicate: int) -> Record:
         """Enter a new trial."""
-        config = Config(**self.study.space.values(point), **self.study.common(replicate))
+        config = self.study.config(point, replicate)
         self._last += 1
-        return self._update(Record(trial=self._last, replicate=replicate, config=config.as_dict(), started=now()))
+        return self._update(Record(trial=self._last, replicate=replicate, config=config, started=now()))
 
     def restart(self, orphan: Record) -> Record:
         """Enter a trial again that an earlier run had not ended, with its number and seed."""
         self.orphans.remove(orphan)
         return self._update(Record(trial=orphan.trial, replicate=orphan.replicate, config=orphan.config, started=now()))
 
-    def complete(self, number: int, result: dict[str, Any]) -> None:
+    def complete(self, number: int, result: Result) -> None:
         """Enter what a trial found."""
         record = self._update(self.records[number].ended_as(COMPLETE, result=result))
-        self._seconds += record.value("seconds")
+        self._seconds += record.done.totals.seconds
 
     def fail(self, number: int, error: str, traceback: str | None = None) -> None:
         """Enter why a trial failed."""
@@ -117,7 +116,7 @@ class Ledger:
         return record
 
     def _value(self, record: Record) -> float:
-        return record.value(self.study.objective)
+        return record.objective(self.study.objective)
 
     def point(self, record: Record) -> Point:
         """The point of the space that a trial is at."""
@@ -133,7 +132,7 @@ class Ledger:
 
     def taken(self, point: Point) -> bool:
         """Whether this point was tried, or is being tried, so that another trial of it would be a replicate."""
-        return any(record.settled for record in self._at(point))
+        return any(not record.repeatable for record in self._at(point))
 
     def exhausted(self) -> bool:
         """Whether every point of the space is taken."""
@@ -143,7 +142,7 @@ class Ledger:
 
     def next_replicate(self, point: Point) -> int:
         """The first replicate of a point that is still to be tried; one whose worker was lost is tried again."""
-        used = {record.replicate for record in self._at(point) if record.settled}
+        used = {record.replicate for record in self._at(point) if not record.repeatable}
         replicate = 0
         while replicate in used:
             replicate += 1

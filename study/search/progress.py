@@ -87,24 +87,22 @@ class Progress:
         return max(0.0, missing * each - (time.monotonic() - self.last_end))
 
     def _settings(self, record: Record) -> str:
-        named = [f"{name} {record.config[name]}" for name in self.ledger.study.space.grids]
-        return ", ".join([*named, f"seed {record.config['seed']}"])
+        named = [f"{name} {getattr(record.config, name)}" for name in self.ledger.study.space.grids]
+        return ", ".join([*named, f"seed {record.config.seed}"])
 
     def _objective(self, record: Record) -> str:
-        assert record.result is not None
         name = self.ledger.study.objective
-        noise = 100 * image_noise(record.result, name)
-        value = record.value(name)
+        noise = 100 * image_noise(record.done, name)
+        value = record.objective(name)
         shown = points(value) if name == "gain" else f"{100 * value:.2f}"
         return f"{name.replace('_', ' ')} {shown} ± {noise:.2f} points"
 
     def _outcome(self, record: Record) -> str:
-        assert record.result is not None
-        result = record.result
-        reused, epochs = result["epochs_reused"], result["epochs_reused"] + result["epochs_trained"]
+        score, totals = record.done.score, record.done.totals
+        reused, epochs = totals.epochs_reused, totals.epochs_reused + totals.epochs_trained
         return (
-            f"{self._objective(record)}, mixture {result['mixture_accuracy']:.1%}, "
-            f"baseline {result['baseline_accuracy']:.1%}, {duration(result['seconds'])}"
+            f"{self._objective(record)}, mixture {score.mixture_accuracy:.1%}, "
+            f"baseline {score.baseline_accuracy:.1%}, {duration(totals.seconds)}"
             + (f" ({reused} of {epochs} epochs from the store)" if reused else "")
         )
 

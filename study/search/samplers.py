@@ -12,10 +12,10 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
-from study.space import SAMPLERS, Space
+from study.space import SAMPLERS, Sampler, Space
 
 
-def resolve(name: str, space: Space, trials: int) -> str:
+def resolve(name: Sampler, space: Space, trials: int) -> Sampler:
     """The sampler that `name` stands for in a study of so many trials.
 
     `auto` is `grid` where the trials suffice for every point: all are seen, at no clear loss. Elsewhere

@@ -1,6 +1,5 @@
 """Optuna's proposals, made into the trials of a study."""
 
-import json
 from typing import Any, Protocol
 
 import optuna
@@ -8,6 +7,8 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from moe.result import Result
+from moe.schema import decode
 from study.search.ledger import Ledger, Point, Verdict
 from study.search.samplers import distributions, make
 from study.search.stopping import Stop
@@ -59,7 +60,7 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
         """Give Optuna the trials of earlier runs; the notebook's default comes first, if it is still to be tried."""
         ledger = self._ledger
         for record in ledger.of(COMPLETE):
-            self._add(record, record.value(ledger.study.objective))
+            self._add(record, record.objective(ledger.study.objective))
         for record in ledger.of(FAILED):
             self._add(record, None)
         for record in ledger.orphans:
@@ -107,7 +108,7 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
         self._ot_trials[trial_id] = proposal
         self._numbers[trial_id] = record.trial
         self._display.started(record)
-        return {"trial": record.trial, "config": record.config}
+        return {"trial": record.trial, "config": record.config.as_json()}
 
     def _next(self) -> tuple[optuna.Trial, Record]:
         ledger = self._ledger
@@ -135,7 +136,7 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
         if "stage" in result:
             self._display.progressed(number, result["stage"], result["epoch"], result["epochs"])
         elif "result" in result:
-            self._ledger.complete(number, json.loads(result["result"]))
+            self._ledger.complete(number, decode(Result, result["result"]))
         elif "error" in result:
             self._ledger.fail(number, result["error"], result["traceback"])
 
@@ -147,7 +148,7 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
             self._lost[trial_id] = number
         record = self._ledger.records[number]
         if record.state == COMPLETE:
-            self._ot_study.tell(proposal, record.value(self._ledger.study.objective))
+            self._ot_study.tell(proposal, record.objective(self._ledger.study.objective))
         elif record.state == FAILED:
             self._ot_study.tell(proposal, state=TrialState.FAIL)
         else:

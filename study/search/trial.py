@@ -1,6 +1,5 @@
 """One trial as a plain function: a config in, its result or one sentence out. Knows nothing of Ray."""
 
-import json
 import socket
 import time
 import traceback
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from moe.config import BFLOAT16, Config
+from moe.result import Epoch, Result
 from study.machine import ClusterError
 
 Report = Callable[[dict[str, Any]], None]
@@ -61,18 +61,17 @@ def evaluate(job: Job, config: dict[str, Any], report: Report) -> None:
         tell(_failure(f"{type(error).__name__} on {socket.gethostname()}: {error}"))
         raise
     else:
-        tell({"result": json.dumps(result, allow_nan=False)})
+        tell({"result": result.model_dump_json()})
 
 
 def _failure(sentence: str) -> dict[str, Any]:
     return {"error": " ".join(sentence.split()), "traceback": traceback.format_exc()}
 
 
-def _train(job: Job, config: Config, report: Report) -> dict[str, Any]:
+def _train(job: Job, config: Config, report: Report) -> Result:
     import torch
 
     from moe.pipeline import run
-    from moe.training.loop import Epoch
     from moe.training.numerics import fitting_precision
 
     torch.set_num_threads(job.cpus)
@@ -96,7 +95,7 @@ def _train(job: Job, config: Config, report: Report) -> dict[str, Any]:
         devices=devices(job.gpus),
         score_examples=job.score_examples,
         watch=watch,
-    ).as_dict()
+    )
 
 
 @lru_cache(maxsize=1)

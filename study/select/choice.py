@@ -14,6 +14,7 @@ from typing import Any
 
 from scipy import stats
 
+from moe.result import Result
 from study.study import Record, Study
 
 Z95 = 1.959964
@@ -37,13 +38,14 @@ class Choice:
     configs: int
 
 
-def image_noise(result: dict[str, Any], objective: str) -> float:
+def image_noise(result: Result, objective: str) -> float:
     """The standard error of one trial's objective over its scored images; noise between seeds comes on top.
 
     A gain has outcomes -1, 0 and 1 per image, an accuracy 0 and 1.
     """
-    second_moment = result["discordance"] if objective == "gain" else result[objective]
-    return math.sqrt(max(0.0, second_moment - result[objective] ** 2) / result["scored_examples"])
+    value = float(getattr(result.score, objective))
+    second_moment = result.score.discordance if objective == "gain" else value
+    return math.sqrt(max(0.0, second_moment - value**2) / result.scored_examples)
 
 
 def choose(study: Study, complete: Sequence[Record]) -> Choice | None:
@@ -53,7 +55,7 @@ def choose(study: Study, complete: Sequence[Record]) -> Choice | None:
         groups[study.space.position(study.space.point(record.config))].append(record)
     if not groups:
         return None
-    values = {place: [r.value(study.objective) for r in group] for place, group in groups.items()}
+    values = {place: [r.objective(study.objective) for r in group] for place, group in groups.items()}
     means = {place: fmean(found) for place, found in values.items()}
     noise, noise_from, quantile = _noise(study, complete, list(values.values()))
     errors = {place: noise**2 / len(found) for place, found in values.items()}  # variances of the means
@@ -69,9 +71,9 @@ def choose(study: Study, complete: Sequence[Record]) -> Choice | None:
     best = max(means, key=lambda place: (shrink(place)[0], means[place]))
     estimate, error = shrink(best)
     return Choice(
-        config={name: value for name, value in groups[best][0].config.items() if name != "seed"},
+        config={name: value for name, value in groups[best][0].config if name != "seed"},
         trials=tuple(record.trial for record in groups[best]),
-        seeds=tuple(record.config["seed"] for record in groups[best]),
+        seeds=tuple(record.config.seed for record in groups[best]),
         mean=means[best],
         estimate=estimate,
         low=estimate - quantile * error,
@@ -93,7 +95,7 @@ def _noise(study: Study, complete: Sequence[Record], values: list[list[float]]) 
     if freedom >= LEAST_REPLICATES:
         pooled = sum(variance(found) * (len(found) - 1) for found in values if len(found) > 1) / freedom
         return math.sqrt(pooled), "replicates", float(stats.t.ppf(0.975, freedom))
-    squares = [image_noise(r.result, study.objective) ** 2 for r in complete if r.result]
+    squares = [image_noise(r.done, study.objective) ** 2 for r in complete]
     return math.sqrt(fmean(squares)), "images", Z95
 
 

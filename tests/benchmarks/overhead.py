@@ -38,9 +38,10 @@ from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 from study import machine
+from study.folder import Folder
 from study.search.ledger import Ledger
 from study.space import Space, parse
-from study.study import COMPLETE, Folder, Record
+from study.study import COMPLETE, Record
 from tests.benchmarks.report import circumstances, spread
 from tests.study_helpers import a_result, a_study
 

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from study import machine
-from study.study import COMPLETE, Folder, FolderError, Record, Study
+from study.folder import Folder, FolderError
+from study.study import COMPLETE, Record, Study
 from tests.benchmarks.passes import Cost, Trial, from_records, ours, peers, table
 from tests.benchmarks.peer import run_study
 from tests.benchmarks.report import circumstances, spread

@@ -1,0 +1,95 @@
+"""What one run of the pipeline found, as typed values that JSON holds too. No torch.
+
+A field with a description is a column of the results table, under its own name.
+"""
+
+from typing import Annotated, Literal, Self
+
+from annotated_types import Ge, Le
+from pydantic import Field, model_validator
+
+from moe.config import Config
+from moe.schema import Model
+
+Share = Annotated[float, Ge(0), Le(1)]
+Count = Annotated[int, Ge(0)]
+Positive = Annotated[int, Ge(1)]
+Seconds = Annotated[float, Ge(0)]
+
+TOLERANCE = 1e-9  # between a difference of two fractions and the same difference taken of counts
+
+
+class Epoch(Model):
+    """What one epoch of training came to. Losses are means per image in nats."""
+
+    loss: float
+    accuracy: Share
+    validation_loss: float
+    validation_accuracy: Share
+    seconds: Seconds
+
+
+class StageResult(Model):
+    """One stage within one run."""
+
+    epochs: tuple[Epoch, ...]  # those that the run used
+    best_epoch: Positive  # the epoch whose weights were used
+    stopped: Literal["epochs", "patience"]  # as many epochs as the config allows, or no lower validation loss
+    parameters: Count
+    epochs_trained: Count  # by this run
+    epochs_reused: Count  # from the store
+    seconds: Seconds  # of the epochs trained
+    seconds_reused: Seconds  # of the epochs reused, where they were trained
+
+
+class Score(Model):
+    """Fractions of the scored images; an expert's accuracy is on its own classes."""
+
+    gain: Annotated[float, Ge(-1), Le(1), Field(description="mixture minus baseline accuracy, a fraction")]
+    mixture_accuracy: Annotated[Share, Field(description="fraction of the scored images")]
+    baseline_accuracy: Annotated[Share, Field(description="fraction of the scored images")]
+    gate_accuracy: Annotated[Share, Field(description="fraction of the scored images sent to their superclass")]
+    artificial_accuracy: Annotated[Share, Field(description="of the expert on the images of its own classes")]
+    natural_accuracy: Annotated[Share, Field(description="of the expert on the images of its own classes")]
+    oracle_gate_accuracy: Annotated[Share, Field(description="the mixture with the true superclass as its gate")]
+    average_accuracy: Annotated[Share, Field(description="plain mean of baseline and gated expert, no subgates")]
+    discordance: Annotated[
+        Share, Field(description="share of images that exactly one of mixture and baseline gets right")
+    ]
+
+    @model_validator(mode="after")
+    def _gain_is_the_difference(self) -> Self:
+        difference = self.mixture_accuracy - self.baseline_accuracy
+        if abs(self.gain - difference) > TOLERANCE:
+            raise ValueError(f"gain is {self.gain}; expected {difference}, mixture minus baseline accuracy")
+        return self
+
+
+class Totals(Model):
+    """Sums over the five stages."""
+
+    parameters: Annotated[Count, Field(description="of the whole mixture")]
+    seconds: Annotated[Seconds, Field(description="training and evaluation, without loading data")]
+    seconds_reused: Annotated[Seconds, Field(description="what the reused epochs took when they were trained")]
+    epochs_trained: Annotated[Count, Field(description="by this trial, over all stages")]
+    epochs_reused: Annotated[Count, Field(description="from the store, over all stages")]
+
+
+class Result(Model):
+    """All that one run of the pipeline found, and what it had to train."""
+
+    config: Config
+    dataset: Annotated[str, Field(description="cifar10 or shapes")]
+    data: str  # the data set's fingerprint
+    scored_examples: Annotated[Positive, Field(description="images that the accuracies are fractions of")]
+    score: Score
+    totals: Totals
+    stages: dict[str, StageResult]
+    device: Annotated[str, Field(description="cpu, or the model of the GPU")]
+    threads: Annotated[Count, Field(description="of the CPU that one training uses")]
+    instructions: str  # the CPU's instruction set, or the GPU's model and CUDA's version
+
+    @property
+    def gain(self) -> float:
+        """Mixture minus baseline accuracy."""
+        return self.score.gain
