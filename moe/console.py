@@ -1,0 +1,94 @@
+"""Console output that survives a closed pipe, tables, durations, and the exit codes of all commands."""
+
+import io
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from enum import IntEnum
+
+from rich.console import Console
+from rich.table import Table
+
+PIPE_WIDTH = 10_000  # columns, where the output is no terminal
+
+
+class Exit(IntEnum):
+    """The exit codes of all commands."""
+
+    DONE = 0
+    BUG = 1  # Python's own, of an exception that nobody expected
+    USAGE = 2  # argparse's own, of an invalid option
+    TOO_MANY_FAILED = 3  # trials
+    ENVIRONMENT = 4  # data, files or the machine
+    DIFFERS = 5  # something is not what it was
+    INTERRUPTED = 75  # and can be resumed
+    CTRL_C = 130  # the shell's own, of a command that has nothing to resume
+
+
+def emit(text: str, end: str = "\n") -> None:
+    """Print a text at once; where nobody reads, as after `| head`, continue silently.
+
+    Raises:
+        SystemExit: the output cannot be written, as on a full disk; the code is `Exit.ENVIRONMENT`.
+    """
+    try:
+        print(text, end=end, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again as it ends
+        if not isinstance(error, BrokenPipeError):
+            warn("the output", f"it cannot be written: {error.strerror}")
+            raise SystemExit(Exit.ENVIRONMENT) from None
+
+
+def warn(program: str, sentence: str) -> None:
+    """Print a sentence to stderr, after the name of the program."""
+    with suppress(OSError):
+        print(f"{program}: {sentence}", file=sys.stderr, flush=True)
+
+
+def fail(program: str, sentence: str) -> Exit:
+    """Print to stderr why a command cannot go on; the exit code."""
+    warn(program, sentence)
+    return Exit.ENVIRONMENT
+
+
+def tolerate_encoding() -> None:
+    """Replace what the terminal's encoding lacks, such as ±, where it would be an error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def duration(seconds: float) -> str:
+    """A time span in words, rounded to what matters."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    if seconds < 99.5 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def output_width() -> int:
+    """COLUMNS where that is set, else those of the terminal; in a pipe or a file, lines are not wrapped."""
+    return shutil.get_terminal_size(fallback=(PIPE_WIDTH, 0)).columns
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1, width: int | None = None) -> str:
+    """Rows under their headings, in aligned columns.
+
+    Args:
+        left: how many columns are aligned to the left; the others, such as numbers, to the right.
+        width: characters a line may have before a cell is wrapped; by default those of the output.
+    """
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for place, heading in enumerate(headings):
+        grid.add_column(heading, justify="left" if place < left else "right", overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    console = Console(
+        file=io.StringIO(), width=width or output_width(), color_system=None, markup=False, emoji=False, highlight=False
+    )
+    with console.capture() as shown:
+        console.print(grid)
+    return "\n".join(line.rstrip() for line in shown.get().splitlines())
