@@ -19,12 +19,20 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from annotated_types import Ge, Gt, Le
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 Value = TypeVar("Value", bound="Model")
 
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_KINDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    dict: "an object",
+    tuple: "a list",
+    AwareDatetime: "a time with its zone, from 1970 on, such as 2026-01-31T12:00:00+00:00",
+}
 
 
 class _Checked(type(BaseModel)):  # type: ignore[misc]  # pydantic's metaclass has no public name
@@ -107,8 +115,13 @@ def choices(field: FieldInfo) -> tuple[Any, ...]:
 def expected(field: FieldInfo) -> str:
     """What is valid for a field, in words: a whole number from 1 to 10000."""
     if named := choices(field):
-        return f"one of {', '.join(map(str, named))}"
-    words = _KINDS.get(kind(field), f"a {getattr(kind(field), '__name__', 'value').lower()}")
+        return f"one of {', '.join(map(str, named))}" if len(named) > 1 else str(named[0])
+    plain = kind(field)
+    if issubclass(plain, BaseModel):
+        return f"an object with {', '.join(plain.model_fields)}"
+    words = _KINDS.get(plain, plain.__name__)
+    if plain not in (int, float):
+        return words
     low = next((f"from {mark.ge}" for mark in field.metadata if isinstance(mark, Ge)), "")
     low = next((f"above {mark.gt}," for mark in field.metadata if isinstance(mark, Gt)), low)
     high = next((f"{'up ' * low.endswith(',')}to {mark.le}" for mark in field.metadata if isinstance(mark, Le)), "")

@@ -169,6 +169,7 @@ def parse(name: str, entries: Mapping[str, Any]) -> Space:
     """
     grids, fixed = {}, {}
     for field, entry in entries.items():
+        _check_field(field)
         if not isinstance(entry, list):
             fixed[field] = entry
         elif not entry:

@@ -6,6 +6,7 @@ A field with a description is a column of the results table, under its own name.
 import datetime
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
+from annotated_types import Ge
 from pydantic import AwareDatetime, Field, model_validator
 
 from moe.config import Config, Precision, Protocol
@@ -23,6 +24,10 @@ FAILED: Final = "failed"
 SEARCH: Final = "search"
 LOST = "the worker process ended without a report: killed, out of memory, or its node was lost"
 SEED_STRIDE = 1000  # between the seeds of two studies
+
+
+#: a time that every calendar and table has
+Moment = Annotated[AwareDatetime, Ge(datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC))]
 
 
 class Study(Model):
@@ -57,7 +62,7 @@ class Study(Model):
 class Run(Model):
     """One start of the driver that added to a study."""
 
-    started: AwareDatetime
+    started: Moment
     command: str
     commit: str | None
     versions: dict[str, str]
@@ -77,8 +82,8 @@ class Record(Model):
     replicate: Annotated[Count, Field(description="trials of this config that came before; it decides the seed")]
     config: Config
     result: Result | None = None
-    started: Annotated[AwareDatetime, Field(description="when a worker was asked for")]
-    ended: Annotated[AwareDatetime | None, Field(description="when the trial was complete or failed")] = None
+    started: Annotated[Moment, Field(description="when a worker was asked for")]
+    ended: Annotated[Moment | None, Field(description="when the trial was complete or failed")] = None
     error: Annotated[str | None, Field(description="why it failed")] = None
     traceback: str | None = None
 

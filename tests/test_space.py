@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from moe.config import HOLDOUT, NOTEBOOK, Config
+from moe.schema import decode
 from study.space import PRESETS, SAMPLERS, Space, read
 
 FLAGS = ("use_large_experts", "use_large_gating_mlp", "use_large_baseline_classifier")
@@ -35,14 +36,14 @@ def huge(fields=4):
 def test_the_notebook_preset_is_the_designs():
     flags = dict.fromkeys(FLAGS, (False, True))
     grids = {"epochs": (1, 2, 3, 4, 6, 8), "train_examples": (1000, 2500, 5000), **flags}
-    assert PRESETS["notebook"] == Space("notebook", grids, {"test_examples": 2000})
+    assert PRESETS["notebook"] == Space(name="notebook", grids=grids, fixed={"test_examples": 2000})
     assert PRESETS["notebook"].size == 144
 
 
 def test_the_full_preset_is_the_designs():
     flags = dict.fromkeys(FLAGS, (False, True))
     grids = {"epochs": (1, 2, 4, 8, 16, 30), "train_examples": (5000, 10000, 20000, 30000, 45000), **flags}
-    assert PRESETS["full"] == Space("full", grids, {"test_examples": 5000})
+    assert PRESETS["full"] == Space(name="full", grids=grids, fixed={"test_examples": 5000})
     assert PRESETS["full"].size == 240
 
 
@@ -64,11 +65,11 @@ def test_a_file_s_lists_are_searched_in_their_order_and_its_scalars_are_fixed(wr
     path = written("batch_size: [100, 25, 50]\nepochs: [1, 2]\ntrain_examples: [500]\npatience: 3\n")
     space = read(path, HOLDOUT)
     grids = {"epochs": (1, 2), "batch_size": (100, 25, 50)}
-    assert space == Space("mine", grids, {"train_examples": 500, "patience": 3})
+    assert space == Space(name="mine", grids=grids, fixed={"train_examples": 500, "patience": 3})
 
 
 def test_fields_stand_in_the_config_s_order_whatever_order_they_are_given_in(small):
-    turned = Space("small", dict(reversed(small.grids.items())), small.fixed)
+    turned = Space(name="small", grids=dict(reversed(small.grids.items())), fixed=small.fixed)
     assert list(turned.points()) == list(small.points())
 
 
@@ -95,17 +96,17 @@ def test_an_empty_mapping_searches_nothing(written):
         ("epochs: []", "epochs is an empty list; expected at least one value"),
         ("epochs: [1, [2, 3]]", r"epochs is \[2, 3\]; expected a whole number"),
         ("epochs: {from: 1}", r"epochs is {'from': 1}; expected a whole number"),
-        ("epochs:", "epochs is None; expected a whole number"),
+        ("epochs:", "epochs is null; expected a whole number"),
         ("epochs: [1, three]", "epochs is 'three'; expected a whole number"),
         ("epochs: [1, 2.5]", "epochs is 2.5; expected a whole number"),
-        ("epochs: [1, yes]", "epochs is True; expected a whole number"),
+        ("epochs: [1, yes]", "epochs is true; expected a whole number"),
         ("epochs: [1, 010]", "epochs has 010; expected a decimal number without leading zeros"),
         ("epochs: 1:30", "epochs has 1:30; expected a decimal number"),
         ("learning_rate: fast", "learning_rate is 'fast'; expected a number"),
         (f"learning_rate: 1{'0' * 400}", "learning_rate is inf; expected a number above 0"),
         ("learning_rate: .nan", "learning_rate is nan; expected a number above 0"),
         ("use_large_experts: 1", "use_large_experts is 1; expected true or false"),
-        ("epochs: [0, 1]", "epochs is 0; expected 1 to 10000"),
+        ("epochs: [0, 1]", "epochs is 0; expected a whole number from 1"),
         ("batch_size: [50, 25]\ntrain_examples: 30", "batch_size is 50; expected 1 to 30"),
         ("train_examples: [1000, 46000]", "train_examples is 46000; expected 10 to 45000 under the holdout"),
         ("epochs: 1\nepochs: 2", "epochs is given twice; expected each field once"),
@@ -147,7 +148,7 @@ def test_a_wrong_value_is_found_wherever_it_stands_in_a_space_too_large_to_try_e
     numbers = list(range(10, 110))
     text = f"epochs: {numbers}\nbatch_size: {numbers}\npatience: "
     assert read(written(text + "[1, 2, 3]"), HOLDOUT).size == 30_000
-    with pytest.raises(ValueError, match="patience is 0; expected 1"):
+    with pytest.raises(ValueError, match="patience is 0; expected a whole number from 1"):
         read(written(text + "[1, 0, 3]"), HOLDOUT)
     with pytest.raises(ValueError, match="patience is 'three'; expected a whole number"):
         read(written(text + "[1, 2, three]"), HOLDOUT)
@@ -162,9 +163,9 @@ def test_a_rule_between_fields_is_checked_at_the_corners_of_a_large_space(writte
 
 
 def test_more_than_a_million_points_are_refused():
-    assert Space("large", huge(3), {}).size == 1_000_000
+    assert Space(name="large", grids=huge(3), fixed={}).size == 1_000_000
     with pytest.raises(ValueError, match="the grids have 100000000 points; expected at most 1000000"):
-        Space("larger", huge(4), {})
+        Space(name="larger", grids=huge(4), fixed={})
 
 
 def test_a_grid_of_one_and_a_field_given_twice_are_refused():
@@ -181,8 +182,7 @@ def test_a_point_stands_for_its_values_and_back(small):
         "use_large_experts": True,
     }
     for point in small.points():
-        config = Config(**small.values(point)).as_dict()
-        assert small.point(config) == point
+        assert small.point(Config(**small.values(point))) == point
 
 
 def test_points_are_counted_in_the_order_in_which_they_come(small):
@@ -197,11 +197,9 @@ def test_points_are_counted_in_the_order_in_which_they_come(small):
 
 def test_values_off_the_grid_are_refused(small):
     with pytest.raises(ValueError, match="epochs is 3; space small has 1, 2, 4"):
-        small.point({"epochs": 3, "use_large_experts": True})
-    with pytest.raises(KeyError, match="use_large_experts is missing; space small searches epochs, use_large"):
-        small.point({"epochs": 1})
+        small.point(Config(epochs=3, test_examples=2000))
     with pytest.raises(ValueError, match="test_examples is 1000; space small fixes it at 2000"):
-        small.point({"epochs": 1, "use_large_experts": True, "test_examples": 1000})
+        small.point(Config(epochs=1, test_examples=1000))
 
 
 def test_an_index_outside_its_grid_is_refused(small):
@@ -214,7 +212,7 @@ def test_an_index_outside_its_grid_is_refused(small):
 
 def test_the_nearest_point_has_equal_flags_and_numbers_nearest_by_ratio():
     grids = {"epochs": (1, 4, 30), "learning_rate": (1e-4, 1e-2), "use_large_experts": (True, False)}
-    space = Space("s", grids, {})
+    space = Space(name="s", grids=grids, fixed={})
     near = space.nearest({"epochs": 12, "learning_rate": 2e-3, "use_large_experts": False})
     assert near == {"epochs": 2, "learning_rate": 1, "use_large_experts": 1}
     assert space.nearest({"epochs": 10, "use_large_experts": True})["epochs"] == 1
@@ -222,7 +220,7 @@ def test_the_nearest_point_has_equal_flags_and_numbers_nearest_by_ratio():
 
 @pytest.mark.parametrize(("name", "epochs", "examples"), [("notebook", 1, 5000), ("full", 1, 5000)])
 def test_the_point_nearest_to_the_default_config_is_the_notebook_s_own(name, epochs, examples):
-    values = PRESETS[name].values(PRESETS[name].nearest(Config().as_dict()))
+    values = PRESETS[name].values(PRESETS[name].nearest(dict(Config())))
     assert (values["epochs"], values["train_examples"]) == (epochs, examples)
     assert not any(values[flag] for flag in FLAGS)
 
@@ -232,7 +230,7 @@ def test_the_point_nearest_to_the_default_config_is_the_notebook_s_own(name, epo
     [({"test_examples": (500, 2000, 1000)}, {}, 2000), ({}, {"test_examples": 300}, 300), ({}, {}, 1000)],
 )
 def test_trials_are_scored_on_the_largest_test_examples(grids, fixed, images):
-    assert Space("s", grids, fixed).score_examples() == images
+    assert Space(name="s", grids=grids, fixed=fixed).score_examples() == images
 
 
 @pytest.mark.parametrize("name", [*PRESETS, "rates"])
@@ -241,7 +239,7 @@ def test_json_gives_back_an_equal_space_in_the_same_order(name):
         name="rates", grids={"learning_rate": (0.1, 1, 1e-5), "epochs": (1, 2)}, fixed={"use_large_experts": True}
     )
     space = {**PRESETS, "rates": rates}[name]
-    again = Space.from_dict(json.loads(json.dumps(space.as_dict(), sort_keys=True)))
+    again = decode(Space, json.dumps(space.as_json(), sort_keys=True))
     assert again == space
     assert list(again.points()) == list(space.points())
     assert json.dumps(again.as_dict()) == json.dumps(space.as_dict())
