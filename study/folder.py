@@ -152,7 +152,7 @@ def _read(model: type[Value], path: Path, advice: str) -> Value:
     try:
         return decode(model, content)
     except ValueError as error:
-        if "no JSON" not in str(error) and b'"schema_version"' not in content:
+        if content.lstrip().startswith(b"{") and "no JSON" not in str(error) and b'"schema_version"' not in content:
             raise FolderError(f"{path} has no schema_version; expected {SCHEMA}, as this version writes it") from None
         raise FolderError(f"{path} is damaged ({error}); {advice}") from None
 

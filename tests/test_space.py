@@ -242,4 +242,4 @@ def test_json_gives_back_an_equal_space_in_the_same_order(name):
     again = decode(Space, json.dumps(space.as_json(), sort_keys=True))
     assert again == space
     assert list(again.points()) == list(space.points())
-    assert json.dumps(again.as_dict()) == json.dumps(space.as_dict())
+    assert json.dumps(again.as_json()) == json.dumps(space.as_json())
