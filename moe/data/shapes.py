@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe.config import ARTIFICIAL, CLASSES
-from moe.data.arrays import IMAGE, ROWS, Arrays
+from moe.data.dataset import IMAGE, ROWS, Arrays
 
 VERSION = 1  # raise it when a code change alters the pixels
 
