@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from moe.config import HOLDOUT, Config
 from moe.data import DataSet, load
-from moe.data.subset import Cut, cut
+from moe.data.subset import Subset, subset
 from moe.metrics import score
 from moe.networks import Subgates, ask, log_probs, opinion, own_branch, parameters, says_natural
 from moe.result import Result, StageResult, Totals
 from moe.scheduler import Supply, Task, Trained, Watch, blank
-from moe.stages import STAGES, plan, resolved
+from moe.stages import STAGES, Spec, plan, resolved
 from moe.store.nothing import NoStore
 from moe.store.store import Store
 from moe.training.loop import Examples, State, batches, stop_epoch, unit
@@ -78,7 +78,7 @@ def train_mixture(
     numerics = settle(devices[0], config.precision)
     began = time.perf_counter()
     requests = plan(config, data.fingerprint, numerics)
-    images = cut(requests["baseline"].spec, data, score_examples).to(devices[0])
+    images = subset_of(requests["baseline"].spec, data, score_examples).to(devices[0])
     shelf = store or NoStore()
     supply = Supply(shelf, watch)
     mixture = requests.pop("mixture")
@@ -120,8 +120,34 @@ def _side_by_side(devices: Sequence[torch.device]) -> Sequence[torch.device]:
     return tuple(devices) * -(-len(STAGES["mixture"].needs) // len(devices))
 
 
-def _lesson(images: Cut, stage: str, device: torch.device) -> tuple[Examples, Examples]:
-    return images.to(device).examples(stage)
+def subset_of(config: Config | Spec, data: DataSet, score_examples: int | None = None) -> Subset:
+    """The images that a config, or the spec of one of its stages, asks for."""
+    return subset(
+        data,
+        protocol=config.protocol,
+        seed=config.seed,
+        train_examples=config.train_examples,
+        test_examples=config.test_examples,
+        score_examples=score_examples,
+    )
+
+
+def examples(images: Subset, stage: str) -> tuple[Examples, Examples]:
+    """What a frozen stage is trained on and what stops it: the images that it sees, under its labels."""
+    stop = slice(images.stopping)
+    return (
+        _view(stage, images.train_images, images.train_labels),
+        _view(stage, images.score_images[stop], images.score_labels[stop]),
+    )
+
+
+def _view(stage: str, images: Tensor, labels: Tensor) -> Examples:
+    rows, labels = STAGES[stage].view(labels)
+    return Examples(images[rows], labels[rows])
+
+
+def _lesson(images: Subset, stage: str, device: torch.device) -> tuple[Examples, Examples]:
+    return examples(images.to(device), stage)
 
 
 def _stage_result(stage: Trained) -> StageResult:
@@ -157,7 +183,7 @@ def _says(stage: Trained, of: str, images: Tensor) -> Tensor:
     return stage.kept(of, lambda network: {"log_probs": predict(network, images)})["log_probs"]
 
 
-def _says_of_scored(stage: Trained, images: Cut) -> Tensor:
+def _says_of_scored(stage: Trained, images: Subset) -> Tensor:
     """What a frozen network says of the scored images.
 
     The images that stop training are predicted by themselves, so that a mixture does not depend on how many others
@@ -191,7 +217,7 @@ def probabilities(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str
 
 
 def _mixture_lesson(
-    images: Cut, frozen: Mapping[str, Trained], said: Mapping[str, Tensor]
+    images: Subset, frozen: Mapping[str, Trained], said: Mapping[str, Tensor]
 ) -> tuple[Examples, Examples]:
     """What the mixture learns from and what stops it.
 
@@ -208,7 +234,7 @@ def _mixture_lesson(
 
 
 @torch.no_grad()
-def _weights(subgates: nn.Module, images: Cut, said: Mapping[str, Tensor]) -> State:
+def _weights(subgates: nn.Module, images: Subset, said: Mapping[str, Tensor]) -> State:
     """(N, 10, 2) logits of the subgates' weights on the scored images: by the gate, and by the true superclass."""
     assert isinstance(subgates, Subgates)
     truth = STAGES["gate"].view(images.score_labels)[1] == 1

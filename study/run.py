@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moe.config import Config, Precision
+from moe.config import Precision
 from study import machine
 from study.console import duration, say, tolerate
 from study.definition import Wanted, define, wanted
@@ -95,7 +95,7 @@ def _with_data(options: Options, asked: Wanted, allotted: Resources | None, stop
 
     try:
         data = load(asked.dataset, Path(asked.data_folder) if asked.data_folder else None)
-        _check_smallest_cut(asked, data)
+        _check_smallest_subset(asked, data)
     except DataError as error:
         return _cannot(str(error))
     say(f"Data: {data.source}")
@@ -146,17 +146,17 @@ def _precision(asked: Wanted, allotted: Resources) -> Precision:
     return fitting_precision("cuda" if allotted.gpus_per_trial else "cpu")
 
 
-def _check_smallest_cut(asked: Wanted, data: "DataSet") -> None:
-    """Every cut of the data that the space can ask for must hold every class; the smallest one decides."""
-    from moe.data.subset import cut
+def _check_smallest_subset(asked: Wanted, data: "DataSet") -> None:
+    """Every subset that the space can ask for must hold every class; the smallest one decides."""
+    from moe.data.subset import subset
 
-    smallest = Config(
+    subset(
+        data,
+        protocol=asked.protocol,
+        seed=0,
         train_examples=asked.space.least("train_examples"),
         test_examples=asked.space.least("test_examples"),
-        batch_size=1,
-        protocol=asked.protocol,
     )
-    cut(smallest, data)
 
 
 def _headline(study: Study, allotted: Resources) -> str:

@@ -1,16 +1,18 @@
 import hashlib
 import http.server
 import io
+import json
 import multiprocessing
 import os
 import pickle
 import resource
 import socket
 import tarfile
+import tempfile
 import threading
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +23,8 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from moe.data import DataError, arrays, cifar10, download, holdout, load
-from moe.data import cache as caches
-from moe.data.cache import Cache
+from moe.config import CLASS_NAMES
+from moe.data import DataError, cache, cifar10, dataset, download, load
 
 ROWS = {"train": 50, "test": 10}
 REAL = Path(os.environ.get("CIFAR10_DIR") or Path(__file__).parents[2] / "shared" / "cifar10")
@@ -34,7 +35,7 @@ NAMES = [f"data_batch_{k}" for k in range(1, 6)] + ["test_batch"]
 def offline(tmp_path, monkeypatch):
     """A small CIFAR-10, a cache of one's own, and no network."""
     for half, rows in ROWS.items():
-        monkeypatch.setitem(arrays.ROWS, half, rows)
+        monkeypatch.setitem(dataset.ROWS, half, rows)
     monkeypatch.setenv("MOE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.delenv("CIFAR10_DIR", raising=False)
@@ -49,7 +50,7 @@ def content():
         half: (rng.integers(0, 256, (rows, 32, 32, 3), np.uint8), rng.permutation(np.arange(rows) % 10))
         for half, rows in ROWS.items()
     }
-    return arrays.Arrays(*halves["train"], *halves["test"])
+    return dataset.Arrays(*halves["train"], *halves["test"])
 
 
 @pytest.fixture
@@ -63,6 +64,7 @@ def batches(tmp_path, monkeypatch, content):
         part = slice(10 * k, 10 * k + 10)
         pixels = images[part].transpose(0, 3, 1, 2).reshape(10, -1)
         (folder / name).write_bytes(python2_pickle({"data": pixels, "labels": labels[part].tolist()}))
+    (folder / "batches.meta").write_bytes(python2_pickle({"label_names": list(CLASS_NAMES["cifar10"])}))
     know(monkeypatch, folder)
     return folder
 
@@ -114,6 +116,7 @@ def know(monkeypatch, folder):
     """Enter the batches into torchvision's tables."""
     monkeypatch.setattr(CIFAR10, "train_list", [[name, md5(folder / name)] for name in NAMES[:-1]])
     monkeypatch.setattr(CIFAR10, "test_list", [[name, md5(folder / name)] for name in NAMES[-1:]])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": md5(folder / "batches.meta")})
 
 
 def png(image):
@@ -122,14 +125,15 @@ def png(image):
     return file.getvalue()
 
 
-def write_parquet(path, images, labels, *, image="img", label="label"):
+def write_parquet(path, images, labels, *, image="img", label="label", metadata=None):
     path.parent.mkdir(exist_ok=True)
     encoded = [one if isinstance(one, bytes | None) else png(one) for one in images]
     column = pa.array(
         [{"bytes": one, "path": "x.png"} for one in encoded],
         pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
     )
-    pq.write_table(pa.table({image: column, label: pa.array(labels, pa.int64())}), path)
+    table = pa.table({image: column, label: pa.array(labels, pa.int64())})
+    pq.write_table(table.replace_schema_metadata(metadata), path)
 
 
 def half(path):
@@ -213,7 +217,7 @@ def test_the_redistributed_cifar10_is_read_and_then_mapped(real_cache, parquet, 
     if list(REAL.glob("train-*.parquet")):
         rows, folder = {"train": 50_000, "test": 10_000}, REAL
     for name, count in rows.items():
-        monkeypatch.setitem(arrays.ROWS, name, count)
+        monkeypatch.setitem(dataset.ROWS, name, count)
     first = load("cifar10", folder, cache=real_cache)
     monkeypatch.setattr(cifar10.parquet, "read", None)  # the second time there is nothing to decode
     second = load("cifar10", folder, cache=real_cache)
@@ -254,15 +258,23 @@ def test_a_named_folder_without_cifar10_is_refused(tmp_path, dataset):
     refuses(tmp_path / "empty", tmp_path / "empty", *forms, dataset=dataset)
 
 
-def test_a_missing_batch_is_named(batches):
-    (batches / "data_batch_3").unlink()
-    refuses(batches.parent, batches / "data_batch_3", "is missing")
+def test_cifar100_is_refused_by_name(tmp_path):
+    (tmp_path / "data" / "cifar-100-python").mkdir(parents=True)
+    refuses(tmp_path / "data", tmp_path / "data", "CIFAR-100 (cifar-100-python)")
 
 
-def test_a_batch_cut_short_is_named_with_its_hashes(batches):
-    expected = md5(batches / "data_batch_2")
-    half(batches / "data_batch_2")
-    refuses(batches.parent, batches / "data_batch_2", md5(batches / "data_batch_2"), expected)
+@pytest.mark.parametrize("name", ["data_batch_3", "batches.meta"])
+def test_a_missing_official_file_is_named(batches, name):
+    (batches / name).unlink()
+    refuses(batches.parent, batches / name, "is missing")
+
+
+@pytest.mark.parametrize("harm", [half, flip])
+@pytest.mark.parametrize("name", ["data_batch_2", "test_batch", "batches.meta"])
+def test_a_damaged_official_file_is_named_with_its_hashes(batches, name, harm):
+    expected = md5(batches / name)
+    harm(batches / name)
+    refuses(batches.parent, batches / name, md5(batches / name), expected)
 
 
 def test_an_archive_with_a_flipped_bit_is_named_with_its_hashes(archive):
@@ -287,7 +299,15 @@ def test_a_pickle_that_is_not_the_official_one_is_never_opened(batches, archive,
         tar.add(batches, "cifar-10-batches-py")
     refuses(archive.parent, archive, "md5")
     monkeypatch.setattr(CIFAR10, "tgz_md5", md5(archive))
-    refuses(archive.parent, "data_batch_5", "md5")
+    refuses(archive.parent, archive, "corrupted")
+    assert not marker.exists()
+
+
+def test_an_official_file_that_changes_after_it_was_found_is_never_opened(batches, tmp_path):
+    found, marker = cifar10.find(batches), tmp_path / "opened"
+    (batches / "test_batch").write_bytes(pickle.dumps(Malice(marker)))
+    with pytest.raises(DataError, match=r"cifar-10-batches-py .*corrupted"):
+        found.read()
     assert not marker.exists()
 
 
@@ -295,12 +315,12 @@ def test_an_archive_without_the_batches_is_refused(archive, monkeypatch):
     with tarfile.open(archive, "w:gz"):
         pass
     monkeypatch.setattr(CIFAR10, "tgz_md5", md5(archive))
-    refuses(archive.parent, archive, "data_batch_1")
+    refuses(archive.parent, archive, "not found")
 
 
-def test_official_batches_with_another_number_of_rows_are_refused(batches, monkeypatch):
-    monkeypatch.setitem(arrays.ROWS, "train", 60)
-    refuses(batches.parent, "50 train images", "expected 60")
+def test_an_archive_that_cannot_be_unpacked_for_want_of_space_is_named(archive, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    refuses(archive.parent, tmp_path / "missing", "cannot be read")
 
 
 @pytest.mark.parametrize("name", ["train-00001-of-00002.parquet", "test-00000-of-00001.parquet"])
@@ -345,6 +365,43 @@ def test_a_parquet_file_with_other_columns_is_refused_with_those_it_has(parquet)
     refuses(parquet, path, "pixels (binary)", "label (string)", "expected an image struct")
 
 
+def hugging_face(names):
+    """The metadata that its library gives a Parquet file."""
+    return {"huggingface": json.dumps({"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}})}
+
+
+@pytest.mark.parametrize(
+    "metadata", [hugging_face(CLASS_NAMES["cifar10"]), {"huggingface": "{"}, {"huggingface": "[]"}]
+)
+def test_the_classes_of_a_parquet_file_may_be_named_or_not(parquet, content, metadata):
+    path = parquet / "test-00000-of-00001.parquet"
+    write_parquet(path, content.test_images, content.test_labels, metadata=metadata)
+    assert same_images(load("cifar10", parquet), content)
+
+
+@pytest.mark.parametrize(
+    ("names", "word"),
+    [
+        (CLASS_NAMES["cifar10"][::-1], "'truck', 'ship'"),
+        ([f"class {label}" for label in range(100)], "CIFAR-100"),
+        ([str(label) for label in range(10)], "'0', '1'"),
+    ],
+)
+def test_other_classes_or_another_order_are_refused_before_anything_is_decoded(
+    parquet, content, names, word, monkeypatch
+):
+    monkeypatch.setattr(cifar10.parquet, "_decode", None)
+    path = parquet / "test-00000-of-00001.parquet"
+    write_parquet(path, content.test_images, content.test_labels, metadata=hugging_face(names))
+    refuses(parquet, path, word, "expected airplane, automobile, bird")
+
+
+def test_a_parquet_file_of_cifar100_is_refused_by_name(parquet, content):
+    path = parquet / "train-00000-of-00002.parquet"
+    write_parquet(path, content.train_images[:30], content.train_labels[:30], label="fine_label")
+    refuses(parquet, path, "CIFAR-100", "expected CIFAR-10")
+
+
 # the cache
 
 
@@ -355,7 +412,7 @@ def test_a_second_load_maps_what_the_first_decoded(parquet, tmp_path, monkeypatc
     second = load("cifar10", parquet)
     assert second.fingerprint == first.fingerprint
     mapped = Path("/proc/self/maps")
-    assert not mapped.exists() or "train_images.npy" in mapped.read_text()
+    assert not mapped.exists() or entries(tmp_path)[0] in mapped.read_text()
 
 
 def test_other_files_have_another_entry(parquet, content, tmp_path):
@@ -365,31 +422,39 @@ def test_other_files_have_another_entry(parquet, content, tmp_path):
     assert len(entries(tmp_path)) == 2
 
 
-@pytest.mark.parametrize("name", ["train_images.npy", "test_labels.npy", "fingerprint"])
-@pytest.mark.parametrize("harm", [flip, lambda path: flip(path, 10), half, Path.unlink])
-def test_a_damaged_entry_is_decoded_again(parquet, content, tmp_path, name, harm):
+@pytest.mark.parametrize(
+    "harm",
+    [flip, lambda path: flip(path, 0), lambda path: flip(path, 10), lambda path: flip(path, 5000), half, Path.unlink],
+)
+def test_a_damaged_entry_is_decoded_again(parquet, content, tmp_path, harm):
     load("cifar10", parquet)
     (entry,) = (tmp_path / "cache").iterdir()
-    harm(entry / name)
-    assert Cache(tmp_path / "cache").find(entry.name) is None
+    harm(entry)
+    assert cache.load(entry.parent, entry.stem) is None
     assert same_images(load("cifar10", parquet), content)
-    assert Cache(tmp_path / "cache").find(entry.name) is not None
+    assert cache.load(entry.parent, entry.stem).fingerprint == content.fingerprint
     assert entries(tmp_path) == [entry.name]
 
 
 def test_an_entry_of_another_shape_is_damaged_though_its_bytes_are_the_same(content, tmp_path):
-    cache = Cache(tmp_path / "cache")
-    cache.keep("name", content)
-    np.save(tmp_path / "cache" / "name" / "test_images.npy", content.test_images.reshape(10, -1))
-    assert cache.find("name") is None
+    flat = dataset.Arrays(
+        content.train_images, content.train_labels, content.test_images.reshape(10, -1), content.test_labels
+    )
+    assert flat.fingerprint == content.fingerprint
+    cache.save(tmp_path, "name", flat)
+    assert cache.load(tmp_path, "name") is None
 
 
-def test_of_two_writers_the_first_stays_and_the_second_uses_it(content, tmp_path):
-    cache = Cache(tmp_path / "cache")
-    cache.keep("name", content)
-    other = arrays.Arrays(content.train_images + 1, content.train_labels, content.test_images, content.test_labels)
-    assert cache.keep("name", other).fingerprint == content.fingerprint
-    assert entries(tmp_path) == ["name"]
+def test_what_is_mapped_stays_when_the_entry_is_written_again(content, tmp_path):
+    first = cache.save(tmp_path, "name", content)
+    other = dataset.Arrays(content.train_images + 1, content.train_labels, content.test_images, content.test_labels)
+    assert cache.save(tmp_path, "name", other).fingerprint == other.fingerprint
+    assert np.array_equal(first.train_images, content.train_images)
+
+
+def test_writing_to_a_mapped_image_leaves_the_file_alone(content, tmp_path):
+    cache.save(tmp_path, "name", content).train_images[:] = 0
+    assert cache.load(tmp_path, "name").fingerprint == content.fingerprint
 
 
 def test_a_cache_that_cannot_be_written_leaves_the_data_in_memory_with_a_warning(parquet, content, tmp_path):
@@ -419,34 +484,40 @@ def test_a_full_disk_leaves_the_data_in_memory_and_nothing_behind(parquet, conte
 
 
 def test_what_a_killed_writer_left_is_removed_a_day_later(content, tmp_path):
-    for name, age_s in (("partial-old", caches.STALE_S + 60), ("partial-new", 60)):
-        (tmp_path / "cache" / name).mkdir(parents=True)
-        then = (tmp_path / "cache").stat().st_mtime - age_s
-        os.utime(tmp_path / "cache" / name, (then, then))
-    Cache(tmp_path / "cache").keep("name", content)
-    assert entries(tmp_path) == ["name", "partial-new"]
+    for name, age_s in (("partial-old", cache.STALE_S + 60), ("partial-new", 60)):
+        (tmp_path / name).write_bytes(b"half")
+        then = time.time() - age_s
+        os.utime(tmp_path / name, (then, then))
+    cache.save(tmp_path, "name", content)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["name.safetensors", "partial-new"]
 
 
 # auto, shapes, and the network
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves a good archive and three bad ones."""
+    """Serves a good archive and bad ones."""
 
     archive = b""
 
     def do_GET(self):
-        body = {"/good": self.archive, "/half": self.archive[: len(self.archive) // 2]}.get(self.path)
-        if self.path == "/wrong":
-            body = self.archive[:-1] + b"!"
-        if self.path == "/html":
-            body = b"\n<!DOCTYPE html><html>Please log in</html>"
+        whole, part = self.archive, self.archive[: len(self.archive) // 2]
+        bodies = {"/good": whole, "/half": part, "/slow": part, "/wrong": whole[:-1] + b"!", "/empty": b""}
+        bodies |= {"/html": b"\n<!DOCTYPE html><html>Please log in</html>", "/text": b"no such file"}
+        body = bodies.get(self.path)
         if body is None:
             return self.send_error(404)
         self.send_response(200)
-        self.send_header("Content-Length", str(len(self.archive) if self.path == "/half" else len(body)))
+        self.send_header("Content-Length", str(len(body if self.path in {"/html", "/text", "/empty"} else whole)))
         self.end_headers()
-        return self.wfile.write(body)
+        self.wfile.write(body)
+        while self.path == "/slow":  # a byte now and then
+            time.sleep(0.02)
+            try:
+                self.wfile.write(b"x")
+            except OSError:
+                return None
+        return None
 
     def log_message(self, *_):
         pass
@@ -477,7 +548,14 @@ def test_a_download_is_kept_and_found_again_without_network(server, monkeypatch,
 
 @pytest.mark.parametrize(
     ("path", "word"),
-    [("html", "web page"), ("half", "broke off"), ("wrong", "md5"), ("missing", "404")],
+    [
+        ("html", "web page"),
+        ("text", "expected a gzip archive"),
+        ("empty", "broke off"),
+        ("half", "broke off"),
+        ("wrong", "md5"),
+        ("missing", "404"),
+    ],
 )
 def test_a_bad_download_is_refused_and_leaves_nothing(server, monkeypatch, tmp_path, path, word):
     monkeypatch.setattr(CIFAR10, "url", f"{server}/{path}")
@@ -488,6 +566,41 @@ def test_a_bad_download_is_refused_and_leaves_nothing(server, monkeypatch, tmp_p
     assert entries(tmp_path) == []
     answer = getattr(caught.value.__cause__, "fp", None)
     assert answer is None or answer.closed  # a connection left open warns whenever it is collected
+
+
+def test_a_download_that_trickles_is_given_up(server, archive, monkeypatch, tmp_path):
+    monkeypatch.setattr(download, "LIMIT_S", 0.2)
+    monkeypatch.setattr(CIFAR10, "url", f"{server}/slow")
+    start = time.perf_counter()
+    with pytest.raises(DataError, match=r"longer than 0\.2 s"):
+        load("cifar10")
+    assert time.perf_counter() - start < 2.5
+    assert entries(tmp_path) == []
+
+
+def test_a_download_whose_cache_cannot_be_written_is_held_in_memory(server, monkeypatch, tmp_path, content):
+    monkeypatch.setattr(CIFAR10, "url", f"{server}/good")
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.warns(UserWarning, match="held in memory"):
+        assert same_images(load("cifar10"), content)
+
+
+def test_a_download_leaves_no_temporary_file(server, monkeypatch, tmp_path):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    for path in ("good", "half"):
+        monkeypatch.setattr(CIFAR10, "url", f"{server}/{path}")
+        monkeypatch.setenv("MOE_CACHE", str(tmp_path / path))
+        with suppress(DataError):
+            load("cifar10")
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["no address", "http://127.0.0.1:x/", "ftp://127.0.0.1:9/"])
+def test_an_address_that_is_none_is_one_sentence(monkeypatch, url):
+    monkeypatch.setattr(CIFAR10, "url", url)
+    with pytest.raises(DataError, match="could not be downloaded"):
+        load("cifar10")
 
 
 def test_a_server_that_does_not_answer_is_given_up(monkeypatch):
@@ -523,7 +636,7 @@ def test_shapes_never_looks_for_cifar10(monkeypatch, tmp_path):
     monkeypatch.setattr(cifar10, "online", None)
     data = load("shapes")
     assert (data.name, data.source) == ("shapes", "shapes, drawn by code")
-    assert entries(tmp_path) == ["shapes-1"]
+    assert entries(tmp_path) == ["shapes-1.safetensors"]
     assert load("shapes").fingerprint == data.fingerprint
 
 
@@ -534,7 +647,7 @@ def test_an_unknown_data_set_is_refused_with_those_there_are():
 
 def load_beside_another(tables, folder, cache, barrier, answers):
     warnings.simplefilter("error")
-    arrays.ROWS.update(ROWS)
+    dataset.ROWS.update(ROWS)
     for name, value in tables.items():
         setattr(CIFAR10, name, value)
     for source in (None, folder):
@@ -543,7 +656,7 @@ def load_beside_another(tables, folder, cache, barrier, answers):
 
 
 def test_two_processes_that_download_and_decode_at_once_both_end_well(server, parquet, content, tmp_path):
-    tables = {name: getattr(CIFAR10, name) for name in ("train_list", "test_list", "tgz_md5")}
+    tables = {name: getattr(CIFAR10, name) for name in ("train_list", "test_list", "meta", "tgz_md5")}
     tables["url"] = f"{server}/good"
     context = multiprocessing.get_context("spawn")
     barrier, answers = context.Barrier(2), context.Queue()
@@ -556,59 +669,3 @@ def test_two_processes_that_download_and_decode_at_once_both_end_well(server, pa
         process.join(60)
         assert process.exitcode == 0
     assert len(entries(tmp_path)) == 2  # one of the download, one of the Parquet files
-
-
-# the split
-
-
-@pytest.fixture
-def labels():
-    rng = np.random.default_rng(1)
-    return torch.from_numpy(rng.permutation(np.arange(50_000) % 10))
-
-
-def test_validation_and_pool_share_no_image_and_leave_none_out(labels):
-    pool, validation = holdout(labels, seed=3)
-    assert (len(pool), len(validation)) == (45_000, 5_000)
-    assert pool.dtype == validation.dtype == torch.int64
-    assert torch.equal(torch.cat([pool, validation]).sort().values, torch.arange(50_000))
-
-
-def test_every_tenth_prefix_of_either_is_balanced(labels):
-    for indices in holdout(labels, seed=3):
-        rounds = labels[indices].reshape(-1, 10).sort(1).values
-        assert torch.equal(rounds, torch.arange(10).expand_as(rounds))
-
-
-def test_validation_is_the_same_for_every_seed_and_the_pool_is_not(labels):
-    (pool, validation), (other_pool, other_validation) = holdout(labels, 0), holdout(labels, 1)
-    assert torch.equal(validation, other_validation)
-    assert not torch.equal(pool, other_pool)
-    assert torch.equal(pool, holdout(labels, 0)[0])
-    assert len(set(pool[:5000].tolist()) & set(other_pool[:5000].tolist())) < 1000  # by chance, 556
-
-
-def test_no_class_follows_another_in_a_fixed_order(labels):
-    pool, _ = holdout(labels, 0)
-    assert len(set(map(tuple, labels[pool].reshape(-1, 10).tolist()))) > 4000
-
-
-def test_the_split_is_pinned_because_stored_results_rest_on_it(labels):
-    pool, validation = holdout(labels, 7)
-    digest = hashlib.sha256(pool.numpy().tobytes() + validation.numpy().tobytes()).hexdigest()
-    assert digest[:16] == "5c54694592dcc529"
-
-
-def test_the_split_leaves_the_global_generators_alone(labels):
-    before = np.random.get_state()[1].copy(), torch.get_rng_state()
-    holdout(labels, 0)
-    assert np.array_equal(np.random.get_state()[1], before[0])
-    assert torch.equal(torch.get_rng_state(), before[1])
-
-
-def test_a_class_with_too_few_images_is_refused(labels):
-    rare = (labels == 4).nonzero().flatten()
-    enough = torch.cat([(labels != 4).nonzero().flatten(), rare[:501]])
-    assert len(holdout(labels[enough], 0)[0]) == 45_501 - 5_000
-    with pytest.raises(DataError, match="class 4 has 500 training images; expected 501"):
-        holdout(labels[enough[:-1]], 0)

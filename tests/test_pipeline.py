@@ -13,8 +13,6 @@ import torch
 import moe.pipeline
 import moe.scheduler
 from moe import Config, run
-from moe.data import DataError
-from moe.data.subset import cut
 from moe.pipeline import predict
 from moe.training.loop import Examples
 
@@ -127,34 +125,16 @@ def test_frozen_networks_are_bit_identical_after_the_last_stage(protocol, tiny, 
         assert all(torch.equal(value, network.state_dict()[name]) for name, value in before.items())
 
 
+@pytest.mark.parametrize(("stage", "classes"), [("baseline", 10), ("gate", 2), ("artificial", 4), ("natural", 6)])
+def test_a_stage_sees_its_own_classes_and_is_stopped_by_those_among_the_stopping_images(data, stage, classes):
+    config = Config(train_examples=100, test_examples=50)
+    train, stop = moe.pipeline.examples(moe.pipeline.subset_of(config, data, score_examples=200), stage)
+    share = 1 if stage in {"baseline", "gate"} else classes / 10
+    assert (len(train), len(stop)) == (100 * share, 50 * share)
+    assert len(train.labels.unique()) == classes
+
+
 class TestHoldout:
-    def test_the_images_that_stop_are_the_first_of_those_that_score(self, data):
-        config = Config(train_examples=100, test_examples=50)
-        narrow, wide = cut(config, data), cut(config, data, score_examples=200)
-        assert (len(narrow.score_labels), len(wide.score_labels), wide.stopping) == (50, 200, 50)
-        assert torch.equal(wide.score_images[:50], narrow.score_images)
-        assert len(wide.examples("baseline")[1]) == 50
-
-    def test_smaller_sets_nest_in_larger_ones(self, data):
-        small, large = (cut(Config(train_examples=n), data) for n in (100, 300))
-        assert torch.equal(large.train_images[:100], small.train_images)
-
-    def test_no_image_both_teaches_and_scores_and_the_test_images_stay_closed(self, data):
-        closed = dataclasses.replace(data, test_images=None, test_labels=None)
-        images = cut(Config(train_examples=1000, test_examples=500), closed)
-        taught = {image.numpy().tobytes() for image in images.train_images}
-        assert len(taught) == 1000
-        assert not any(image.numpy().tobytes() in taught for image in images.score_images)
-
-    def test_every_class_is_there_from_ten_images_on(self, data):
-        images = cut(Config(train_examples=10, test_examples=10, batch_size=10), data)
-        assert sorted(images.train_labels.tolist()) == sorted(images.score_labels.tolist()) == list(range(10))
-
-    def test_seeds_share_the_images_that_score_but_not_those_that_teach(self, data):
-        first, second = (cut(Config(train_examples=100, seed=seed), data) for seed in (0, 1))
-        assert torch.equal(first.score_images, second.score_images)
-        assert not torch.equal(first.train_images, second.train_images)
-
     def test_the_mixture_is_read_at_its_best_epoch(self, data):
         config = Config(epochs=8, train_examples=40, test_examples=20, batch_size=20, learning_rate=0.01, patience=8)
         mixture = run(config, data).stages["mixture"]
@@ -166,11 +146,6 @@ class TestNotebook:
     config = Config(
         epochs=8, train_examples=100, test_examples=50, batch_size=20, learning_rate=0.01, protocol="notebook"
     )
-
-    def test_it_takes_the_first_images_of_either_set(self, data):
-        images = cut(self.config, data, score_examples=400)
-        assert torch.equal(images.train_images, data.train_images[:100])
-        assert torch.equal(images.score_images, data.test_images[:50])
 
     def test_the_mixture_is_read_at_its_last_epoch_and_the_others_at_their_best(self, data):
         stages = run(dataclasses.replace(self.config, train_examples=40, test_examples=20), data).stages
@@ -194,11 +169,6 @@ class TestNotebook:
         for generator, under_dropout, without in opinions:
             assert generator is not None
             assert not torch.equal(under_dropout.log_probs, without.log_probs)
-
-    def test_a_class_without_an_image_is_refused(self, data):
-        lacking = dataclasses.replace(data, train_labels=data.train_labels % 9)
-        with pytest.raises(DataError, match="train_examples is 100; expected more: class 9"):
-            cut(self.config, lacking)
 
 
 def test_log_probabilities_are_bounded_and_sum_to_one(data):

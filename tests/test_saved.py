@@ -14,10 +14,9 @@ from PIL import Image
 
 from moe import Config, Store
 from moe.config import ARTIFICIAL, CLASS_NAMES, CLASSES
-from moe.data.subset import cut
 from moe.export import ABOUT, WEIGHTS, SavedError, load, save, vacant
 from moe.pictures import PictureError, read
-from moe.pipeline import probabilities, train_mixture
+from moe.pipeline import probabilities, subset_of, train_mixture
 from moe.store.manifest import digest
 from moe.store.tensors import pack, unpack
 
@@ -50,7 +49,7 @@ class TestKept:
     def test_a_loaded_mixture_says_of_every_scored_image_bit_for_bit_what_the_trained_one_says(
         self, data, finished, kept
     ):
-        images = cut(CONFIG, data)
+        images = subset_of(CONFIG, data)
         trained = probabilities(finished.networks, images.score_images)
         loaded = probabilities(load(kept).networks, images.score_images)
         assert list(trained) == list(loaded) == ["baseline", "gate", "artificial", "natural", "mixture"]

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from moe.config import ARTIFICIAL, NATURAL
-from moe.data import arrays, shapes
+from moe.data import dataset, shapes
 
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setitem(arrays.ROWS, "train", 600)
-    monkeypatch.setitem(arrays.ROWS, "test", 200)
+    monkeypatch.setitem(dataset.ROWS, "train", 600)
+    monkeypatch.setitem(dataset.ROWS, "test", 200)
 
 
 @pytest.fixture

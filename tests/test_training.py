@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from moe.config import Config
-from moe.data.subset import cut
 from moe.networks import Opinion
+from moe.pipeline import examples, subset_of
 from moe.stages import STAGES, Request, plan
 from moe.training.loop import Chain, End, Examples, TrainingError, adam, best_epoch, seed_of, stop_epoch, train
 from moe.training.numerics import settle
@@ -40,7 +40,7 @@ def test_patience_counts_epochs_in_a_row():
 def spec_and_examples(stage, data, **choices):
     config = Config(train_examples=100, test_examples=50, batch_size=20, **choices)
     spec = plan(config, data.fingerprint, settle(CPU, config.precision))[stage].spec
-    learn, stop = cut(config, data).examples(stage)
+    learn, stop = examples(subset_of(config, data), stage)
     if stage == "mixture":
         learn, stop = (Examples(each.images, each.labels, pretended_opinion(each.labels)) for each in (learn, stop))
     return spec, learn, stop

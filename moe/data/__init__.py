@@ -1,6 +1,6 @@
 """The images: CIFAR-10 from a folder, the cache or the network, or `shapes`, which are drawn by code.
 
-    data = load()  # CIFAR-10 if it can be had, else shapes; data.source says which and why
+    data = load()  # CIFAR-10 if it can be had, else shapes; data.source names which and why
     pool, validation = holdout(data.train_labels, seed=0)
 
 They are decoded once into the cache, and every process maps the same memory.
@@ -9,32 +9,17 @@ They are decoded once into the cache, and every process maps the same memory.
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from moe.config import DATASETS
+from moe.data import cache as caches
 from moe.data import cifar10, shapes
-from moe.data.arrays import Arrays, DataError
-from moe.data.cache import Cache, default_folder
-from moe.data.split import holdout
+from moe.data.dataset import Arrays, DataError, DataSet
+from moe.data.subset import holdout
 
 __all__ = ["DataError", "DataSet", "holdout", "load"]
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """Images and their labels; the images' channels are last in memory."""
-
-    name: str  # "cifar10" or "shapes"
-    train_images: Tensor  # (50000, 3, 32, 32) uint8
-    train_labels: Tensor  # (50000,) int64
-    test_images: Tensor  # (10000, 3, 32, 32) uint8
-    test_labels: Tensor  # (10000,) int64
-    fingerprint: str  # sha256 of the content, the same from whatever files it was read
-    source: str  # a sentence: where it came from, and why it is not CIFAR-10
 
 
 def load(
@@ -55,49 +40,46 @@ def load(
     """
     if dataset not in DATASETS:
         raise ValueError(f"dataset is {dataset!r}; expected one of {', '.join(DATASETS)}")
-    decoded = Cache(cache or default_folder())
+    cache = cache or caches.default_folder()
     if dataset == "shapes":
-        return _shapes(decoded, "shapes, drawn by code")
-    named = folder or os.environ.get("CIFAR10_DIR")
-    if named:
-        source = cifar10.find(Path(named))
-        arrays = _once(decoded, f"cifar10-{source.key}", source.read)
-        return _data_set("cifar10", arrays, f"CIFAR-10 from {source.where}")
+        return _shapes(cache, "shapes, drawn by code")
+    if named := folder or os.environ.get("CIFAR10_DIR"):
+        found = cifar10.find(Path(named))
+        return _data_set("cifar10", _cached(cache, found.name, found.read), f"CIFAR-10 from {found.where}")
     try:
-        return _official(decoded, download)
+        return _official(cache, download)
     except DataError as error:
         if dataset == "cifar10":
             raise
-        return _shapes(decoded, f"shapes, drawn by code: CIFAR-10 could not be had ({error})")
+        return _shapes(cache, f"shapes, drawn by code: CIFAR-10 could not be had ({error})")
 
 
-def _official(cache: Cache, may_download: bool) -> DataSet:
-    source = cifar10.online()
-    name = f"cifar10-{source.key}"
-    if (arrays := cache.find(name)) is not None:
-        return _data_set("cifar10", arrays, f"CIFAR-10 from the cache {cache.folder}")
-    if not may_download:
+def _official(cache: Path, download: bool) -> DataSet:
+    if arrays := caches.load(cache, cifar10.OFFICIAL):
+        return _data_set("cifar10", arrays, f"CIFAR-10 from the cache {cache}")
+    if not download:
         raise DataError(
-            f"CIFAR-10 is not in the cache {cache.folder} and is not to be downloaded; "
+            f"CIFAR-10 is not in the cache {cache} and is not to be downloaded; "
             "name a folder that holds it in CIFAR10_DIR"
         )
-    return _data_set("cifar10", cache.keep(name, source.read()), f"CIFAR-10 from {source.where}")
+    online = cifar10.online()
+    return _data_set("cifar10", caches.save(cache, cifar10.OFFICIAL, online.read()), f"CIFAR-10 from {online.where}")
 
 
-def _shapes(cache: Cache, source: str) -> DataSet:
-    return _data_set("shapes", _once(cache, f"shapes-{shapes.VERSION}", shapes.draw), source)
+def _shapes(cache: Path, source: str) -> DataSet:
+    return _data_set("shapes", _cached(cache, f"shapes-{shapes.VERSION}", shapes.draw), source)
+
+
+def _cached(cache: Path, name: str, make: Callable[[], Arrays]) -> Arrays:
+    """A data set from the cache, made if it is missing."""
+    if arrays := caches.load(cache, name):
+        return arrays
+    print(f"preparing {name.split('-')[0]}, once: up to half a minute", file=sys.stderr, flush=True)
+    return caches.save(cache, name, make())
 
 
 def _data_set(name: str, arrays: Arrays, source: str) -> DataSet:
-    tensors = {field: torch.from_numpy(array) for field, array in arrays.items()}
+    tensors = {field: torch.from_numpy(array) for field, array in arrays.named().items()}
     for field in ("train_images", "test_images"):
         tensors[field] = tensors[field].permute(0, 3, 1, 2)  # (N, 3, 32, 32), channels last in memory
     return DataSet(name=name, **tensors, fingerprint=arrays.fingerprint, source=source)
-
-
-def _once(cache: Cache, name: str, make: Callable[[], Arrays]) -> Arrays:
-    """What the cache has under that name, made where it has nothing."""
-    if (arrays := cache.find(name)) is not None:
-        return arrays
-    print(f"preparing {name.split('-')[0]}, once: up to half a minute", file=sys.stderr, flush=True)
-    return cache.keep(name, make())

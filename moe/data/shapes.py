@@ -1,16 +1,16 @@
 """A data set that is drawn by code: ten kinds of figures, in 32 x 32 pixels and colour.
 
-Artificial figures (labels 0, 1, 8, 9) are two or three bars that meet at right angles, natural ones (2 to 7)
-are closed curves whose radius swings with the angle. Place, size, rotation, proportions, colours, background,
-clutter, an object in front and noise vary from image to image. The same code draws the same pixels anywhere,
-so it draws in float64: what processors do differently then vanishes when pixels are rounded.
+Artificial figures (labels 0, 1, 8, 9) are two or three bars at right angles; natural figures (2 to 7) are closed curves
+whose radius is a wave over the angle. Place, size, rotation, proportions, colours, background, clutter, an object in
+front and noise vary from image to image. It computes in float64, so that rounding to bytes removes the differences
+between processors and the pixels are the same on all of them.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe.config import ARTIFICIAL, CLASSES
-from moe.data.arrays import IMAGE, ROWS, Arrays
+from moe.data.dataset import IMAGE, ROWS, Arrays
 
 VERSION = 1  # raise it when a code change alters the pixels
 
@@ -74,7 +74,7 @@ def _generator(stream: int, part: int) -> np.random.Generator:
 
 
 class Brush:
-    """Random numbers for a chunk of images, and the places of their pixels."""
+    """Random numbers for a chunk of images, and the coordinates of their pixels."""
 
     def __init__(self, rng: np.random.Generator, images: int) -> None:
         self.rng, self.images = rng, images
@@ -90,7 +90,7 @@ class Brush:
         return np.sign(self.number(-1, 1))
 
     def frame(self, reach: float, turn: float = np.pi) -> tuple[Numbers, Numbers]:
-        """The pixels' places, (images, 32, 32) each, as seen from a random point and angle."""
+        """The pixels' coordinates, (images, 32, 32) each, in a frame with a random origin and angle."""
         angle = self.number(-turn, turn)
         x, y = self.x - self.number(-reach, reach), self.y - self.number(-reach, reach)
         return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
@@ -121,7 +121,7 @@ def _paint(labels: NDArray[np.int64], brush: Brush) -> Numbers:
 
 
 def _background(brush: Brush, typical: Numbers) -> Numbers:
-    """(images, 32, 32, 3): two colours that pass into one another, in waves."""
+    """(images, 32, 32, 3): two colours that blend in waves."""
     x, _ = brush.frame(1)
     _, y = brush.frame(1)
     wave = np.sin(brush.number(0.5, 9) * x) + np.sin(brush.number(0.5, 9) * y)

@@ -1,39 +1,21 @@
-"""The images of one run: those to learn from, to stop by and to score on."""
+"""The images of one run: which are trained on, which stop training, which are scored, and in what order."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from moe.config import ARTIFICIAL, HOLDOUT, NATURAL
-from moe.data import DataError, DataSet, holdout
-from moe.stages import STAGES
-from moe.training.loop import Examples
+from moe.config import CLASSES, HOLDOUT
+from moe.data.dataset import DataError, DataSet
 
-
-class Choice(Protocol):
-    """What decides the images of a stage: these fields of a spec, or of a config."""
-
-    @property
-    def protocol(self) -> str:
-        """The protocol."""
-
-    @property
-    def seed(self) -> int:
-        """Orders the images to learn from."""
-
-    @property
-    def train_examples(self) -> int:
-        """How many to learn from."""
-
-    @property
-    def test_examples(self) -> int:
-        """How many to stop by."""
+PER_CLASS = 500  # validation images
+_VALIDATION, _POOL = 0, 1  # what a stream of random numbers is for
 
 
 @dataclass(frozen=True)
-class Cut:
+class Subset:
     """The images of one run. Those that stop training are the first of those that are scored."""
 
     train_images: Tensor  # (N, 3, 32, 32) uint8
@@ -42,54 +24,90 @@ class Cut:
     score_labels: Tensor
     stopping: int  # how many of the scored images stop training
 
-    def to(self, device: torch.device) -> "Cut":
+    def to(self, device: torch.device) -> "Subset":
         """The same images on a device."""
         tensors = ("train_images", "train_labels", "score_images", "score_labels")
         return replace(self, **{name: getattr(self, name).to(device) for name in tensors})
 
-    def examples(self, stage: str) -> tuple[Examples, Examples]:
-        """What a stage learns from and what stops it."""
-        stop = slice(self.stopping)
-        return (
-            _viewed(stage, self.train_images, self.train_labels),
-            _viewed(stage, self.score_images[stop], self.score_labels[stop]),
-        )
 
-
-def cut(choice: Choice, data: DataSet, score_examples: int | None = None) -> Cut:
-    """Cut a data set as the protocol says.
+def subset(
+    data: DataSet,
+    *,
+    protocol: str,
+    seed: int,
+    train_examples: int,
+    test_examples: int,
+    score_examples: int | None = None,
+) -> Subset:
+    """Choose a run's images as the protocol requires.
 
     Args:
+        seed: orders the images to train on, under `holdout`.
+        train_examples: how many images to train on.
+        test_examples: how many images stop training.
         score_examples: how many images to score on under `holdout`, at least `test_examples`, which is the default.
 
     Raises:
-        DataError: a class has no image to learn from or to stop by.
+        DataError: a class has no image to train on or to stop by.
     """
-    if choice.protocol == HOLDOUT:
-        scored = max(choice.test_examples, score_examples or 0)
-        pool, validation = holdout(data.train_labels, choice.seed)
-        rows, score_rows = pool[: choice.train_examples], validation[:scored]
+    if protocol == HOLDOUT:
+        pool, validation = holdout(data.train_labels, seed)
+        train, score = pool[:train_examples], validation[: max(test_examples, score_examples or 0)]
         images, labels = data.train_images, data.train_labels
-        parts = (images[rows], labels[rows], images[score_rows], labels[score_rows])
+        parts = (images[train], labels[train], images[score], labels[score])
     else:
-        train, test = slice(choice.train_examples), slice(choice.test_examples)
         parts = (
-            data.train_images[train],
-            data.train_labels[train],
-            data.test_images[test],
-            data.test_labels[test],
+            data.train_images[:train_examples],
+            data.train_labels[:train_examples],
+            data.test_images[:test_examples],
+            data.test_labels[:test_examples],
         )
-    _require_every_class("train_examples", choice.train_examples, parts[1])
-    _require_every_class("test_examples", choice.test_examples, parts[3][: choice.test_examples])
-    return Cut(*parts, choice.test_examples)
+    _require_every_class("train_examples", train_examples, parts[1])
+    _require_every_class("test_examples", test_examples, parts[3][:test_examples])
+    return Subset(*parts, test_examples)
 
 
-def _require_every_class(field: str, asked: int, labels: Tensor) -> None:
-    missing = sorted(set(ARTIFICIAL + NATURAL) - set(labels.tolist()))
+def holdout(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """The images to train on and the images for validation, by their index.
+
+    Both are in a class-balanced order: the first 10 k images are k of each class, until a class runs out.
+
+    Args:
+        labels: (N,) of the training images, each 0 to 9.
+        seed: 0 or more; orders the pool and leaves validation as it is.
+
+    Returns:
+        pool: (N - 5000,) int64, in the seed's order, so that the first n nest in the first n + 1.
+        validation: (5000,) int64, 500 a class, the same for every seed.
+
+    Raises:
+        DataError: a class has fewer than 501 images.
+    """
+    classes = labels.numpy()
+    counts = np.bincount(classes, minlength=CLASSES)
+    if counts.min() <= PER_CLASS:
+        raise DataError(
+            f"class {counts.argmin()} has {counts.min()} training images; "
+            f"expected {PER_CLASS + 1} or more, as {PER_CLASS} of each class are for validation"
+        )
+    order = _balanced(classes, np.random.SeedSequence([_VALIDATION]))
+    validation, rest = order[: PER_CLASS * CLASSES], np.sort(order[PER_CLASS * CLASSES :])
+    pool = rest[_balanced(classes[rest], np.random.SeedSequence([_POOL, seed]))]
+    return torch.from_numpy(pool), torch.from_numpy(validation)
+
+
+def _balanced(classes: NDArray[np.int64], seed: np.random.SeedSequence) -> NDArray[np.int64]:
+    """A random order of the indices in which the k-th of every class come before any k+1-th."""
+    rng = np.random.default_rng(seed)
+    shuffled = np.argsort(rng.random(len(classes)), kind="stable")
+    rank = np.empty_like(shuffled)
+    for label in range(CLASSES):
+        mine = classes[shuffled] == label
+        rank[mine] = np.arange(mine.sum())
+    return shuffled[np.lexsort((rng.random(len(classes)), rank))]
+
+
+def _require_every_class(field: str, value: int, labels: Tensor) -> None:
+    missing = sorted(set(range(CLASSES)) - set(labels.tolist()))
     if missing:
-        raise DataError(f"{field} is {asked}; expected more: class {missing[0]} has no image among them")
-
-
-def _viewed(stage: str, images: Tensor, labels: Tensor) -> Examples:
-    rows, labels = STAGES[stage].view(labels)
-    return Examples(images[rows], labels[rows])
+        raise DataError(f"{field} is {value}; expected more: class {missing[0]} has no image among them")

@@ -115,17 +115,16 @@ def missing(location: str) -> list[Path]:
 def data(dataset: str, folder: str | None) -> dict[str, Any]:
     """Which data set this node can read now: `has`, its name or None, and why."""
     from moe.data import DataError, cifar10
-    from moe.data.cache import Cache, default_folder
+    from moe.data.cache import default_folder, load
 
     if dataset == "shapes":
         return {"has": "shapes", "why": "drawn by code"}
     try:
         if folder:
             return {"has": "cifar10", "why": cifar10.find(Path(folder)).where}
-        name = f"cifar10-{cifar10.online().key}"
     except DataError as error:
         return {"has": None, "why": str(error)}
-    if Cache(default_folder()).find(name) is not None:
+    if load(default_folder(), cifar10.OFFICIAL):
         return {"has": "cifar10", "why": f"the cache {default_folder()}"}
     return {"has": None, "why": f"CIFAR-10 is not in the cache {default_folder()}"}
 

@@ -22,9 +22,8 @@ from torch import nn
 import moe.training.loop
 from moe.config import NOTEBOOK, PRECISIONS, Config
 from moe.data import DataSet, load
-from moe.data.subset import cut
 from moe.networks import IMAGE, parameters
-from moe.pipeline import Finished, train_mixture
+from moe.pipeline import Finished, examples, subset_of, train_mixture
 from moe.stages import STAGES, Request, plan
 from moe.training.cuda_graph import own_stream
 from moe.training.loop import Chain, train
@@ -100,7 +99,7 @@ def floor(config: Config, device: torch.device) -> float:
 def trained(request: Request, data: DataSet, device: torch.device, *upto: int) -> Chain:
     """A frozen stage's chain, brought to each number of epochs in turn."""
     chain = Chain(request.spec)
-    learn, stop = cut(request.spec, data).to(device).examples(request.spec.stage)
+    learn, stop = examples(subset_of(request.spec, data).to(device), request.spec.stage)
     with own_stream(device):  # nothing can be recorded on the default one
         for epochs in upto:
             for _ in train(Request(request.spec, epochs), chain, learn, stop, device):
