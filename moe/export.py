@@ -141,7 +141,7 @@ def _create(path: Path, content: bytes) -> None:
             os.link(partial, path)
         except OSError:
             if os.path.lexists(path):
-                raise
+                raise FileExistsError from None
             partial.rename(path)  # a file system without hard links
     finally:
         with suppress(OSError):
