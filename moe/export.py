@@ -155,7 +155,7 @@ def _sha256(description: str, weights: Mapping[str, "Tensor"]) -> str:
     digest = hashlib.sha256(description.encode())
     for name, value in sorted(weights.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

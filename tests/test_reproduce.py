@@ -130,7 +130,7 @@ def record(folder, number=1):
 
 
 def test_a_trial_comes_out_again_to_the_last_bit_shows_its_progress_and_is_kept(made, tmp_path):
-    code, printed, shown = call(made, "--trial", "2", "--save", tmp_path / "m.safetensors", OMP_NUM_THREADS="2")
+    code, printed, shown = call(made, "--trial", "2", "--save", tmp_path / "m", OMP_NUM_THREADS="2")
     assert code == 0, printed + shown
     for part in (
         "Trial 2 of study tiny: epochs 2",
@@ -147,17 +147,16 @@ def test_a_trial_comes_out_again_to_the_last_bit_shows_its_progress_and_is_kept(
     assert rows["gain"] == [f"{found['gain']:.6f}"] * 2 + ["same"]
     for stage in ("baseline", "gate", "artificial", "natural", "mixture"):
         assert stage in shown  # its bar
+    about = json.loads((tmp_path / "m" / "mixture.json").read_text())
+    assert (about["made"]["study"], about["made"]["trial"]) == ("tiny", 2)
+    assert about["made"]["compared"].startswith("identical")
+    assert about["result"]["gain"] == found["gain"]
+    assert about["classes"][2] == "peanut"
 
     from moe.export import load as load_mixture
     from moe.pipeline import probabilities
 
-    saved = load_mixture(tmp_path / "m.safetensors")
-    origin = saved.description.origin
-    assert (origin.study, origin.trial, origin.commit) == ("tiny", 2, machine.commit())
-    assert origin.comparison.startswith("identical")
-    assert saved.description.result.gain == found["score"]["gain"]
-    assert saved.description.classes[2] == "peanut"
-    said = probabilities(saved.networks, load("shapes").test_images[:5])
+    said = probabilities(load_mixture(tmp_path / "m").networks, load("shapes").test_images[:5])
     assert said["mixture"].shape == (5, 10)
 
 
@@ -175,17 +174,18 @@ def test_a_number_that_was_edited_is_found_and_named(folder, monkeypatch, capsys
 
 def test_wrong_usage_and_unknown_trials_are_refused_in_time_without_torch(made, tmp_path):
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
-    (tmp_path / "m.safetensors").write_text("")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "mixture.json").write_text("")
     wrong = (
         ((), "results/NAME"),
         ((made, "--trial", "x"), "--trial is 'x'; expected a whole number"),
         ((made, "--trial", "9"), "--trial is 9; expected a trial of tiny: 1 to 4\n"),
         ((made, "--trial", "-1"), "--trial is -1; expected a trial of tiny: 1 to 4\n"),
         ((made, "--data", "nowhere"), "--data is nowhere; expected none: the study is on shapes"),
-        ((made, "--save", tmp_path / "m.safetensors"), "m.safetensors; expected another name"),
+        ((made, "--save", tmp_path / "m"), "which holds mixture.json already"),
         ((made, "--data", ""), "--data is ''; expected a folder"),
-        ((made, "--save", ""), "--save is ''; expected "),
-        ((made, "--save", "nowhere/m.safetensors"), "--save is nowhere/m.safetensors; expected "),
+        ((made, "--save", ""), "--save is ''; expected a folder"),
+        ((made, "--save", "/proc/m"), "--save is /proc/m; expected a folder that can be written (/proc: "),
         ((made, "--store", "warp://x"), "--store is warp://x; expected a folder"),
     )
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path.cwd()}"}
