@@ -82,6 +82,11 @@ def test_what_is_transparent_is_white(mode, tmp_path):
     assert (load(tmp_path / "x.png") == 255).all()
 
 
+def test_a_palette_may_be_half_transparent(tmp_path):
+    Image.new("P", (64, 64), 0).save(tmp_path / "x.png", transparency=b"\x80")
+    assert ((load(tmp_path / "x.png").int() - 127).abs() <= 1).all()
+
+
 def test_what_is_too_fine_to_be_seen_turns_grey(tmp_path):
     board = (np.indices((320, 320)).sum(0) % 2 * 255).astype(np.uint8)
     Image.fromarray(board).save(tmp_path / "x.png")
