@@ -9,23 +9,24 @@ import os
 import shlex
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe.cli import AUTO, Parser, add_config, add_data, add_precision, add_store, config_from, refuse, store_of
 from moe.config import Config
-from moe.export import SavedError, how_to_ask, save, vacant
+from moe.console import Exit, emit, fail, tolerate_encoding, warn
+from moe.console import table as as_table
+from moe.export import ExportError, Origin, how_to_predict, new_file, save
 
 if TYPE_CHECKING:
     from moe.pipeline import Finished
     from moe.result import Result
 
 PROGRAM = "python -m moe"
-ENVIRONMENT = 4  # the exit code of missing data, a training that cannot go on and the like
-INTERRUPTED = 130  # of Ctrl-C
 
 
-def main() -> int:
+def main() -> Exit:
     """Parse, train one mixture, print it; the exit code."""
     if sys.argv[1:2] == ["predict"]:
         from moe.predict import main as predict
@@ -34,16 +35,17 @@ def main() -> int:
     parser = Parser(
         prog=PROGRAM,
         description="Train one mixture of experts and print its five stages.",
-        epilog=f"{PROGRAM} predict DIR IMAGE... classifies pictures with a mixture that --save kept.",
+        epilog=f"{PROGRAM} predict FILE IMAGE... classifies pictures with a mixture that --save wrote.",
     )
     add_config(parser)
     add_precision(parser)
     add_data(parser)
     add_store(parser)
-    parser.add_argument("--describe", action="store_true", help="show the networks and leave")
+    parser.add_argument("--describe", action="store_true", help="print the networks, and train nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
-    parser.add_argument("--save", type=vacant, metavar="DIR", help="keep the trained mixture there")
+    parser.add_argument("--save", type=new_file, metavar="FILE.safetensors", help="save the trained mixture there")
     arguments = parser.parse_args()
+    tolerate_encoding()
     config = config_from(arguments, PROGRAM)
     target = arguments.json
     if target and (target.is_dir() or not os.access(target.parent, os.W_OK)):
@@ -53,12 +55,12 @@ def main() -> int:
     if arguments.describe:
         from moe.describe import describe
 
-        print(describe(config))
-        return 0
+        emit(describe(config))
+        return Exit.DONE
     return _train(config, arguments, store_of(arguments, PROGRAM))
 
 
-def _train(config: Config, arguments: argparse.Namespace, place: str | None) -> int:
+def _train(config: Config, arguments: argparse.Namespace, place: str | None) -> Exit:
     from torch import OutOfMemoryError
 
     from moe.data import DataError, load
@@ -73,59 +75,54 @@ def _train(config: Config, arguments: argparse.Namespace, place: str | None) -> 
     config = config.replace(precision=arguments.precision)
     try:
         data = load(arguments.dataset or "auto", arguments.data)
-        print(f"Data: {data.source}", flush=True)
-        with Store(place, warn=_say) if place else nullcontext() as store:
+        emit(f"Data: {data.source}")
+        with Store(place, warn=partial(warn, PROGRAM)) if place else nullcontext() as store:
             with bars(config.epochs) as watch:
                 finished = train_mixture(config, data, store, watch=watch)
-            print(table(finished.result))
+            emit(table(finished.result))
             _write(finished, arguments.json, arguments.save)
-    except (DataError, TrainingError, OutOfMemoryError, SavedError) as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return ENVIRONMENT
+    except (DataError, TrainingError, OutOfMemoryError, ExportError) as error:
+        return fail(PROGRAM, str(error))
     except KeyboardInterrupt:
-        return INTERRUPTED
-    return 0
+        return Exit.CTRL_C
+    return Exit.DONE
 
 
-def _write(finished: "Finished", target: Path | None, folder: Path | None) -> None:
-    """Keep what was asked for.
+def _write(finished: "Finished", json_file: Path | None, mixture_file: Path | None) -> None:
+    """Write the files that the options name.
 
     Raises:
-        SavedError: it cannot be written.
+        ExportError: one cannot be written.
     """
-    if target:
+    if json_file:
         try:
-            target.write_text(json.dumps(finished.result.as_json(), indent=2, allow_nan=False) + "\n")
+            json_file.write_text(json.dumps(finished.result.as_json(), indent=2, allow_nan=False) + "\n")
         except OSError as error:
-            raise SavedError(f"--json is {target}; it cannot be written: {error.strerror}") from None
-    if folder:
-        command = shlex.join(["python", "-m", "moe", *sys.argv[1:]])
-        save(folder, finished.networks, finished.result, {"command": command})
-        print(how_to_ask(folder))
-
-
-def _say(sentence: str) -> None:
-    print(f"{PROGRAM}: {sentence}", file=sys.stderr)
+            raise ExportError(f"--json is {json_file}; it cannot be written: {error.strerror}") from None
+    if mixture_file:
+        command = shlex.join([*PROGRAM.split(), *sys.argv[1:]])
+        save(mixture_file, finished.networks, finished.result, Origin.here(command))
+        emit(how_to_predict(mixture_file))
 
 
 def table(result: "Result") -> str:
     """The five stages of a result, one line each, and the gain."""
     score = result.score
-    accuracies = {
-        "baseline": score.baseline_accuracy,
-        "gate": score.gate_accuracy,
-        "artificial": score.artificial_accuracy,
-        "natural": score.natural_accuracy,
-        "mixture": score.mixture_accuracy,
-    }
-    lines = [
-        f"{'stage':<12}{'accuracy':>9}{'epochs':>8}{'reused':>8}{'best':>6}{'stopped':>10}{'parameters':>12}{'seconds':>9}"
-    ]
-    for name, stage in result.stages.items():
-        lines.append(
-            f"{name:<12}{accuracies[name]:>9.2%}{len(stage.epochs):>8}{stage.epochs_reused:>8}{stage.best_epoch:>6}{stage.stopped:>10}"
-            f"{stage.parameters:>12,}{stage.seconds:>9.1f}"
+    rows = [
+        (
+            name,
+            f"{getattr(score, f'{name}_accuracy'):.2%}",
+            str(len(stage.epochs)),
+            str(stage.epochs_reused),
+            str(stage.best_epoch),
+            stage.stopped,
+            f"{stage.parameters:,}",
+            f"{stage.seconds:.1f}",
         )
+        for name, stage in result.stages.items()
+    ]
+    headings = ("stage", "accuracy", "epochs", "reused", "best", "stopped", "parameters", "seconds")
+    lines = [as_table(headings, rows)]
     images = "validation" if result.config.protocol == "holdout" else "test"
     lines.append(
         f"mixture - baseline: {100 * score.gain:+.2f} points on {result.scored_examples} {images} images of "

@@ -1,15 +1,16 @@
-"""The networks in words: each one's layers, output shapes and parameters, and which stage trains them."""
+"""The networks as tables: layers, output shapes and parameters, and which stage trains them."""
 
 from torch import nn
 from torchinfo import summary
 
 from moe.config import Config
+from moe.console import table
 from moe.networks import IMAGE, Mixture, Subgates, parameters
 from moe.stages import STAGES
 
 
 def whole_mixture(config: Config) -> Mixture:
-    """The mixture of a config, with weights that mean nothing."""
+    """The mixture of a config, untrained."""
     frozen = {
         name: STAGES[name].network(STAGES[name].size(config), precision=config.precision)
         for name in STAGES["mixture"].needs
@@ -30,7 +31,7 @@ def describe(config: Config) -> str:
 
 
 def _stages(config: Config, mixture: Mixture) -> str:
-    rows = [("stage", "network", "trains", "frozen")]
+    rows = []
     for stage in STAGES.values():
         last = stage.name == "mixture"
         trained = parameters(mixture.subgates if last else mixture.frozen[stage.name])
@@ -38,7 +39,7 @@ def _stages(config: Config, mixture: Mixture) -> str:
         network = "two subgates" if last else f"{stage.size(config)} VGG"
         rows.append((stage.name, network, f"{trained:,}", f"{frozen:,}"))
     rows.append(("in all", "", f"{parameters(mixture):,}", ""))
-    return "\n".join(f"{name:<12}{network:<14}{trained:>12}{frozen:>12}" for name, network, trained, frozen in rows)
+    return table(("stage", "network", "trains", "frozen"), rows, left=2)
 
 
 def _layers(network: nn.Module) -> str:

@@ -1,236 +1,222 @@
-"""A trained mixture in a folder: all that it takes to use it, and where it is from.
+"""A trained mixture in one file: all that it takes to use it, and where it is from.
 
-    <folder>/mixture.safetensors   the weights of the five networks, each under its stage's name
-             mixture.json          config, classes, scores and origin; size and SHA-256 of the weights; written last
+    NAME.safetensors   the weights of the five networks, each under its stage's name: gate.0.weight
+                       metadata: "description", the JSON of a `Description`, and "sha256" of description and weights
 
-There is a mixture where there is a mixture.json, and neither file is ever written over. What does not match its hash
-or its config is refused. Reading a command line with these functions loads no torch.
+A file appears whole and is never written over; one that is damaged is refused. torch is loaded by `save` and `load`.
 """
 
 import argparse
-import dataclasses
 import datetime
+import hashlib
 import json
 import os
 import platform
 import shlex
-import tempfile
+import textwrap
+import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import field_validator
 
 from moe.config import CLASS_NAMES, CLASSES, Config
+from moe.result import Result
+from moe.schema import Model, decode
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-    from moe.result import Result
-    from moe.store.tensors import State
-
-FORMAT = 1
-ABOUT, WEIGHTS = "mixture.json", "mixture.safetensors"
-_SHARES = ("mixture_accuracy", "baseline_accuracy")
+SUFFIX = ".safetensors"
 
 
-class SavedError(Exception):
-    """A mixture that cannot be written or read; the sentence says why."""
+class ExportError(Exception):
+    """A mixture that cannot be saved or loaded; the sentence says why."""
+
+
+class Origin(Model):
+    """How a mixture came about."""
+
+    command: str
+    time: str  # of saving, ISO 8601
+    python: str
+    torch: str
+    commit: str | None = None  # of the code
+    study: str | None = None
+    trial: int | None = None
+    comparison: str | None = None  # with the study's record
+
+    @classmethod
+    def here(cls, command: str, **details: str | int | None) -> Self:
+        """Now, with the versions of this process."""
+        command = command.encode(errors="replace").decode()  # JSON takes no bytes that are not UTF-8
+        time = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        return cls(command=command, time=time, python=platform.python_version(), torch=version("torch"), **details)  # type: ignore[arg-type]
+
+
+class Description(Model):
+    """What a saved mixture is, besides its weights."""
+
+    format: Literal[1] = 1
+    result: Result  # config, data set, scores, stages, device
+    classes: tuple[str, ...]  # names by label
+    origin: Origin
+
+    @field_validator("classes")
+    @classmethod
+    def _different_names(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(classes) != CLASSES or len({*classes} - {""}) != CLASSES:
+            raise ValueError(f"classes is {classes}; expected {CLASSES} different names")
+        return classes
 
 
 @dataclass(frozen=True, kw_only=True)
-class About:
-    """What is known of a saved mixture besides its weights."""
-
-    config: Config
-    dataset: str
-    data: str  # the data set's fingerprint
-    classes: tuple[str, ...]  # in words, by label
-    result: dict[str, Any]  # the scores, on how many images, and how far each stage was trained
-    made: dict[str, Any]  # how, when, on what, with which versions
-
-    def __post_init__(self) -> None:
-        words = [name for name in self.classes if isinstance(name, str) and name]
-        if len(self.classes) != CLASSES or len(set(words)) != CLASSES:
-            raise ValueError(f"classes are {self.classes!r}; expected {CLASSES} different words")
-        for name in _SHARES:
-            if not 0 <= (value := float(self.result[name])) <= 1:
-                raise ValueError(f"{name} is {value}; expected 0 to 1")
-        if type(images := self.result["scored_examples"]) is not int:
-            raise ValueError(f"scored_examples is {images!r}; expected a whole number")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Saved:
+class SavedMixture:
     """A mixture as it was saved."""
 
-    about: About
+    description: Description
     networks: dict[str, "nn.Module"]  # by stage, frozen, on the CPU
 
 
-def vacant(text: str) -> Path:
-    """Parse a folder for a mixture: it holds none, and it can be written or made."""
-    if not text:
-        raise argparse.ArgumentTypeError("is ''; expected a folder")
-    folder = Path(text)
-    taken = [name for name in (ABOUT, WEIGHTS) if os.path.exists(folder / name)]
-    if taken:
-        raise argparse.ArgumentTypeError(f"is {text}, which holds {taken[0]} already; expected another folder")
-    above = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
-    if reason := _unwritable(above):
-        raise argparse.ArgumentTypeError(f"is {text}; expected a folder that can be written ({above}: {reason})")
-    return folder
+def new_file(text: str) -> Path:
+    """Parse the path of a file for a mixture: it does not exist, and can be written."""
+    path = Path(text)
+    reason = ""
+    if path.suffix != SUFFIX:
+        reason = f"a name that ends in {SUFFIX}"
+    elif os.path.lexists(path):
+        reason = "another name: it exists already"
+    elif not path.parent.is_dir():
+        reason = f"a file in a folder that exists: {path.parent} does not"
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        reason = f"a file in a folder that can be written: {path.parent} cannot"
+    if reason:
+        raise argparse.ArgumentTypeError(f"is {text or repr(text)}; expected {reason}")
+    return path
 
 
-def _unwritable(folder: Path) -> str:
-    """Why nothing can be written to a folder, found by trying: rights alone know of no full or read-only disk."""
-    try:
-        with tempfile.TemporaryFile(dir=folder) as trial:
-            trial.write(b"0")
-            trial.flush()
-    except OSError as error:
-        return (error.strerror or str(error)).lower()
-    return ""
+def how_to_predict(path: Path) -> str:
+    """Where a mixture is and how it is used."""
+    return f"The mixture is in {path}; python -m moe predict {shlex.quote(str(path))} IMAGE... classifies pictures"
 
 
-def save(folder: Path, networks: Mapping[str, "nn.Module"], result: "Result", made: Mapping[str, Any]) -> None:
-    """Write a trained mixture, weights first.
+def save(path: Path, networks: Mapping[str, "nn.Module"], result: Result, origin: Origin) -> None:
+    """Write a trained mixture.
 
     Args:
-        folder: made if need be.
-        networks: of all five stages, as a finished run has them.
-        result: what that run found.
-        made: how it came about, for people; time, device and versions are added.
+        networks: of all five stages, as `train_mixture` returns them.
+        result: of that run.
 
     Raises:
-        SavedError: the folder holds a mixture already, or cannot be written.
+        ExportError: the file exists already, or cannot be written.
     """
-    from moe.store.local import Local
-    from moe.store.manifest import digest
-    from moe.store.place import PlaceError
-    from moe.store.tensors import pack
+    from safetensors.torch import save as pack
+    from torch import nn
 
-    content = pack(_joined(networks))
-    says = {
-        "format": FORMAT,
-        **dataclasses.asdict(_about(result, made)),
-        "config": result.config.as_json(),
-        "weights": {"bytes": len(content), "sha256": digest(content)},
-    }
-    files = {WEIGHTS: content, ABOUT: (json.dumps(says, indent=2, allow_nan=False) + "\n").encode()}
+    classes = CLASS_NAMES.get(result.dataset) or tuple(f"class {label}" for label in range(CLASSES))
+    description = Description(result=result, classes=classes, origin=origin).model_dump_json()
+    weights = {name: value.cpu().contiguous() for name, value in nn.ModuleDict(dict(networks)).state_dict().items()}
+    content = pack(weights, {"description": description, "sha256": _sha256(description, weights)})
     try:
-        for name, written in files.items():
-            if not Local(folder).create(name, written):
-                raise SavedError(f"{folder} holds {name} already; choose another folder")
-    except PlaceError as error:
-        raise SavedError(f"the mixture cannot be written to {error}") from None
+        _create(path, content)
+    except FileExistsError:
+        raise ExportError(f"{path} exists already; choose another file") from None
+    except OSError as error:
+        raise ExportError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def how_to_ask(folder: Path) -> str:
-    """Where a mixture is and what to do with it, for people."""
-    return f"The mixture is in {folder}; python -m moe predict {shlex.quote(str(folder))} IMAGE... asks it"
+def _create(path: Path, content: bytes) -> None:
+    """Write a file that appears whole, unless there is one."""
+    partial = path.with_name(f".partial-{uuid.uuid4().hex}")
+    try:
+        with partial.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(partial, path)
+        except OSError:
+            if os.path.lexists(path):
+                raise FileExistsError from None
+            partial.rename(path)  # a file system without hard links
+    finally:
+        with suppress(OSError):
+            partial.unlink()
 
 
-def _joined(networks: Mapping[str, "nn.Module"]) -> "State":
-    return {f"{stage}.{name}": value for stage, net in networks.items() for name, value in net.state_dict().items()}
-
-
-def _about(result: "Result", made: Mapping[str, Any]) -> About:
+def _sha256(description: str, weights: Mapping[str, "Tensor"]) -> str:
+    """Of a description and of weights with their names, types and shapes."""
     import torch
 
-    stages = {
-        name: {"epochs": len(stage.epochs), "best_epoch": stage.best_epoch} for name, stage in result.stages.items()
-    }
-    return About(
-        config=result.config,
-        dataset=result.dataset,
-        data=result.data,
-        classes=CLASS_NAMES.get(result.dataset) or tuple(f"class {label}" for label in range(CLASSES)),
-        result={**result.score.as_json(), "scored_examples": result.scored_examples, "stages": stages},
-        made={
-            **made,
-            "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-            "device": result.device,
-            "threads": result.threads,
-            "versions": {"torch": torch.__version__, "python": platform.python_version()},
-        },
-    )
+    digest = hashlib.sha256(description.encode())
+    for name, value in sorted(weights.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
-def load(folder: Path) -> Saved:
+def load(path: Path) -> SavedMixture:
     """A saved mixture, on the CPU.
 
     Raises:
-        SavedError: there is none, or it is damaged.
+        ExportError: there is none, or it is damaged.
     """
-    about, weights = _described(folder)
-    return Saved(about=about, networks=_networks(folder / WEIGHTS, about.config, _content(folder / WEIGHTS, **weights)))
-
-
-def _described(folder: Path) -> tuple[About, dict[str, Any]]:
-    path = folder / ABOUT
+    metadata, weights = _read(path)
     try:
-        says = json.loads(path.read_text("utf-8"))
-        if not isinstance(says, dict):
-            raise ValueError("no JSON object")
-        if (found := says.pop("format")) != FORMAT:
-            raise SavedError(f"{path} is of format {found!r}; expected {FORMAT}")
-        weights = {"size": says["weights"]["bytes"], "sha256": says.pop("weights")["sha256"]}
-        about = About(**{**says, "config": Config(**says["config"]), "classes": tuple(says["classes"])})
-    except (FileNotFoundError, NotADirectoryError):
-        raise SavedError(f"{folder} holds no mixture; expected {ABOUT} and {WEIGHTS}, as --save writes them") from None
-    except OSError as error:
-        raise SavedError(f"{path} cannot be read: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise SavedError(f"{path} is damaged ({reason}); expected what --save wrote") from None
-    return about, weights
-
-
-def _content(path: Path, size: object, sha256: object) -> bytes:
-    from moe.store.manifest import digest
-
+        content = metadata["description"]
+        if _sha256(content, weights) != metadata["sha256"]:
+            raise ExportError(f"{path} is damaged: its content does not match its SHA-256")
+        description = decode(Description, content)
+    except KeyError as error:
+        raise ExportError(f"{path} holds no mixture: its metadata lacks {error}; expected what --save wrote") from None
+    except ValueError as error:
+        raise ExportError(f"{path} holds no mixture that can be read here: {error}") from None
     try:
-        found = path.stat().st_size
-        if found != size:
-            raise SavedError(f"{path} is damaged: it has {found:,} bytes, not the {size} that {ABOUT} says")
+        networks = _networks(description.result.config, weights)
+    except RuntimeError as error:  # from load_state_dict: all names and shapes, over several lines
+        raise ExportError(f"{path} does not fit its config: {textwrap.shorten(str(error), 300)}") from None
+    return SavedMixture(description=description, networks=networks)
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, "Tensor"]]:
+    """Metadata and tensors of a safetensors file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load as unpack
+
+    if path.exists() and not path.is_file():
+        raise ExportError(f"{path} is no regular file; expected one that --save wrote")
+    try:
         content = path.read_bytes()
-    except FileNotFoundError:
-        raise SavedError(f"{path} is missing; {ABOUT} is nothing without it") from None
+        weights = unpack(content)
     except OSError as error:
-        raise SavedError(f"{path} cannot be read: {error.strerror}") from None
-    if digest(content) != sha256:
-        raise SavedError(f"{path} is damaged: it does not match the SHA-256 in {ABOUT}")
-    return content
+        raise ExportError(f"{path} cannot be read: {error.strerror}; expected a file that --save wrote") from None
+    except SafetensorError as error:
+        raise ExportError(f"{path} is damaged or no safetensors file: {error}") from None
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])  # `unpack` checked it
+    return header.get("__metadata__", {}), weights
 
 
-def _networks(path: Path, config: Config, content: bytes) -> dict[str, "nn.Module"]:
-    """The five networks of a config, with weights that were packed.
+def _networks(config: Config, weights: dict[str, "Tensor"]) -> dict[str, "nn.Module"]:
+    """The five networks of a config with these weights.
 
     Raises:
-        SavedError: they are not those of such a config.
+        RuntimeError: weights are missing, unknown, of another shape or type.
     """
     import torch
-    from safetensors import SafetensorError
+    from torch import nn
 
     from moe.stages import STAGES
-    from moe.store.tensors import unpack
 
-    with torch.device("meta"):
-        networks = {
-            stage.name: stage.network(stage.size(config), precision=config.precision) for stage in STAGES.values()
-        }
-    expected = {name: (value.dtype, value.shape) for name, value in _joined(networks).items()}
-    try:
-        state = unpack(content)
-    except SafetensorError as error:
-        raise SavedError(f"{path} is damaged: {error}") from None
-    odd = sorted(expected.keys() ^ state.keys()) or [
-        name for name, value in state.items() if (value.dtype, value.shape) != expected[name]
-    ]
-    if odd:
-        raise SavedError(f"{path} does not fit the config in {ABOUT}: {odd[0]} is missing, unknown or of another shape")
-    for stage, network in networks.items():
-        own = {name.removeprefix(f"{stage}."): value for name, value in state.items() if name.startswith(f"{stage}.")}
-        network.load_state_dict(own, assign=True)
-        network.requires_grad_(False)
-    return networks
+    with torch.device("meta"):  # no initial weights are drawn
+        networks = nn.ModuleDict(
+            {name: stage.network(stage.size(config), precision=config.precision) for name, stage in STAGES.items()}
+        )
+    networks.to_empty(device="cpu").to(memory_format=torch.channels_last)  # as in training, for equal bits
+    networks.load_state_dict(weights, strict=True)
+    if other := [name for name, value in weights.items() if value.dtype != torch.float32]:
+        raise RuntimeError(f"{other[0]} is {weights[other[0]].dtype}; expected torch.float32")
+    return dict(networks.requires_grad_(False).items())

@@ -1,115 +1,101 @@
-"""What a saved mixture says of pictures: `python -m moe predict DIR IMAGE...`.
+"""Classify pictures with a saved mixture: `python -m moe predict FILE IMAGE...`.
 
-One line per picture: the gate's superclass and, for baseline, experts and mixture, the likeliest class, each with its
-probability. What cannot be read is named after the table, and the exit code is then 4.
+For each picture: the gate's superclass and, for baseline, experts and mixture, the likeliest class, each with its
+probability. Pictures that cannot be read are named after the table, and the exit code is then 4.
 """
 
-import io
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe.cli import Parser
 from moe.config import HOLDOUT
-from moe.export import About, SavedError
+from moe.console import PIPE_WIDTH, Exit, emit, fail, output_width, table, tolerate_encoding, warn
+from moe.export import Description, ExportError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PROGRAM = "python -m moe predict"
-DONE, ENVIRONMENT = 0, 4
 ORDER = ("gate", "baseline", "artificial", "natural", "mixture")  # as an image goes through the mixture
 SUPERCLASSES = ("artificial", "natural")
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> Exit:
     """Parse, classify, print; the exit code."""
-    parser = Parser(prog=PROGRAM, description="Classify pictures with a mixture that --save kept.")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="what --save wrote")
+    parser = Parser(prog=PROGRAM, description="Classify pictures with a saved mixture.")
+    parser.add_argument("file", type=Path, metavar="FILE", help="what --save wrote")
     parser.add_argument("pictures", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG or WebP")
-    asked = parser.parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a file's name may have letters that the terminal lacks
+    options = parser.parse_args(arguments)
+    tolerate_encoding()  # a file's name may have letters that the terminal lacks
     from moe.export import load
 
     try:
-        saved = load(asked.folder)
-    except SavedError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return ENVIRONMENT
-    images, complaints = _read(asked.pictures)
+        saved = load(options.file)
+    except ExportError as error:
+        return fail(PROGRAM, str(error))
+    images, errors = _load(options.pictures)
     if images:
         from torch import stack
 
         from moe.pipeline import probabilities
 
-        said = probabilities(saved.networks, stack([image for _, image in images]))
-        shown = table([path for path, _ in images], said, saved.about.classes)
-        complaints += _say(f"{headline(asked.folder, saved.about)}\n\n{shown}")
-    for sentence in complaints:
-        print(f"{PROGRAM}: {sentence}", file=sys.stderr)
-    return ENVIRONMENT if complaints else DONE
+        predicted = probabilities(saved.networks, stack([image for _, image in images]))
+        emit(f"{headline(options.file, saved.description)}\n")
+        emit(predictions([path for path, _ in images], predicted, saved.description.classes))
+    for sentence in errors:
+        warn(PROGRAM, sentence)
+    return Exit.ENVIRONMENT if errors else Exit.DONE
 
 
-def _say(text: str) -> list[str]:
-    """Print it; a sentence where that fails, and none where nobody reads any more, as after `| head`."""
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again as it ends
-        return [] if isinstance(error, BrokenPipeError) else [f"the output: {error.strerror}"]
-    return []
+def _load(paths: Sequence[Path]) -> tuple[list[tuple[Path, "Tensor"]], list[str]]:
+    """The pictures that can be read, each with its path, and a sentence for each that cannot."""
+    from moe.pictures import PictureError, load
 
-
-def _read(paths: Sequence[Path]) -> tuple[list[tuple[Path, "Tensor"]], list[str]]:
-    """The images that can be read, each with its path, and a sentence for each that cannot."""
-    from moe.pictures import PictureError, read
-
-    images, unreadable = [], []
+    images, errors = [], []
     for path in paths:
         try:
-            images.append((path, read(path)))
+            images.append((path, load(path)))
         except PictureError as error:
-            unreadable.append(str(error))
-    return images, unreadable
+            errors.append(str(error))
+    return images, errors
 
 
-def headline(folder: Path, about: About) -> str:
+def headline(file: Path, description: Description) -> str:
     """What the mixture is, and how far to trust it."""
-    config, found = about.config, about.result
-    scored = f"{found['scored_examples']:,} {'validation' if config.protocol == HOLDOUT else 'test'} images"
+    result = description.result
+    images = f"{result.scored_examples:,} {'validation' if result.config.protocol == HOLDOUT else 'test'} images"
     return (
-        f"Mixture {folder}: {about.dataset}, {config.train_examples:,} images to learn from, epochs {config.epochs}, "
-        f"seed {config.seed}; right on {found['mixture_accuracy']:.1%} of {scored}, its baseline on "
-        f"{found['baseline_accuracy']:.1%}"
+        f"Mixture {file}: {result.dataset}, {result.config.train_examples:,} training images, "
+        f"epochs {result.config.epochs}, seed {result.config.seed}; accuracy {result.score.mixture_accuracy:.1%} on "
+        f"{images}, its baseline {result.score.baseline_accuracy:.1%}"
     )
 
 
-def table(paths: Sequence[Path], said: dict[str, "Tensor"], classes: Sequence[str]) -> str:
-    """One line per picture under a line of headings.
+def predictions(paths: Sequence[Path], predicted: dict[str, "Tensor"], classes: Sequence[str]) -> str:
+    """A row per picture with a column per stage; on a narrow terminal, a row per picture and stage.
 
     Args:
-        said: probabilities by stage, a row per picture.
+        predicted: probabilities by stage, (N, outputs).
+        classes: names by label.
     """
-    columns = [["picture", *(_printable(path) for path in paths)]]
-    columns += [[name, *_answers(said[name], SUPERCLASSES if name == "gate" else classes)] for name in ORDER]
-    widths = [max(map(len, column)) for column in columns]
-    lines = zip(*columns, strict=True)
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    columns = [_best(predicted[stage], SUPERCLASSES if stage == "gate" else classes) for stage in ORDER]
+    names = [str(path) if str(path).isprintable() else ascii(str(path))[1:-1] for path in paths]
+    wide = table(("picture", *ORDER), zip(names, *columns, strict=True), left=1 + len(ORDER), width=PIPE_WIDTH)
+    if max(map(len, wide.splitlines())) <= output_width():
+        return wide
+    rows = [
+        (name if stage == ORDER[0] else "", stage, answer)
+        for name, *answers in zip(names, *columns, strict=True)
+        for stage, answer in zip(ORDER, answers, strict=True)
+    ]
+    return table(("picture", "stage", "prediction"), rows, left=3)
 
 
-def _answers(probabilities: "Tensor", names: Sequence[str]) -> list[str]:
-    """The likeliest class of each row, and how likely it is, in columns of their own."""
+def _best(probabilities: "Tensor", names: Sequence[str]) -> list[str]:
+    """The likeliest class of each row and its probability, aligned."""
     best, labels = probabilities.max(1)
     width = max(map(len, names))
     return [
         f"{names[label]:<{width}} {share:>6.1%}" for share, label in zip(best.tolist(), labels.tolist(), strict=True)
     ]
-
-
-def _printable(path: Path) -> str:
-    """A path as one line of text, whatever is in its name."""
-    text = str(path)
-    return text if text.isprintable() else ascii(text)[1:-1]

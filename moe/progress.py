@@ -1,4 +1,4 @@
-"""What a terminal shows while one mixture is trained: a bar per stage, on stderr."""
+"""Progress of one training: a bar per stage, on stderr."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,17 +13,17 @@ from moe.stages import STAGES
 
 @contextmanager
 def bars(epochs: int) -> Iterator[Watch]:
-    """Show the five stages for as long as this lasts; what it gives is to be told of each epoch.
+    """Show a bar for each of the five stages; yields the callback that updates them after each epoch.
 
     Args:
         epochs: of each stage, at most.
     """
     columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.fields[news]}"), console=Console(stderr=True)) as progress:
-        shown = {name: progress.add_task(name, total=epochs, start=False, news="") for name in STAGES}
+    with Progress(*columns, TextColumn("{task.fields[loss]}"), console=Console(stderr=True)) as progress:
+        tasks = {name: progress.add_task(name, total=epochs, start=False, loss="") for name in STAGES}
 
-        def watch(stage: str, epoch: int, epochs: int, came_to: Epoch) -> None:
-            progress.start_task(shown[stage])
-            progress.update(shown[stage], completed=epoch, news=f"validation loss {came_to.validation_loss:.4f}")
+        def watch(stage: str, epoch: int, epochs: int, result: Epoch) -> None:
+            progress.start_task(tasks[stage])
+            progress.update(tasks[stage], completed=epoch, loss=f"validation loss {result.validation_loss:.4f}")
 
         yield watch

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from moe.__main__ import ENVIRONMENT, INTERRUPTED
 from moe.cli import Parser, refuse
+from moe.console import Exit
 from moe.store.damage import Damage, check
 from moe.store.eviction import Freed, carry_out, plan
 from moe.store.inventory import folders, in_parallel, take
@@ -37,9 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
         return code
     except PlaceError as error:
         print(f"{PROGRAM}: the store cannot be read or written: {error}", file=sys.stderr)
-        return ENVIRONMENT
+        return Exit.ENVIRONMENT
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return Exit.CTRL_C
 
 
 def _parser() -> Parser:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe.cli import refuse
-from moe.export import SavedError, how_to_ask, save
+from moe.export import ExportError, Origin, how_to_predict, save
 from study import machine
 from study.console import say, tolerate
 from study.folder import FolderError
@@ -33,7 +33,7 @@ def main() -> int:
     tolerate()
     try:
         return _reproduce(options, _found(options))
-    except (FolderError, SavedError) as error:
+    except (FolderError, ExportError) as error:
         return _cannot(str(error))
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -112,7 +112,7 @@ def _again(options: Options, original: Original, data: "DataSet", store: "Store 
     comparison = compare(numbers(original.result), numbers(finished.result))
     _tell(known, comparison, finished)
     if options.save:
-        _keep(options.save, original, comparison, finished)
+        _save(options.save, original, comparison, finished)
     return IDENTICAL if comparison.identical else DIFFERS
 
 
@@ -159,18 +159,18 @@ def _tell(known: list[Circumstance], comparison: "Comparison", finished: "Finish
         say(f"{reused} of {reused + found.totals.epochs_trained} epochs came from the store and were not trained again")
 
 
-def _keep(folder: Path, original: Original, comparison: "Comparison", finished: "Finished") -> None:
+def _save(file: Path, original: Original, comparison: "Comparison", finished: "Finished") -> None:
     from study.reproduce.report import verdict
 
-    made = {
-        "command": shlex.join([*PROGRAM.split(), *sys.argv[1:]]),
-        "commit": machine.commit(),
-        "study": original.study.name,
-        "trial": original.record.trial,
-        "compared": verdict(comparison),
-    }
-    save(folder, finished.networks, finished.result, made)
-    say(how_to_ask(folder))
+    origin = Origin.here(
+        shlex.join([*PROGRAM.split(), *sys.argv[1:]]),
+        commit=machine.commit(),
+        study=original.study.name,
+        trial=original.record.trial,
+        comparison=verdict(comparison),
+    )
+    save(file, finished.networks, finished.result, origin)
+    say(how_to_predict(file))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe.cli import Parser, whole
-from moe.export import vacant
+from moe.export import new_file
 
 PROGRAM = "python -m study.reproduce"
 
@@ -37,7 +37,7 @@ def parse(arguments: list[str] | None = None) -> Options:
     parser.add_argument(
         "--store", type=_store, metavar="PATH|URL", help="take stages from there, and so train and prove less"
     )
-    parser.add_argument("--save", type=vacant, metavar="DIR", help="keep the trained mixture there")
+    parser.add_argument("--save", type=new_file, metavar="FILE.safetensors", help="save the trained mixture there")
     return Options(**vars(parser.parse_args(arguments)))
 
 
