@@ -20,7 +20,7 @@ from moe.console import table as as_table
 from moe.export import ExportError, Origin, how_to_predict, new_file, save
 
 if TYPE_CHECKING:
-    from moe.pipeline import Finished
+    from moe.pipeline import TrainedMixture
     from moe.result import Result
 
 PROGRAM = "python -m moe"
@@ -68,17 +68,17 @@ def _train(config: Config, arguments: argparse.Namespace, place: str | None) -> 
     from moe.progress import bars
     from moe.store.store import Store
     from moe.training.loop import TrainingError
-    from moe.training.numerics import available_devices, fitting_precision
+    from moe.training.numerics import available_devices, best_precision
 
     if arguments.precision in (None, AUTO):
-        arguments.precision = fitting_precision(available_devices()[0].type)
+        arguments.precision = best_precision(available_devices()[0].type)
     config = config.replace(precision=arguments.precision)
     try:
         data = load(arguments.dataset or "auto", arguments.data)
         emit(f"Data: {data.source}")
         with Store(place, warn=partial(warn, PROGRAM)) if place else nullcontext() as store:
             with bars(config.epochs) as watch:
-                finished = train_mixture(config, data, store, watch=watch)
+                finished = train_mixture(config, data, store, on_epoch=watch)
             emit(table(finished.result))
             _write(finished, arguments.json, arguments.save)
     except (DataError, TrainingError, OutOfMemoryError, ExportError) as error:
@@ -88,7 +88,7 @@ def _train(config: Config, arguments: argparse.Namespace, place: str | None) -> 
     return Exit.DONE
 
 
-def _write(finished: "Finished", json_file: Path | None, mixture_file: Path | None) -> None:
+def _write(finished: "TrainedMixture", json_file: Path | None, mixture_file: Path | None) -> None:
     """Write the files that the options name.
 
     Raises:

@@ -65,7 +65,7 @@ def test_patience_ends_a_stage_and_the_result_says_so(data):
 
 
 def test_a_run_repeats_bit_for_bit_and_another_seed_differs(result, tiny, data):
-    again, other = (run(dataclasses.replace(tiny, seed=seed), data) for seed in (0, 1))
+    again, other = (run(tiny.replace(seed=seed), data) for seed in (0, 1))
     histories = [
         [[epoch.validation_loss for epoch in stage.epochs] for stage in one.stages.values()]
         for one in (result, again, other)
@@ -88,7 +88,7 @@ def test_whoever_trains_stages_trains_them_all_on_one_stream(tiny, data, monkeyp
         yield
 
     monkeypatch.setattr(moe.scheduler, "own_stream", own_stream)
-    run(dataclasses.replace(tiny, epochs=1), data, devices=[CPU, CPU])
+    run(tiny.replace(epochs=1), data, devices=[CPU, CPU])
     assert len(streams) == len(set(streams)) == 3  # two side by side, and who trains the mixture
 
 
@@ -98,12 +98,12 @@ def test_a_failing_stage_fails_the_run_also_side_by_side(data):
 
     for devices in ([CPU], [CPU, CPU]):
         with pytest.raises(RuntimeError, match="told to stop"):
-            run(Config(train_examples=100, test_examples=50), data, devices=devices, watch=refuse)
+            run(Config(train_examples=100, test_examples=50), data, devices=devices, on_epoch=refuse)
 
 
 def test_the_watcher_hears_of_every_epoch(tiny, data):
     heard = []
-    result = run(tiny, data, watch=lambda stage, epoch, epochs, came_to: heard.append((stage, epoch, epochs)))
+    result = run(tiny, data, on_epoch=lambda stage, epoch, epochs, came_to: heard.append((stage, epoch, epochs)))
     expected = [(name, n, 2) for name, stage in result.stages.items() for n in range(1, len(stage.epochs) + 1)]
     assert heard == expected
 
@@ -121,7 +121,7 @@ def test_frozen_networks_are_bit_identical_after_the_last_stage(protocol, tiny, 
         return original(images, stages, said)
 
     monkeypatch.setattr(moe.pipeline, "_mixture_lesson", remember)
-    run(dataclasses.replace(tiny, protocol=protocol), data)
+    run(tiny.replace(protocol=protocol), data)
     assert len(frozen) == 4
     for network, before in frozen.values():
         assert all(torch.equal(value, network.state_dict()[name]) for name, value in before.items())
@@ -173,7 +173,7 @@ class TestNotebook:
         assert torch.equal(images.score_images, data.test_images[:50])
 
     def test_the_mixture_is_read_at_its_last_epoch_and_the_others_at_their_best(self, data):
-        stages = run(dataclasses.replace(self.config, train_examples=40, test_examples=20), data).stages
+        stages = run(self.config.replace(train_examples=40, test_examples=20), data).stages
         assert stages["mixture"].best_epoch == len(stages["mixture"].epochs)
         for name in ("baseline", "gate", "artificial", "natural"):
             losses = [epoch.validation_loss for epoch in stages[name].epochs]
@@ -189,7 +189,7 @@ class TestNotebook:
             return spoken
 
         monkeypatch.setattr(moe.pipeline, "ask", listen)
-        run(dataclasses.replace(self.config, epochs=1), data)
+        run(self.config.replace(epochs=1), data)
         assert len(opinions) == 5  # one for each batch
         for generator, under_dropout, without in opinions:
             assert generator is not None
