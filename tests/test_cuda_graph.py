@@ -1,4 +1,4 @@
-"""Captured steps: which batches are captured, and that a replay does what the step does. Real CUDA graphs need a GPU."""
+"""Captured steps: which batches are captured, and that a replay does what the step does. CUDA graphs need a GPU."""
 
 import gc
 import time

@@ -56,7 +56,7 @@ def _instructions(precision: str) -> str:
     return " ".join([torch.backends.cpu.get_cpu_capability(), *units, *limits])
 
 
-def settle(device: torch.device, precision: str = FLOAT32) -> Numerics:
+def configure_numerics(device: torch.device, precision: str = FLOAT32) -> Numerics:
     """Enable deterministic kernels in this process; return the settings for the cache key.
 
     Changes cuDNN's choice of algorithms, TF32, the precision of float32 products, and whether freed memory is kept.
