@@ -222,7 +222,7 @@ def _run_trials(
         score_examples=study.space.score_examples(),
         cpus=allotted.cpus_per_trial,
         gpus=allotted.gpus_per_trial,
-        store=options.location(),
+        store=options.location,
         since=time.time(),
     )
     stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
