@@ -20,6 +20,7 @@ from typing import Annotated, Any, Final, Literal, NoReturn, Self, TypeVar
 from pydantic import Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from moe.config import Dataset
 from moe.console import Exit, warn
 from moe.schema import Model, choices, expected, fields, kind
 from moe.store.location import checked, default_location
@@ -34,7 +35,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
+        absent = {"dest": argparse.SUPPRESS, "default": argparse.SUPPRESS}  # from what is parsed, as --help is
+        self.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit", **absent)
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and end with exit code 2."""
@@ -67,12 +69,12 @@ class SharedOptions(Model):
         Path | None, Field(title="DIR", description="a folder with CIFAR-10: official batches or Parquet files")
     ] = None
     dataset: Annotated[
-        Literal["auto", "cifar10", "shapes"] | None,
-        Field(description="auto: CIFAR-10 if it is available, else the built-in shapes (default)"),
+        Dataset | None,
+        Field(description="auto (default): CIFAR-10 if it is available, else the built-in shapes"),
     ] = None
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"] | None,
-        Field(description="of products; auto: bfloat16 on CPUs with AMX, else float32; the default"),
+        Field(description="of products; auto (default): bfloat16 on CPUs with AMX, else float32"),
     ] = None
     store: Annotated[
         str | None,

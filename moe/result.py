@@ -114,9 +114,10 @@ class Result(Model):
 
 
 def _row(name: str, stage: StageResult, score: Score) -> tuple[str, ...]:
+    accuracy = getattr(score, f"{name}_accuracy", None)
     return (
         name,
-        f"{getattr(score, f'{name}_accuracy'):.2%}",
+        "" if accuracy is None else f"{accuracy:.2%}",
         str(len(stage.epochs)),
         str(stage.epochs_reused),
         str(stage.best_epoch),
