@@ -3,35 +3,29 @@
     from moe import Config, run
     result = run(Config(epochs=5))
     print(result.gain)
+    print(result)  # a table of the five stages
 
 With `store=Store()` no stage is trained twice.
 
-Importing this package is cheap; torch is loaded with `run`.
+Importing this package is cheap; torch is loaded with `run` or `Store`.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from moe.config import Config
+from moe.result import Result
 
 if TYPE_CHECKING:
     from moe.pipeline import run
-    from moe.result import Result
     from moe.store.store import Store
 
 __all__ = ["Config", "Result", "Store", "run"]
 
+_IMPORTS_TORCH = {"run": "moe.pipeline", "Store": "moe.store.store"}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "run":
-        from moe.pipeline import run
-
-        return run
-    if name == "Result":
-        from moe.result import Result
-
-        return Result
-    if name == "Store":
-        from moe.store.store import Store
-
-        return Store
+    if name in _IMPORTS_TORCH:
+        return getattr(import_module(_IMPORTS_TORCH[name]), name)
     raise AttributeError(f"moe has no {name!r}; it has {', '.join(__all__)}")

@@ -1,35 +1,162 @@
-"""Command-line options: those of a config, of the data and of the store, and how a wrong one is refused.
+"""Command-line options made from the fields of a model, and how a wrong one is refused. Imports no torch.
 
-A refusal is one sentence on stderr that names the option, the value and what is valid, and exit code 2. Nothing
-here imports torch.
+    parser = Parser(prog="python -m moe")
+    add_options(parser, Config)                                     # --epochs N, --use-large-experts, ...
+    config = from_options(Config, parser.parse_args(), parser.prog)
+
+An invalid option ends the program with exit code 2 and one sentence on stderr: the option, its value, what is valid.
 """
 
 import argparse
+import importlib.metadata
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Annotated, Any, Final, Literal, NoReturn, Self, TypeVar
 
-from moe.config import DATASETS, PRECISIONS, Config
-from moe.schema import fields, kind
+from pydantic import Field, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from moe.config import Dataset
+from moe.console import Exit, warn
+from moe.schema import Model, choices, expected, fields, kind
+from moe.store.location import checked, default_location
+
+AUTO: Final = "auto"
+
+Value = TypeVar("Value", bound=Model)
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that refuses with one sentence."""
+    """An argument parser whose errors are one sentence, with --version."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        absent: dict[str, Any] = {"dest": argparse.SUPPRESS, "default": argparse.SUPPRESS}  # from what is parsed, as --help is
+        self.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit", **absent)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and end with exit code 2."""
+        """Print what is wrong and end with exit code 2."""
         refuse(
             self.prog,
             re.sub(r"^argument (\S+): (is )?", lambda found: f"{found[1]}{' is ' if found[2] else ': '}", message),
         )
 
 
+class _PrintVersion(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        try:
+            version = importlib.metadata.version("moe-study")
+        except importlib.metadata.PackageNotFoundError:
+            version = "(not installed)"
+        print(f"moe-study {version}")
+        parser.exit()
+
+
 def refuse(program: str, sentence: str) -> NoReturn:
-    """Say on stderr why the usage is wrong and end with exit code 2."""
-    print(f"{program}: {sentence}", file=sys.stderr)
-    sys.exit(2)
+    """Print to stderr why the usage is wrong and end with exit code 2."""
+    warn(program, sentence)
+    sys.exit(Exit.USAGE)
+
+
+class SharedOptions(Model):
+    """The options that `python -m moe` and `python -m study.run` share; None where one is not given."""
+
+    data: Annotated[
+        Path | None, Field(title="DIR", description="a folder with CIFAR-10: official batches or Parquet files")
+    ] = None
+    dataset: Annotated[
+        Dataset | None,
+        Field(description="auto (default): CIFAR-10 if it is available, else the built-in shapes"),
+    ] = None
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"] | None,
+        Field(description="of products; auto (default): bfloat16 on CPUs with AMX, else float32"),
+    ] = None
+    store: Annotated[
+        str | None,
+        Field(
+            title="PATH|URL",
+            description="where trained stages are saved and loaded (default: MOE_STORE, or the user's cache)",
+        ),
+    ] = None
+    no_store: Annotated[bool, Field(description="train every stage, and save none")] = False
+
+    @field_validator("store")
+    @classmethod
+    def _absolute(cls, store: str | None) -> str | None:
+        return None if store is None else _checked("store", store)
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.dataset == "shapes" and self.data:
+            raise ValueError(f"data is {self.data}; expected none with --dataset shapes, which is drawn by code")
+        _ = self.location
+        return self
+
+    @cached_property
+    def location(self) -> str | None:
+        """Where trained stages are saved and loaded, as an absolute path or a URL; None for --no-store."""
+        return None if self.no_store else self.store or _checked("MOE_STORE", default_location())
+
+
+def _checked(name: str, location: str) -> str:
+    try:
+        return checked(location)
+    except ValueError as error:
+        raise ValueError(f"{name} is {error}") from None
+
+
+def option(field: str) -> str:
+    """A field as an option: train_examples is --train-examples."""
+    return f"--{field.replace('_', '-')}"
+
+
+def add_options(parser: argparse._ActionsContainer, model: type[Model], *names: str) -> None:
+    """One option for each of these fields, or for all; type, choices, default and help are the field's."""
+    for name in names or fields(model):
+        field = fields(model)[name]
+        settings: dict[str, Any] = {"default": field.default, "help": _help(field)}
+        if kind(field) is bool:
+            parser.add_argument(option(name), action="store_true", **settings)
+        elif named := choices(field):
+            parser.add_argument(option(name), type=_reader(field), choices=named, **settings)
+        else:
+            metavar = field.title or _METAVARS.get(kind(field), "TEXT")
+            parser.add_argument(option(name), type=_reader(field), metavar=metavar, **settings)
+
+
+_METAVARS = {int: "N", float: "X", Path: "PATH"}
+
+
+def _help(field: FieldInfo) -> str:
+    notes = [expected(field).split("number ")[-1]] if field.metadata and kind(field) in (int, float) else []
+    if field.default is not None and field.default is not False:
+        notes.append(f"default: {field.default}")
+    return f"{field.description} ({'; '.join(notes)})" if notes else str(field.description)
+
+
+def _reader(field: FieldInfo) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        with suppress(ValueError):
+            value = kind(field)(text)
+            if value in (choices(field) or (value,)):
+                return value
+        raise argparse.ArgumentTypeError(f"is {text!r}; expected {expected(field)}")
+
+    return read
+
+
+def from_options(model: type[Value], given: argparse.Namespace, program: str, **others: Any) -> Value:
+    """A model made from its options and `others`; an invalid value ends the program with exit code 2."""
+    try:
+        return model(**{name: value for name, value in {**vars(given), **others}.items() if name in fields(model)})
+    except ValueError as error:
+        name, rest = str(error).split(" ", 1)
+        refuse(program, f"{option(name) if name in fields(model) else name} {rest}")
 
 
 def whole(low: int | None = None, high: int | None = None) -> Callable[[str], int]:
@@ -54,90 +181,3 @@ def number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"is {text!r}; expected a number") from None
-
-
-def option(field: str) -> str:
-    """A config's field as an option: train_examples is --train-examples."""
-    return f"--{field.replace('_', '-')}"
-
-
-#: how a config's field is read from the command line, by its type
-_KINDS: dict[Any, dict[str, Any]] = {
-    int: {"type": whole(), "metavar": "N"},
-    float: {"type": number, "metavar": "X"},
-    bool: {"action": argparse.BooleanOptionalAction},
-    str: {"metavar": "NAME"},
-}
-
-
-AUTO: Final = "auto"
-
-#: the fields that have a default of their own; which precision fits is known once the device is
-_OWN = {name: field for name, field in fields(Config).items() if name != "precision"}
-
-
-def add_precision(parser: argparse._ActionsContainer) -> None:
-    """--precision, None where it is not given."""
-    words = "of products: auto, which is bfloat16 on CPUs with AMX and else float32 (default), or one of the two"
-    parser.add_argument("--precision", choices=(AUTO, *PRECISIONS), help=words)
-
-
-def add_config(parser: argparse.ArgumentParser) -> None:
-    """One option for each field of a config that has a default."""
-    for name, field in _OWN.items():
-        words = f"{field.description} (default: {field.default})"
-        parser.add_argument(option(name), default=field.default, help=words, **_KINDS[kind(field)])
-
-
-def config_from(arguments: argparse.Namespace, program: str) -> Config:
-    """The config that the options ask for, in float32; a wrong value is refused under its option's name."""
-    try:
-        return Config(**{name: getattr(arguments, name) for name in _OWN})
-    except ValueError as error:
-        field, rest = str(error).split(" ", 1)
-        refuse(program, f"{option(field)} {rest}")
-
-
-def add_data(parser: argparse._ActionsContainer) -> None:
-    """--data and --dataset; the latter is None where it is not given."""
-    parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="a folder with CIFAR-10: official batches or Parquet files"
-    )
-    parser.add_argument(
-        "--dataset",
-        choices=DATASETS,
-        help="auto: CIFAR-10 if it can be had, else the built-in shapes (default)",
-    )
-
-
-def add_store(parser: argparse._ActionsContainer) -> None:
-    """--store, None where it is not given, and --no-store."""
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--store",
-        type=_store,
-        metavar="PATH|URL",
-        help="where trained stages are kept and found again (default: MOE_STORE, or the user's cache)",
-    )
-    which.add_argument("--no-store", action="store_true", help="train every stage, and keep none")
-
-
-def _store(text: str) -> str:
-    from moe.store.location import checked
-
-    try:
-        return checked(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"is {error}") from None
-
-
-def store_of(arguments: Any, program: str) -> str | None:
-    """Where the store is that the options ask for; None for none. A wrong MOE_STORE is refused with exit code 2."""
-    from moe.store.location import checked, default_location
-
-    if arguments.no_store:
-        return None
-    try:
-        return arguments.store or checked(default_location())
-    except ValueError as error:
-        refuse(program, f"MOE_STORE is {error}")

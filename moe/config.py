@@ -5,7 +5,7 @@ table and their documentation are made from them. Importing this file is cheap (
 refused before anything heavy is loaded.
 """
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, get_args
 
 from annotated_types import Ge, Gt, Le
 from pydantic import Field, model_validator
@@ -30,7 +30,8 @@ PRECISIONS = (FLOAT32, BFLOAT16)
 
 Protocol = Literal["holdout", "notebook"]
 Precision = Literal["float32", "bfloat16"]
-DATASETS = ("auto", "cifar10", "shapes")  # auto: CIFAR-10 if it can be had, else shapes
+Dataset = Literal["auto", "cifar10", "shapes"]  # auto: CIFAR-10 if it is available, else shapes
+DATASETS = get_args(Dataset)
 
 #: per protocol and field, the fewest and the most images that it can take
 IMAGES: dict[Protocol, dict[str, tuple[int, int]]] = {

@@ -3,38 +3,40 @@
 log-probabilities on the scored images --score--> accuracies, gain, discordance
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from moe.config import ARTIFICIAL, NATURAL
-from moe.networks import blend, opinion, says_natural
+from moe.networks import blend, frozen_outputs, picks_natural
 from moe.result import Score
 from moe.stages import by_superclass, only
 
 
-def score(said: dict[str, Tensor], weights: dict[str, Tensor], labels: Tensor) -> Score:
+def score(log_probs: Mapping[str, Tensor], weights: Mapping[str, Tensor], labels: Tensor) -> Score:
     """Score the mixture and its controls.
 
     Args:
-        said: log-probabilities of each frozen network, (N, 10), of the gate (N, 2).
+        log_probs: of each frozen network by stage, (N, 10), of the gate (N, 2).
         weights: (N, 10, 2) logits of the weights under each gate: "gate", and "oracle" for the true superclass.
         labels: (N,) int64.
     """
     truth = by_superclass(labels)[1] == 1  # (N,) natural
-    choice = says_natural(said["gate"])
-    view, oracle = opinion(said), opinion(said, truth)
-    mixture = blend(view.log_probs, weights["gate"]).argmax(1) == labels
-    baseline = said["baseline"].argmax(1) == labels
+    picked = picks_natural(log_probs["gate"])
+    frozen, oracle = frozen_outputs(log_probs), frozen_outputs(log_probs, truth)
+    mixture = blend(frozen.log_probs, weights["gate"]).argmax(1) == labels
+    baseline = log_probs["baseline"].argmax(1) == labels
     images = len(labels)
     return Score(
         gain=(int(mixture.sum()) - int(baseline.sum())) / images,
         mixture_accuracy=share(mixture),
         baseline_accuracy=share(baseline),
-        gate_accuracy=share(choice == truth),
-        artificial_accuracy=_own(said["artificial"], labels, ARTIFICIAL),
-        natural_accuracy=_own(said["natural"], labels, NATURAL),
+        gate_accuracy=share(picked == truth),
+        artificial_accuracy=_own(log_probs["artificial"], labels, ARTIFICIAL),
+        natural_accuracy=_own(log_probs["natural"], labels, NATURAL),
         oracle_gate_accuracy=share(blend(oracle.log_probs, weights["oracle"]).argmax(1) == labels),
-        average_accuracy=share(torch.logsumexp(view.log_probs, 2).argmax(1) == labels),
+        average_accuracy=share(torch.logsumexp(frozen.log_probs, 2).argmax(1) == labels),
         discordance=share(mixture != baseline),
     )
 

@@ -1,7 +1,7 @@
-"""The networks of the mixture, with Keras' initialisation and dropout that is told where its noise comes from.
+"""The networks of the mixture, with Keras' initialisation and dropout that draws from a given generator.
 
-Calling a network with images alone evaluates it; calling it with a generator as well applies dropout drawn from
-that generator. There is no train or eval mode to forget.
+A network called with images alone evaluates them; called with a generator as well, it applies dropout drawn from that
+generator. There is no train or eval mode.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,10 +25,10 @@ ARTIFICIAL_BRANCH, NATURAL_BRANCH = 0, 1
 
 
 class Dropout(nn.Module):
-    """Inverted dropout whose noise comes from the generator that it is called with.
+    """Inverted dropout whose noise comes from the generator that is passed to it.
 
     Args:
-        probability: of being dropped, a multiple of 1/256: a random byte decides, eight of them a draw.
+        probability: of dropping a value, a multiple of 1/256: one random byte decides, and a draw has eight.
     """
 
     def __init__(self, probability: float) -> None:
@@ -38,30 +38,30 @@ class Dropout(nn.Module):
         assert 1 - self.keep == probability
 
     def forward(self, values: Tensor, generator: Generator | None = None) -> Tensor:
-        """The values themselves without a generator; else each kept with probability `keep` and scaled up."""
+        """Drop values and scale up the others; without a generator, return the values unchanged."""
         if generator is None:
             return values
         kept = _random_bytes(values, generator) >= self.dropped
         return (values * kept.to(values.dtype)).mul_(1 / self.keep)  # bfloat16 would round the factor, but not this
 
     def extra_repr(self) -> str:
-        """What torch prints of this layer."""
+        """What torch prints about this layer."""
         return f"keep={self.keep}"
 
 
 def _random_bytes(like: Tensor, generator: Generator) -> Tensor:
-    """Random bytes, uint8, in the shape and the memory layout of a tensor without gaps."""
+    """Random bytes, uint8, in the shape and memory layout of a dense tensor."""
     words = torch.empty(-(-like.numel() // 8), dtype=torch.int64, device=like.device)
     words.random_(torch.iinfo(torch.int64).min, None, generator=generator)
     return words.view(torch.uint8).as_strided(like.shape, like.stride())
 
 
 class Layers(nn.Sequential):
-    """Layers in a row that hand a generator on to those that draw noise.
+    """Layers in sequence; the generator is passed to those that draw noise.
 
     Args:
         layers: the layers.
-        precision: of their products; weights and what comes out are float32.
+        precision: of their products; weights and outputs are float32.
     """
 
     def __init__(self, *layers: nn.Module, precision: str) -> None:
@@ -80,7 +80,7 @@ def vgg(size: str, outputs: int, precision: str = FLOAT32) -> Layers:
     """The notebook's VGG-like classifier: (N, 3, 32, 32) images in [0, 1] to (N, outputs) logits.
 
     Args:
-        size: "small" (two blocks) or "large" (three blocks, yet fewer parameters: its dense layer sees less).
+        size: "small" (two blocks) or "large" (three blocks, but fewer parameters: its dense layer has fewer inputs).
         outputs: classes.
         precision: float32 or bfloat16.
     """
@@ -97,7 +97,7 @@ def vgg(size: str, outputs: int, precision: str = FLOAT32) -> Layers:
 
 
 def subgate(precision: str = FLOAT32) -> Layers:
-    """A branch's second gate: (N, 3, 32, 32) images to (N, 20) logits, of which softmax makes the weights."""
+    """A branch's second gate: (N, 3, 32, 32) images to (N, 20) logits; their softmax gives the weights."""
     return Layers(*_head(IMAGE[0] * IMAGE[1] * IMAGE[2], 2 * CLASSES), precision=precision)
 
 
@@ -105,36 +105,36 @@ def _head(inputs: int, outputs: int) -> list[nn.Module]:
     return [nn.Flatten(), nn.Linear(inputs, 512), nn.ReLU(inplace=True), Dropout(0.5), nn.Linear(512, outputs)]
 
 
-class Opinion(NamedTuple):
-    """What the frozen networks say of some images: all that the subgates weigh."""
+class FrozenOutputs(NamedTuple):
+    """Outputs of the four frozen networks that the subgates need: gate decision and log-probabilities."""
 
-    natural: Tensor  # (N,) bool, where the gate says natural; a tie is natural
+    natural: Tensor  # (N,) bool, where the gate picks the natural expert
     log_probs: Tensor  # (N, 10, 2) of the baseline and of the gated expert
 
-    def __getitem__(self, rows: Tensor) -> "Opinion":  # type: ignore[override]
-        """The opinion on some of the images."""
-        return Opinion(self.natural[rows], self.log_probs[rows])
+    def __getitem__(self, rows: Tensor) -> "FrozenOutputs":  # type: ignore[override]
+        """The outputs for some of the images."""
+        return FrozenOutputs(self.natural[rows], self.log_probs[rows])
 
 
-def opinion(said: Mapping[str, Tensor], natural: Tensor | None = None) -> Opinion:
-    """Put together what the four frozen networks say.
+def frozen_outputs(log_probs: Mapping[str, Tensor], natural: Tensor | None = None) -> FrozenOutputs:
+    """Combine the log-probabilities of the four frozen networks.
 
     Args:
-        said: log-probabilities of each, (N, 10), of the gate (N, 2).
-        natural: (N,) bool, which branch to take; by default the gate's.
+        log_probs: of each network by stage, (N, 10), of the gate (N, 2).
+        natural: (N,) bool, which branch to take; by default the gate's decision.
     """
-    natural = says_natural(said["gate"]) if natural is None else natural
-    expert = torch.where(natural[:, None], said["natural"], said["artificial"])  # (N, 10)
-    return Opinion(natural, torch.stack((said["baseline"], expert), 2))
+    natural = picks_natural(log_probs["gate"]) if natural is None else natural
+    expert = torch.where(natural[:, None], log_probs["natural"], log_probs["artificial"])  # (N, 10)
+    return FrozenOutputs(natural, torch.stack((log_probs["baseline"], expert), 2))
 
 
-def says_natural(gate: Tensor) -> Tensor:
+def picks_natural(gate: Tensor) -> Tensor:
     """(N, 2) log-probabilities or logits of the gate to (N,) bool; a tie is natural, as in the notebook."""
     return ~(gate[:, ARTIFICIAL_BRANCH] > gate[:, NATURAL_BRANCH])
 
 
 class Subgates(nn.Module):
-    """The two second gates, one per superclass: all that the fifth stage trains."""
+    """The two second gates, one per superclass: the part of the mixture that its own stage trains."""
 
     def __init__(self, precision: str = FLOAT32) -> None:
         super().__init__()
@@ -142,16 +142,16 @@ class Subgates(nn.Module):
         self.natural = subgate(precision)
 
     def branches(self, images: Tensor, generator: Generator | None = None) -> Tensor:
-        """(2, N, 10, 2) logits of the weight of baseline and expert per class, from either branch."""
-        said = [self.artificial(images, generator), self.natural(images, generator)]  # (N, 20) each
-        return torch.stack(said).view(len(said), -1, CLASSES, 2)
+        """(2, N, 10, 2) logits of the weights of baseline and expert per class, from both branches."""
+        logits = [self.artificial(images, generator), self.natural(images, generator)]  # (N, 20) each
+        return torch.stack(logits).view(len(logits), -1, CLASSES, 2)
 
-    def forward(self, images: Tensor, generator: Generator | None, opinion: Opinion) -> Tensor:
+    def forward(self, images: Tensor, generator: Generator | None, frozen: FrozenOutputs) -> Tensor:
         """(N, 10) log of the mixture's output, up to a constant per image, which softmax removes."""
-        return blend(opinion.log_probs, own_branch(self.branches(images, generator), opinion.natural))
+        return blend(frozen.log_probs, select_branch(self.branches(images, generator), frozen.natural))
 
 
-def own_branch(branches: Tensor, natural: Tensor) -> Tensor:
+def select_branch(branches: Tensor, natural: Tensor) -> Tensor:
     """(N, 10, 2) of each image's branch.
 
     Args:
@@ -164,16 +164,16 @@ def own_branch(branches: Tensor, natural: Tensor) -> Tensor:
 def blend(log_probs: Tensor, weights: Tensor) -> Tensor:
     """log sum_k weight_k * prob_k over baseline and expert, both arguments (N, 10, 2), in log space.
 
-    The weights are a softmax over all 20 logits of an image; its normaliser is the same for each class and is
-    left out, because the loss renormalises the mixture's output anyway.
+    The weights are a softmax over all 20 logits of an image. Its normaliser is the same for each class and is left
+    out, because the loss renormalises the mixture's output.
     """
     return torch.logsumexp(log_probs + weights, 2)
 
 
 @torch.no_grad()
-def ask(frozen: Mapping[str, nn.Module], images: Tensor, generator: Generator | None = None) -> Opinion:
-    """What the four frozen networks say of (N, 3, 32, 32) images; with a generator, under dropout."""
-    return opinion({name: log_probs(network(images, generator)) for name, network in frozen.items()})
+def run_frozen(networks: Mapping[str, nn.Module], images: Tensor, generator: Generator | None = None) -> FrozenOutputs:
+    """The outputs of the four frozen networks for (N, 3, 32, 32) images; with a generator, under dropout."""
+    return frozen_outputs({name: log_probs(network(images, generator)) for name, network in networks.items()})
 
 
 class Mixture(nn.Module):
@@ -187,17 +187,19 @@ class Mixture(nn.Module):
 
     def forward(self, images: Tensor, generator: Generator | None = None) -> Tensor:
         """(N, 10) log of the mixture's output, up to a constant per image."""
-        return self.subgates(images, generator, ask(dict(self.frozen.items()), images, generator))  # type: ignore[no-any-return]
+        return self.subgates(  # type: ignore[no-any-return]
+            images, generator, run_frozen(dict(self.frozen.items()), images, generator)
+        )
 
 
 def log_probs(logits: Tensor) -> Tensor:
-    """log softmax, bounded below at -30: an expert's foreign classes fall to 1e-11 and less."""
+    """log softmax, at least -30: an expert's probabilities for foreign classes fall below 1e-11."""
     return logits.log_softmax(1).clamp(min=-30)
 
 
 def build(make: Callable[[], nn.Module], generator: Generator) -> nn.Module:
     """A network with Keras' initial weights: Glorot-uniform kernels and zero biases, drawn from `generator`."""
-    with torch.device("meta"):  # torch's own initial weights are never drawn
+    with torch.device("meta"):  # torch's own initial weights are not drawn
         network = make()
     network.to_empty(device="cpu").to(memory_format=torch.channels_last)
     for parameter in network.parameters():
@@ -209,5 +211,5 @@ def build(make: Callable[[], nn.Module], generator: Generator) -> nn.Module:
 
 
 def parameters(network: nn.Module) -> int:
-    """How many numbers a network holds."""
+    """The number of parameters of a network."""
     return sum(parameter.numel() for parameter in network.parameters())

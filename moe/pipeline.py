@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -15,106 +16,98 @@ from moe.config import HOLDOUT, Config
 from moe.data import DataSet, load
 from moe.data.subset import Subset, subset
 from moe.metrics import score
-from moe.networks import Subgates, ask, log_probs, opinion, own_branch, parameters, says_natural
+from moe.networks import Subgates, frozen_outputs, log_probs, parameters, picks_natural, run_frozen, select_branch
 from moe.result import Result, StageResult, Totals
-from moe.scheduler import Supply, Task, Trained, Watch, blank
+from moe.scheduler import OnEpoch, Scheduler, StageTask, TrainedStage, empty_network
 from moe.stages import STAGES, Spec, plan, resolved
 from moe.store.nothing import NoStore
 from moe.store.store import Store
-from moe.training.loop import Examples, State, batches, stop_epoch, unit
-from moe.training.numerics import available_devices, device_name, settle
+from moe.training.loop import Examples, State, batches, stop_epoch, to_floats
+from moe.training.numerics import available_devices, configure_numerics, device_name
 
 
-def run(
-    config: Config,
-    data: DataSet | None = None,
-    store: Store | None = None,
-    *,
-    devices: Sequence[torch.device] = (),
-    score_examples: int | None = None,
-    watch: Watch | None = None,
-) -> Result:
-    """Bring the five stages of a config to their end and score the mixture against its baseline.
+class Options(TypedDict, total=False):
+    """How a config is run."""
 
-    Args:
-        data: by default CIFAR-10 if it can be had, else the built-in shapes.
-        store: where stages are that were trained before, and where these go; by default everything is trained.
-        devices: independent stages run side by side, one on each; by default all GPUs, else the CPU.
-        score_examples: how many validation images to score on under `holdout`; by default `test_examples`.
-        watch: told of each epoch, from the thread that trained it, and of the last one that the store has.
-
-    Raises:
-        DataError: the data cannot be had, or lack a class.
-        TrainingError: a loss became infinite or NaN.
-    """
-    return train_mixture(config, data, store, devices=devices, score_examples=score_examples, watch=watch).result
+    devices: Sequence[torch.device]  # independent stages run side by side, one on each; default: all GPUs, else the CPU
+    score_examples: int | None  # validation images to score on under `holdout`; default: `test_examples`
+    on_epoch: OnEpoch | None  # called after each epoch, from the thread that trained it
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A run at its end: what it found, and the stages that it found it with."""
+class TrainedMixture:
+    """The result of a run and the stages it comes from."""
 
     result: Result
-    stages: Mapping[str, Trained]
+    stages: Mapping[str, TrainedStage]
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """The trained networks by stage, frozen; the mixture's own are the subgates. Needs the store still open."""
+        """The trained networks by stage, frozen; the mixture's own are the subgates. The store has to be open."""
         return {name: self.stages[name].network for name in STAGES}
 
 
+def run(config: Config, data: DataSet | None = None, store: Store | None = None, **options: Unpack[Options]) -> Result:
+    """Train the five stages of a config and score the mixture against its baseline.
+
+    Args:
+        data: by default CIFAR-10 if it is available, else the built-in shapes.
+        store: where trained stages are loaded from and saved to; by default every stage is trained.
+        options: `devices`, `score_examples` and `on_epoch`, as in `Options`.
+
+    Raises:
+        DataError: the data are not available, or lack a class.
+        TrainingError: a loss became infinite or NaN.
+    """
+    return train_mixture(config, data, store, **options).result
+
+
 def train_mixture(
-    config: Config,
-    data: DataSet | None = None,
-    store: Store | None = None,
-    *,
-    devices: Sequence[torch.device] = (),
-    score_examples: int | None = None,
-    watch: Watch | None = None,
-) -> Finished:
-    """As `run`, for those who also want the networks."""
+    config: Config, data: DataSet | None = None, store: Store | None = None, **options: Unpack[Options]
+) -> TrainedMixture:
+    """As `run`, but returns the trained networks as well."""
     data = data or load()
-    devices = tuple(devices) or available_devices()
-    numerics = settle(devices[0], config.precision)
+    devices = tuple(options.get("devices", ())) or available_devices()
+    numerics = configure_numerics(devices[0], config.precision)
     began = time.perf_counter()
     requests = plan(config, data.fingerprint, numerics)
-    images = subset_of(requests["baseline"].spec, data, score_examples).to(devices[0])
-    shelf = store or NoStore()
-    supply = Supply(shelf, watch)
+    images = subset_of(requests["baseline"].spec, data, options.get("score_examples")).to(devices[0])
+    scored = len(images.score_labels)
+    opened = store or NoStore()
+    scheduler = Scheduler(opened, options.get("on_epoch"))
     mixture = requests.pop("mixture")
     try:
-        frozen = supply.all(
-            [Task(request, partial(_lesson, images, name)) for name, request in requests.items()],
+        frozen = scheduler.run_all(
+            [StageTask(request, partial(_stage_examples, images, name)) for name, request in requests.items()],
             _side_by_side(devices),
         )
-        said = {name: _says_of_scored(stage, images) for name, stage in frozen.items()}
-        task = Task(
+        predicted = {name: _score_predictions(stage, images) for name, stage in frozen.items()}
+        task = StageTask(
             resolved(mixture, {name: stage.checkpoint for name, stage in frozen.items()}),
-            lambda device: _mixture_lesson(images, frozen, said),
+            lambda device: _mixture_examples(images, frozen, predicted),
         )
-        stages = {**frozen, "mixture": supply.one(task, devices[0])}
-        scored = len(images.score_labels)
-        weights = stages["mixture"].kept(f"score-{scored}", lambda subgates: _weights(subgates, images, said))
+        stages = {**frozen, "mixture": scheduler.run(task, devices[0])}
+        weights = stages["mixture"].predictions(f"score-{scored}", lambda net: _blend_weights(net, images, predicted))
     finally:
-        shelf.settle()
+        opened.settle()
     results = {name: _stage_result(stages[name]) for name in STAGES}
     result = Result(
         config=config,
         dataset=data.name,
         data=data.fingerprint,
         scored_examples=scored,
-        score=score(said, weights, images.score_labels),
+        score=score(predicted, weights, images.score_labels),
         totals=_totals(results, time.perf_counter() - began),
         stages=results,
         device=device_name(devices[0]),
         threads=torch.get_num_threads(),
         instructions=numerics.instructions,
     )
-    return Finished(result, stages)
+    return TrainedMixture(result, stages)
 
 
 def _side_by_side(devices: Sequence[torch.device]) -> Sequence[torch.device]:
-    """Where the frozen stages train at once: one GPU takes several of them, since one alone leaves it idle."""
+    """A device for each stage that trains at the same time: a GPU takes several, because one stage leaves it idle."""
     if devices[0].type == "cpu":
         return devices
     return tuple(devices) * -(-len(STAGES["mixture"].needs) // len(devices))
@@ -146,11 +139,7 @@ def _view(stage: str, images: Tensor, labels: Tensor) -> Examples:
     return Examples(images[rows], labels[rows])
 
 
-def _lesson(images: Subset, stage: str, device: torch.device) -> tuple[Examples, Examples]:
-    return examples(images.to(device), stage)
-
-
-def _stage_result(stage: Trained) -> StageResult:
+def _stage_result(stage: TrainedStage) -> StageResult:
     request, chain = stage.task.request, stage.chain
     used = chain.epochs[: chain.used(request.epochs)]
     here = {number for number, _ in stage.trained}
@@ -159,7 +148,7 @@ def _stage_result(stage: Trained) -> StageResult:
         epochs=tuple(used),
         best_epoch=chain.resolve(request.epochs).epoch,
         stopped="patience" if stop_epoch(chain.losses, chain.spec.patience) == len(used) else "epochs",
-        parameters=parameters(blank(request)),
+        parameters=parameters(empty_network(request)),
         epochs_trained=len(stage.trained),
         epochs_reused=len(reused),
         seconds=sum(epoch.seconds for _, epoch in stage.trained),
@@ -178,28 +167,61 @@ def _totals(stages: Mapping[str, StageResult], seconds: float) -> Totals:
     )
 
 
-def _says(stage: Trained, of: str, images: Tensor) -> Tensor:
-    """(N, outputs) log-probabilities of a frozen network."""
-    return stage.kept(of, lambda network: {"log_probs": predict(network, images)})["log_probs"]
+def _stage_examples(images: Subset, stage: str, device: torch.device) -> tuple[Examples, Examples]:
+    return examples(images.to(device), stage)
 
 
-def _says_of_scored(stage: Trained, images: Subset) -> Tensor:
-    """What a frozen network says of the scored images.
+def _mixture_examples(
+    images: Subset, frozen: Mapping[str, TrainedStage], predicted: Mapping[str, Tensor]
+) -> tuple[Examples, Examples]:
+    """The examples that the mixture is trained on and those that stop it.
 
-    The images that stop training are predicted by themselves, so that a mixture does not depend on how many others
-    are scored: in another batch, another kernel may round otherwise.
+    Under `holdout` the outputs of the frozen networks are computed once. Under `notebook` their dropout stays on while
+    the subgates train, so they are computed for each batch.
+    """
+    stop = frozen_outputs({name: values[: images.stopping] for name, values in predicted.items()})
+    validation = Examples(images.score_images[: images.stopping], images.score_labels[: images.stopping], stop)
+    if next(iter(frozen.values())).chain.spec.protocol == HOLDOUT:
+        train = {name: _predictions(stage, "train", images.train_images) for name, stage in frozen.items()}
+        return Examples(images.train_images, images.train_labels, frozen_outputs(train)), validation
+    under_dropout = partial(run_frozen, {name: stage.network for name, stage in frozen.items()})
+    return Examples(images.train_images, images.train_labels, under_dropout), validation
+
+
+def _score_predictions(stage: TrainedStage, images: Subset) -> Tensor:
+    """(N, outputs) log-probabilities of a frozen network on the scored images.
+
+    The images that stop training are predicted separately, so that a mixture does not depend on how many others are
+    scored: in a batch of another size, a kernel may round differently.
     """
     scored = len(images.score_labels)
-    said = [_says(stage, "stop", images.score_images[: images.stopping])]
+    parts = [_predictions(stage, "stop", images.score_images[: images.stopping])]
     if scored > images.stopping:
-        said.append(_says(stage, f"score-{scored}", images.score_images[images.stopping :]))
-    return torch.cat(said)
+        parts.append(_predictions(stage, f"score-{scored}", images.score_images[images.stopping :]))
+    return torch.cat(parts)
+
+
+def _predictions(stage: TrainedStage, name: str, images: Tensor) -> Tensor:
+    """(N, outputs) log-probabilities of a frozen network."""
+    return stage.predictions(name, lambda network: {"log_probs": predict(network, images)})["log_probs"]
+
+
+@torch.no_grad()
+def _blend_weights(subgates: nn.Module, images: Subset, predicted: Mapping[str, Tensor]) -> State:
+    """(N, 10, 2) logits of the subgates' weights on the scored images: by the gate, and by the true superclass."""
+    assert isinstance(subgates, Subgates)
+    truth = STAGES["gate"].view(images.score_labels)[1] == 1
+    branches = torch.cat([subgates.branches(to_floats(part)) for part in batches(images.score_images)], 1)
+    return {
+        "gate": select_branch(branches, picks_natural(predicted["gate"])),
+        "oracle": select_branch(branches, truth),
+    }
 
 
 @torch.no_grad()
 def predict(network: nn.Module, images: Tensor) -> Tensor:
     """(N, 3, 32, 32) bytes to (N, outputs) log-probabilities, without dropout."""
-    return torch.cat([log_probs(network(unit(part))) for part in batches(images)])
+    return torch.cat([log_probs(network(to_floats(part))) for part in batches(images)])
 
 
 @torch.no_grad()
@@ -207,36 +229,10 @@ def probabilities(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str
     """By stage, (N, outputs) probabilities of (N, 3, 32, 32) bytes; the mixture's are renormalised.
 
     Args:
-        networks: of all five stages, as a finished run has them.
+        networks: of all five stages, as in `TrainedMixture.networks`.
     """
-    said = {name: predict(networks[name], images) for name in STAGES["mixture"].needs}
-    view = opinion(said)
+    predicted = {name: predict(networks[name], images) for name in STAGES["mixture"].needs}
+    frozen = frozen_outputs(predicted)
     rows = batches(torch.arange(len(images), device=images.device))
-    mixture = torch.cat([networks["mixture"](unit(images[part]), None, view[part]) for part in rows])
-    return {**{name: values.exp() for name, values in said.items()}, "mixture": mixture.softmax(1)}
-
-
-def _mixture_lesson(
-    images: Subset, frozen: Mapping[str, Trained], said: Mapping[str, Tensor]
-) -> tuple[Examples, Examples]:
-    """What the mixture learns from and what stops it.
-
-    Under `holdout` the frozen networks speak once for every image; under `notebook` their dropout stays on while
-    the subgates train, so they speak anew for each batch.
-    """
-    stop = opinion({name: values[: images.stopping] for name, values in said.items()})
-    validation = Examples(images.score_images[: images.stopping], images.score_labels[: images.stopping], stop)
-    if next(iter(frozen.values())).chain.spec.protocol == HOLDOUT:
-        learned = {name: _says(stage, "train", images.train_images) for name, stage in frozen.items()}
-        return Examples(images.train_images, images.train_labels, opinion(learned)), validation
-    speak = partial(ask, {name: stage.network for name, stage in frozen.items()})
-    return Examples(images.train_images, images.train_labels, speak), validation
-
-
-@torch.no_grad()
-def _weights(subgates: nn.Module, images: Subset, said: Mapping[str, Tensor]) -> State:
-    """(N, 10, 2) logits of the subgates' weights on the scored images: by the gate, and by the true superclass."""
-    assert isinstance(subgates, Subgates)
-    truth = STAGES["gate"].view(images.score_labels)[1] == 1
-    branches = torch.cat([subgates.branches(unit(part)) for part in batches(images.score_images)], 1)
-    return {"gate": own_branch(branches, says_natural(said["gate"])), "oracle": own_branch(branches, truth)}
+    mixture = torch.cat([networks["mixture"](to_floats(images[part]), None, frozen[part]) for part in rows])
+    return {**{name: values.exp() for name, values in predicted.items()}, "mixture": mixture.softmax(1)}

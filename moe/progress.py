@@ -7,12 +7,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from moe.result import Epoch
-from moe.scheduler import Watch
+from moe.scheduler import OnEpoch
 from moe.stages import STAGES
 
 
 @contextmanager
-def bars(epochs: int) -> Iterator[Watch]:
+def bars(epochs: int) -> Iterator[OnEpoch]:
     """Show a bar for each of the five stages; yields the callback that updates them after each epoch.
 
     Args:

@@ -1,4 +1,4 @@
-"""What one run of the pipeline found, as typed values that JSON holds too. No torch.
+"""The result of one run of the pipeline, as typed values that are also JSON. No torch.
 
 A field with a description is a column of the results table, under its own name.
 """
@@ -8,7 +8,8 @@ from typing import Annotated, Literal, Self
 from annotated_types import Ge, Le
 from pydantic import Field, model_validator
 
-from moe.config import Config
+from moe.config import HOLDOUT, Config
+from moe.console import table
 from moe.schema import Model
 
 Share = Annotated[float, Ge(0), Le(1)]
@@ -93,3 +94,34 @@ class Result(Model):
     def gain(self) -> float:
         """Mixture minus baseline accuracy."""
         return self.score.gain
+
+    def __str__(self) -> str:
+        """A table of the five stages, the gain, and the controls."""
+        score, config, totals = self.score, self.config, self.totals
+        images = "validation" if config.protocol == HOLDOUT else "test"
+        headings = ("stage", "accuracy", "epochs", "reused", "best", "stopped", "parameters", "seconds")
+        lines = [
+            table(headings, [_row(name, stage, score) for name, stage in self.stages.items()]),
+            f"mixture - baseline: {100 * score.gain:+.2f} points on {self.scored_examples} {images} images of "
+            f"{self.dataset} (protocol {config.protocol}, {config.precision}, seed {config.seed}, "
+            f"{totals.seconds:.0f} s on {self.device})",
+            f"controls: oracle gate {score.oracle_gate_accuracy:.2%}, plain average of baseline and expert "
+            f"{score.average_accuracy:.2%}; exactly one of mixture and baseline is right on {score.discordance:.2%}",
+        ]
+        if totals.seconds_reused:
+            lines.append(f"{totals.seconds_reused:.0f} s of training were saved by the stage store")
+        return "\n".join(lines)
+
+
+def _row(name: str, stage: StageResult, score: Score) -> tuple[str, ...]:
+    accuracy = getattr(score, f"{name}_accuracy", None)
+    return (
+        name,
+        "" if accuracy is None else f"{accuracy:.2%}",
+        str(len(stage.epochs)),
+        str(stage.epochs_reused),
+        str(stage.best_epoch),
+        stage.stopped,
+        f"{stage.parameters:,}",
+        f"{stage.seconds:.1f}",
+    )

@@ -97,19 +97,25 @@ def fields(model: type[Model]) -> dict[str, FieldInfo]:
 
 def kind(field: FieldInfo) -> type:
     """The plain type of a field: int, float, bool, str or another class; None beside it does not count."""
-    annotation = field.annotation
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
-    if typing.get_origin(annotation) is Annotated:
-        annotation = typing.get_args(annotation)[0]
+    annotation = _annotation(field)
     if typing.get_origin(annotation) is Literal:
         return type(typing.get_args(annotation)[0])
-    return typing.get_origin(annotation) or annotation  # type: ignore[return-value]
+    plain: type = typing.get_origin(annotation) or annotation
+    return plain
 
 
 def choices(field: FieldInfo) -> tuple[Any, ...]:
     """The values of a field that is one of a few; empty for others."""
-    return typing.get_args(field.annotation) if typing.get_origin(field.annotation) is Literal else ()
+    annotation = _annotation(field)
+    return typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
+
+
+def _annotation(field: FieldInfo) -> Any:
+    """A field's annotation without None and without Annotated."""
+    annotation = field.annotation
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
 
 
 def expected(field: FieldInfo) -> str:

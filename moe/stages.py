@@ -1,15 +1,15 @@
-"""The pipeline as a table of five stages, and what each of them is trained from.
+"""The pipeline as a table of five stages, and the specs that they are trained from.
 
     Config --plan--> five Requests, each a Spec and the epochs that it may use
 
-A spec is everything that decides a stage's weights except how long it trains; hashed, it is their address.
-Nothing here trains, reads a file or draws a number.
+A spec is everything that decides a stage's weights except how long it trains; its hash is their address in the store.
+Nothing here trains, reads a file or draws a random number.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, partial
 
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ View = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def every_class(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """All images under their own labels: (rows,) bool of those taken and (N,) labels."""
+    """All images with their own labels: (N,) bool of the images taken, and (N,) labels."""
     return labels >= 0, labels
 
 
@@ -33,7 +33,7 @@ def by_superclass(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def only(classes: tuple[int, ...]) -> View:
-    """The images of these classes, under their labels among all ten."""
+    """The images of these classes, with their labels among all ten."""
     return lambda labels: (_among(labels, classes), labels)
 
 
@@ -47,13 +47,13 @@ class Stage:
 
     name: str
     network: Callable[..., nn.Module]  # from a size, small or large, and a precision
-    view: View  # which images it learns from, under which labels
+    view: View  # which images it trains on, with which labels
     size_flag: str | None = None  # the config's field that makes its network large
     needs: tuple[str, ...] = ()
-    version: int = 2  # raise it when a code change alters the weights
+    version: int = 2  # increase it when a code change alters the weights
 
     def size(self, config: Config) -> str:
-        """Which of its networks a config asks for."""
+        """The size of its network in a config."""
         return "large" if self.size_flag and getattr(config, self.size_flag) else "small"
 
 
@@ -88,7 +88,10 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """Everything that decides a stage's weights except how long it trains."""
+    """Everything that decides a stage's weights except how long it trains.
+
+    A field that a config has, too, takes the config's value.
+    """
 
     stage: str
     version: int
@@ -102,7 +105,7 @@ class Spec:
     patience: int
     seed: int
     numerics: Numerics
-    inputs: "tuple[Checkpoint, ...] | tuple[Request, ...]" = ()  # requests in a plan, checkpoints once trained
+    inputs: "tuple[Checkpoint, ...] | tuple[Request, ...]" = ()  # requests in a plan, checkpoints after training
 
     @cached_property
     def address(self) -> str:
@@ -122,13 +125,14 @@ class Request:
 def plan(config: Config, data: str, numerics: Numerics) -> dict[str, Request]:
     """The five requests of a config, by stage, in the table's order.
 
-    The mixture's inputs are still requests: which of their epochs it gets is known once they are trained.
+    The mixture's inputs are still requests: their checkpoints are known after training.
 
     Args:
         data: the fingerprint of the data set.
-        numerics: in the config's precision; which units the address names depends on it, too.
+        numerics: in the config's precision.
     """
     assert numerics.precision == config.precision
+    shared = {field.name: getattr(config, field.name) for field in fields(Spec) if field.name in Config.model_fields}
     requests: dict[str, Request] = {}
     for stage in STAGES.values():
         spec = Spec(
@@ -136,21 +140,15 @@ def plan(config: Config, data: str, numerics: Numerics) -> dict[str, Request]:
             version=stage.version,
             network=stage.size(config),
             data=data,
-            protocol=config.protocol,
-            train_examples=config.train_examples,
-            test_examples=config.test_examples,
-            batch_size=config.batch_size,
-            learning_rate=config.learning_rate,
-            patience=config.patience,
-            seed=config.seed,
             numerics=numerics,
             inputs=tuple(requests[name] for name in stage.needs),
+            **shared,
         )
         requests[stage.name] = Request(spec, config.epochs)
     return requests
 
 
 def resolved(request: Request, checkpoints: Mapping[str, Checkpoint]) -> Request:
-    """The request with the checkpoints that its inputs came to."""
+    """The request with the checkpoints of its inputs."""
     inputs = tuple(checkpoints[name] for name in STAGES[request.spec.stage].needs)
     return replace(request, spec=replace(request.spec, inputs=inputs))

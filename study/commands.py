@@ -1,11 +1,5 @@
 """The console script: `moe-study run --trials 50` is `python -m study.run --trials 50`, and so on for each command."""
 
-import importlib
-import runpy
-import sys
-
-from moe.cli import VERSION, Parser
-
 #: per command, its module and a sentence; `parser()` of the module's options gives its options
 COMMANDS = {
     "run": ("study.run", "search for the config in which the mixture beats its baseline by most"),

@@ -1,16 +1,18 @@
-"""The options of `python -m study.run`, and how wrong ones are refused: at once, without torch or Ray."""
+"""The options of `python -m study.run`. Invalid ones exit with code 2, without torch or Ray."""
 
 import argparse
 import math
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
-from moe.cli import Parser, add_data, add_precision, add_store, number, refuse, store_of, whole
-from moe.config import IMAGES, Precision, Protocol
-from study.space import PRESETS, SAMPLERS, Sampler, Space, read
-from study.study import OBJECTIVES, Objective
+from annotated_types import Ge, Gt, Le
+from pydantic import Field, field_validator
+
+from moe.cli import Parser, SharedOptions, add_options, from_options, refuse
+from moe.config import Protocol
+from study.space import PRESETS, Sampler, Space, read
+from study.study import Objective
 
 PROGRAM = "python -m study.run"
 MOST_TRIALS = 100_000
@@ -18,43 +20,62 @@ MOST_SEED = 2_000_000  # a study's seeds are 1,000 apart and fit 31 bits
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What was asked for; None where an option was not given."""
+class Options(SharedOptions):
+    """What the command line asks for; None where an option is not given."""
 
-    trials: int | None
-    name: str | None
-    results: Path
-    data: Path | None
-    dataset: str | None
-    space: str | None
-    sampler: Sampler | None
-    objective: Objective | None
-    seed: int | None
-    protocol: Protocol | None
-    precision: Precision | Literal["auto"] | None
-    gpus_per_trial: float | None
-    cpus_per_trial: int | None
-    concurrency: int | None
-    address: str
-    store: str | None
-    no_store: bool
-    resume: bool
-    hours: float | None
-    dry_run: bool
+    trials: Annotated[
+        int | None, Ge(1), Le(MOST_TRIALS), Field(description="complete trials to reach, by default 50")
+    ] = None
+    space: Annotated[
+        str | None,
+        Field(title="NAME|FILE", description=f"{' or '.join(PRESETS)}, or a YAML file; by default notebook"),
+    ] = None
+    sampler: Annotated[Sampler | None, Field(description="how points are proposed, by default auto")] = None
+    objective: Annotated[Objective | None, Field(description="what is maximised, by default gain")] = None
+    seed: Annotated[int | None, Ge(0), Le(MOST_SEED), Field(description="of the study, by default 0")] = None
+    protocol: Annotated[Protocol | None, Field(description="which images choose and score, by default holdout")] = None
+    hours: Annotated[
+        float | None, Gt(0), Le(10_000), Field(title="H", description="start no trial that would end after this time")
+    ] = None
+    dry_run: Annotated[bool, Field(description="print the plan and its cost, and exit")] = False
+    name: Annotated[str | None, Field(title="NAME", description="of the study, by default the next free one")] = None
+    results: Annotated[Path, Field(title="DIR", description="the folder of all studies")] = Path("results")
+    resume: Annotated[bool, Field(description="continue the study --name, or the newest one")] = False
+    gpus_per_trial: Annotated[float | None, Field(title="G", description="by default 1 if there is a GPU, else 0")] = (
+        None
+    )
+    cpus_per_trial: Annotated[
+        int | None, Ge(1), Le(4096), Field(title="C", description="by default an equal share")
+    ] = None
+    concurrency: Annotated[int | None, Ge(1), Le(4096), Field(title="K", description="trials at a time")] = None
+    address: Annotated[str, Field(title="ADDRESS", description="of a Ray cluster: local, auto or HOST:PORT")] = "local"
 
-    def location(self) -> str | None:
-        """Where trained stages are kept; None for --no-store. A wrong MOE_STORE is refused with exit code 2."""
-        return store_of(self, PROGRAM)
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str | None) -> str | None:
+        try:
+            return None if name is None else study_name(name)
+        except argparse.ArgumentTypeError as error:
+            raise ValueError(f"name {error}") from None
+
+    @field_validator("gpus_per_trial", mode="before")
+    @classmethod
+    def _gpus(cls, gpus: float | None) -> float | None:
+        if gpus is None or gpus == 0 or 0.01 <= gpus <= 1 or (math.isfinite(gpus) and gpus > 1 and gpus == int(gpus)):
+            return gpus
+        raise ValueError(f"gpus_per_trial is {gpus:g}; expected 0, a fraction from 0.01 to 1 or a whole number")
+
+    @field_validator("address")
+    @classmethod
+    def _address(cls, address: str) -> str:
+        if address in ("local", "auto") or re.fullmatch(r"[^\s:/]+:\d{1,5}", address):
+            return address
+        raise ValueError(f"address is {address!r}; expected local, auto or HOST:PORT")
 
 
 def parse(arguments: list[str] | None = None) -> Options:
-    """Read the command line; what is wrong on its face is refused with exit code 2."""
-    options = Options(**vars(_parser().parse_args(arguments)))
-    if options.dataset == "shapes" and options.data:
-        refuse(PROGRAM, f"--data is {options.data}; expected none with --dataset shapes, which is drawn by code")
-    options.location()
-    return options
+    """Read the command line; invalid options exit with code 2."""
+    return from_options(Options, _parser().parse_args(arguments), PROGRAM)
 
 
 def _parser() -> Parser:
@@ -65,40 +86,13 @@ def _parser() -> Parser:
         epilog="exit codes: 0 done, 1 a bug, 2 wrong usage, 3 too many trials failed, 4 data or machine, "
         "75 interrupted and resumable",
     )
-    search = parser.add_argument_group("search")
-    search.add_argument(
-        "--trials", type=whole(1, MOST_TRIALS), metavar="N", help="complete trials to reach (default: 50)"
-    )
-    search.add_argument("--space", metavar="NAME|FILE", help=f"{' or '.join(PRESETS)}, or a YAML file (notebook)")
-    search.add_argument("--sampler", choices=SAMPLERS, help="how points are proposed (auto)")
-    search.add_argument("--objective", choices=OBJECTIVES, help="what is improved (gain)")
-    search.add_argument("--seed", type=whole(0, MOST_SEED), metavar="N", help="of the study (0)")
-    search.add_argument("--protocol", choices=tuple(IMAGES), help="which images choose and score (holdout)")
-    add_precision(search)
-    search.add_argument("--hours", type=_hours, metavar="H", help="stop launching trials in time for this")
-    search.add_argument("--dry-run", action="store_true", help="print the plan and its cost, and leave")
+    search = ("trials", "space", "sampler", "objective", "seed", "protocol", "precision", "hours", "dry_run")
+    add_options(parser.add_argument_group("search"), Options, *search)
     folder = parser.add_argument_group("results and data")
-    folder.add_argument("--name", type=study_name, help="of the study (default: the next free one)")
-    folder.add_argument(
-        "--results",
-        type=Path,
-        default=Path("results"),
-        metavar="DIR",
-        help="where studies are kept (results)",
-    )
-    folder.add_argument("--resume", action="store_true", help="go on with --name, or with the newest study")
-    add_data(folder)
-    add_store(folder)
-    resources = parser.add_argument_group("resources")
-    resources.add_argument("--gpus-per-trial", type=_gpus, metavar="G", help="1 where there is a GPU, else 0")
-    resources.add_argument("--cpus-per-trial", type=whole(1, 4096), metavar="C", help="default: a fair share")
-    resources.add_argument("--concurrency", type=whole(1, 4096), metavar="K", help="trials at once")
-    resources.add_argument(
-        "--address",
-        type=_address,
-        default="local",
-        help="of a Ray cluster: local (default), auto or HOST:PORT",
-    )
+    add_options(folder, Options, "name", "results", "resume", "data", "dataset")
+    add_options(folder.add_mutually_exclusive_group(), Options, "store", "no_store")
+    resources = ("gpus_per_trial", "cpus_per_trial", "concurrency", "address")
+    add_options(parser.add_argument_group("resources"), Options, *resources)
     return parser
 
 
@@ -111,28 +105,8 @@ def study_name(text: str) -> str:
     return text
 
 
-def _gpus(text: str) -> float:
-    value = number(text)
-    if not (value == 0 or 0.01 <= value <= 1 or (math.isfinite(value) and value > 1 and value == int(value))):
-        raise argparse.ArgumentTypeError(f"is {text}; expected 0, a fraction from 0.01 to 1 or a whole number")
-    return value
-
-
-def _hours(text: str) -> float:
-    value = number(text)
-    if not 0 < value <= 10_000:
-        raise argparse.ArgumentTypeError(f"is {text}; expected a number above 0, at most 10000")
-    return value
-
-
-def _address(text: str) -> str:
-    if text not in ("local", "auto") and not re.fullmatch(r"[^\s:/]+:\d{1,5}", text):
-        raise argparse.ArgumentTypeError(f"is {text!r}; expected local, auto or HOST:PORT")
-    return text
-
-
 def space_of(name: str, protocol: Protocol) -> Space:
-    """The search space of that name or file; a wrong one is refused with exit code 2."""
+    """The search space of that name or file; an invalid one exits with code 2."""
     try:
         return read(name, protocol)
     except ValueError as error:

@@ -139,11 +139,11 @@ def _checked(options: Options, allotted: Resources | None) -> Resources:
 
 def _precision(asked: Wanted, allotted: Resources) -> Precision:
     """The precision of the study: the one asked for, else what fits the devices, judged by this machine's CPU."""
-    from moe.training.numerics import fitting_precision
+    from moe.training.numerics import best_precision
 
     if asked.precision != "auto":
         return asked.precision
-    return fitting_precision("cuda" if allotted.gpus_per_trial else "cpu")
+    return best_precision("cuda" if allotted.gpus_per_trial else "cpu")
 
 
 def _check_smallest_subset(asked: Wanted, data: "DataSet") -> None:
@@ -222,7 +222,7 @@ def _run_trials(
         score_examples=study.space.score_examples(),
         cpus=allotted.cpus_per_trial,
         gpus=allotted.gpus_per_trial,
-        store=options.location(),
+        store=options.location,
         since=time.time(),
     )
     stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None

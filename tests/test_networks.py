@@ -11,14 +11,14 @@ from moe.describe import describe, whole_mixture
 from moe.networks import (
     BLOCKS,
     Dropout,
-    Opinion,
+    FrozenOutputs,
     Subgates,
     blend,
     build,
-    opinion,
-    own_branch,
+    frozen_outputs,
     parameters,
-    says_natural,
+    picks_natural,
+    select_branch,
     subgate,
     vgg,
 )
@@ -100,29 +100,29 @@ def test_blending_in_log_space_is_the_notebooks_weighted_sum():
 
 def test_a_tie_of_the_gate_is_natural():
     gate = torch.tensor([[0.5, 0.5], [0.6, 0.4], [0.4, 0.6]])
-    assert says_natural(gate).tolist() == [True, False, True]
+    assert picks_natural(gate).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("images", [1, 10, 50])  # where TensorFlow 2's switch was wrong at 10, right at 1
 def test_each_image_takes_its_own_branch(images):
     natural = torch.arange(images) % 2 == 0
-    said = {"baseline": torch.zeros(images, 10), "artificial": torch.full((images, 10), -1.0)}
-    view = opinion({**said, "natural": torch.full((images, 10), -2.0)}, natural)
-    assert torch.equal(view.log_probs[:, :, 1], torch.where(natural, -2.0, -1.0)[:, None].expand(-1, 10))
+    others = {"baseline": torch.zeros(images, 10), "artificial": torch.full((images, 10), -1.0)}
+    frozen = frozen_outputs({**others, "natural": torch.full((images, 10), -2.0)}, natural)
+    assert torch.equal(frozen.log_probs[:, :, 1], torch.where(natural, -2.0, -1.0)[:, None].expand(-1, 10))
     subgates = Subgates()
     torch.nn.init.constant_(subgates.natural[-1].bias, 7.0)
     torch.nn.init.constant_(subgates.artificial[-1].bias, 5.0)
     for branch in (subgates.natural, subgates.artificial):
         torch.nn.init.zeros_(branch[-1].weight)
-    weights = own_branch(subgates.branches(torch.rand(images, 3, 32, 32)), natural)
+    weights = select_branch(subgates.branches(torch.rand(images, 3, 32, 32)), natural)
     assert torch.equal(weights[:, 0, 0], torch.where(natural, 7.0, 5.0))
 
 
 def test_only_the_chosen_branch_learns():
     subgates = Subgates()
-    view = Opinion(torch.tensor([True, True]), torch.rand(2, 10, 2).log())
+    frozen = FrozenOutputs(torch.tensor([True, True]), torch.rand(2, 10, 2).log())
     noise = torch.Generator().manual_seed(0)
-    loss_of("mixture", subgates(torch.rand(2, 3, 32, 32), noise, view), torch.tensor([1, 2])).backward()
+    loss_of("mixture", subgates(torch.rand(2, 3, 32, 32), noise, frozen), torch.tensor([1, 2])).backward()
     assert all(parameter.grad.any() for parameter in subgates.natural.parameters())
     assert not any(parameter.grad.any() for parameter in subgates.artificial.parameters())
 

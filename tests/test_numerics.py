@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from moe.training import numerics
-from moe.training.numerics import fitting_precision, settle
+from moe.training.numerics import best_precision, configure_numerics
 
 CPU = torch.device("cpu")
 
@@ -25,14 +25,14 @@ def cpu_with(monkeypatch):
 )
 def test_bfloat16_fits_cpus_with_amx_alone(cpu_with, device, units, precision):
     cpu_with(*units)
-    assert fitting_precision(device) == precision
+    assert best_precision(device) == precision
 
 
 def test_cpus_share_bfloat16_stages_where_they_have_the_same_units_and_float32_ones_regardless(cpu_with):
     found = {}
     for units in (("amx_bf16", "avx512_bf16"), ()):
         cpu_with(*units)
-        found[units] = {precision: settle(CPU, precision) for precision in ("float32", "bfloat16")}
+        found[units] = {precision: configure_numerics(CPU, precision) for precision in ("float32", "bfloat16")}
     with_amx, without = found.values()
     assert with_amx["float32"] == without["float32"]
     assert with_amx["bfloat16"] != without["bfloat16"]
@@ -44,18 +44,18 @@ def test_cpus_share_bfloat16_stages_where_they_have_the_same_units_and_float32_o
 def test_bfloat16_fits_a_cpu_whose_amx_may_be_used(monkeypatch, cpu_with, limit, precision):
     cpu_with("amx_bf16")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
-    assert fitting_precision("cpu") == precision
+    assert best_precision("cpu") == precision
 
 
 @pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE"])
 def test_what_a_user_lets_convolutions_do_is_part_of_the_address(monkeypatch, cpu_with, name):
     cpu_with("avx512_bf16")
-    free = settle(CPU)
+    free = configure_numerics(CPU)
     monkeypatch.setenv(name, "AVX512_CORE_BF16")
-    limited = settle(CPU), settle(CPU, "bfloat16")
+    limited = configure_numerics(CPU), configure_numerics(CPU, "bfloat16")
     assert limited[0] != free
     cpu_with()
-    assert (settle(CPU) == limited[0], settle(CPU, "bfloat16") == limited[1]) == (True, False)
+    assert (configure_numerics(CPU) == limited[0], configure_numerics(CPU, "bfloat16") == limited[1]) == (True, False)
 
 
 @pytest.fixture
@@ -66,6 +66,6 @@ def medium():
 
 
 def test_a_process_that_lets_torch_round_float32_products_computes_them_in_full_again(medium):
-    settle(CPU)
+    configure_numerics(CPU)
     assert torch.get_float32_matmul_precision() == "highest"
     assert not torch.backends.cuda.matmul.allow_tf32

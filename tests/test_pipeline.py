@@ -1,11 +1,5 @@
-import dataclasses
-import json
-import os
-import subprocess
-import sys
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import torch
@@ -24,27 +18,26 @@ def result(tiny, data):
     return run(tiny, data)
 
 
-def test_a_run_gives_every_field_of_the_results_table(result):
-    from study.analyze.tables import COLUMNS
-
-    row = result.row()
-    assert set(COLUMNS) - set(row) == {"trial", "phase", "state", "replicate", "error"}
-    assert row["gain"] == pytest.approx(row["mixture_accuracy"] - row["baseline_accuracy"])
-    assert row["parameters"] == 11_836_616
-    assert (row["device"], row["dataset"], row["threads"]) == ("cpu", "coloured", torch.get_num_threads())
-    assert row["epochs_trained"] == sum(len(stage.epochs) for stage in result.stages.values())
-    assert (row["epochs_reused"], row["seconds_reused"]) == (0, 0)
-    assert 0 < row["seconds"] < 60
+def test_a_result_names_its_config_data_and_device(result, tiny):
+    assert (result.config, result.dataset, result.data, result.device) == (tiny, "coloured", "f" * 64, "cpu")
+    assert (result.scored_examples, result.threads) == (20, torch.get_num_threads())
 
 
-def test_a_result_says_per_stage_its_history_best_epoch_and_why_it_stopped(result):
-    stages = json.loads(json.dumps(result.as_dict(), allow_nan=False))["stages"]
-    assert list(stages) == ["baseline", "gate", "artificial", "natural", "mixture"]
-    for stage in stages.values():
-        assert len(stage["epochs"]) == 2
-        assert stage["stopped"] == "epochs"
-        losses = [epoch["validation_loss"] for epoch in stage["epochs"]]
-        assert stage["best_epoch"] == losses.index(min(losses)) + 1
+def test_a_result_counts_parameters_epochs_and_seconds_of_all_stages(result):
+    totals = result.totals
+    assert totals.parameters == 11_836_616
+    assert totals.epochs_trained == sum(len(stage.epochs) for stage in result.stages.values()) == 10
+    assert (totals.epochs_reused, totals.seconds_reused) == (0, 0)
+    assert 0 < totals.seconds < 60
+
+
+def test_a_stages_result_has_its_epochs_best_epoch_and_why_it_stopped(result):
+    assert list(result.stages) == ["baseline", "gate", "artificial", "natural", "mixture"]
+    for stage in result.stages.values():
+        assert len(stage.epochs) == 2
+        assert stage.stopped == "epochs"
+        losses = [epoch.validation_loss for epoch in stage.epochs]
+        assert stage.best_epoch == losses.index(min(losses)) + 1
 
 
 def test_the_mixture_learns(data):
@@ -54,7 +47,7 @@ def test_the_mixture_learns(data):
     assert result.score.artificial_accuracy > 0.4
 
 
-def test_patience_ends_a_stage_and_the_result_says_so(data):
+def test_patience_ends_a_stage_and_the_result_has_it(data):
     config = Config(epochs=60, train_examples=40, test_examples=20, batch_size=20, patience=1, learning_rate=0.01)
     stages = run(config, data).stages
     assert any(stage.stopped == "patience" for stage in stages.values())
@@ -63,7 +56,7 @@ def test_patience_ends_a_stage_and_the_result_says_so(data):
 
 
 def test_a_run_repeats_bit_for_bit_and_another_seed_differs(result, tiny, data):
-    again, other = (run(dataclasses.replace(tiny, seed=seed), data) for seed in (0, 1))
+    again, other = (run(tiny.replace(seed=seed), data) for seed in (0, 1))
     histories = [
         [[epoch.validation_loss for epoch in stage.epochs] for stage in one.stages.values()]
         for one in (result, again, other)
@@ -86,7 +79,7 @@ def test_whoever_trains_stages_trains_them_all_on_one_stream(tiny, data, monkeyp
         yield
 
     monkeypatch.setattr(moe.scheduler, "own_stream", own_stream)
-    run(dataclasses.replace(tiny, epochs=1), data, devices=[CPU, CPU])
+    run(tiny.replace(epochs=1), data, devices=[CPU, CPU])
     assert len(streams) == len(set(streams)) == 3  # two side by side, and who trains the mixture
 
 
@@ -96,30 +89,28 @@ def test_a_failing_stage_fails_the_run_also_side_by_side(data):
 
     for devices in ([CPU], [CPU, CPU]):
         with pytest.raises(RuntimeError, match="told to stop"):
-            run(Config(train_examples=100, test_examples=50), data, devices=devices, watch=refuse)
+            run(Config(train_examples=100, test_examples=50), data, devices=devices, on_epoch=refuse)
 
 
-def test_the_watcher_hears_of_every_epoch(tiny, data):
-    heard = []
-    result = run(tiny, data, watch=lambda stage, epoch, epochs, came_to: heard.append((stage, epoch, epochs)))
+def test_on_epoch_is_called_for_every_epoch(tiny, data):
+    calls = []
+    result = run(tiny, data, on_epoch=lambda stage, epoch, epochs, _: calls.append((stage, epoch, epochs)))
     expected = [(name, n, 2) for name, stage in result.stages.items() for n in range(1, len(stage.epochs) + 1)]
-    assert heard == expected
+    assert calls == expected
 
 
 @pytest.mark.parametrize("protocol", ["holdout", "notebook"])
 def test_frozen_networks_are_bit_identical_after_the_last_stage(protocol, tiny, data, monkeypatch):
-    import moe.pipeline
-
     frozen = {}
-    original = moe.pipeline._mixture_lesson
+    original = moe.pipeline._mixture_examples
 
-    def remember(images, stages, said):
+    def remember(images, stages, predicted):
         for name, stage in stages.items():
             frozen[name] = (stage.network, {k: v.clone() for k, v in stage.network.state_dict().items()})
-        return original(images, stages, said)
+        return original(images, stages, predicted)
 
-    monkeypatch.setattr(moe.pipeline, "_mixture_lesson", remember)
-    run(dataclasses.replace(tiny, protocol=protocol), data)
+    monkeypatch.setattr(moe.pipeline, "_mixture_examples", remember)
+    run(tiny.replace(protocol=protocol), data)
     assert len(frozen) == 4
     for network, before in frozen.values():
         assert all(torch.equal(value, network.state_dict()[name]) for name, value in before.items())
@@ -148,25 +139,25 @@ class TestNotebook:
     )
 
     def test_the_mixture_is_read_at_its_last_epoch_and_the_others_at_their_best(self, data):
-        stages = run(dataclasses.replace(self.config, train_examples=40, test_examples=20), data).stages
+        stages = run(self.config.replace(train_examples=40, test_examples=20), data).stages
         assert stages["mixture"].best_epoch == len(stages["mixture"].epochs)
         for name in ("baseline", "gate", "artificial", "natural"):
             losses = [epoch.validation_loss for epoch in stages[name].epochs]
             assert stages[name].best_epoch == losses.index(min(losses)) + 1
 
     def test_the_frozen_networks_keep_their_dropout_on_while_the_subgates_train(self, data, monkeypatch):
-        opinions = []
-        original = moe.pipeline.ask
+        calls = []
+        original = moe.pipeline.run_frozen
 
-        def listen(frozen, images, generator=None):
-            spoken = original(frozen, images, generator)
-            opinions.append((generator, spoken, original(frozen, images)))
-            return spoken
+        def remember(networks, images, generator=None):
+            outputs = original(networks, images, generator)
+            calls.append((generator, outputs, original(networks, images)))
+            return outputs
 
-        monkeypatch.setattr(moe.pipeline, "ask", listen)
-        run(dataclasses.replace(self.config, epochs=1), data)
-        assert len(opinions) == 5  # one for each batch
-        for generator, under_dropout, without in opinions:
+        monkeypatch.setattr(moe.pipeline, "run_frozen", remember)
+        run(self.config.replace(epochs=1), data)
+        assert len(calls) == 5  # one for each batch
+        for generator, under_dropout, without in calls:
             assert generator is not None
             assert not torch.equal(under_dropout.log_probs, without.log_probs)
 
@@ -175,54 +166,7 @@ def test_log_probabilities_are_bounded_and_sum_to_one(data):
     from moe.networks import build, vgg
 
     network = build(lambda: vgg("small", 10), torch.Generator().manual_seed(0)).requires_grad_(False)
-    said = predict(network, data.test_images[:30])
-    assert said.shape == (30, 10)
-    torch.testing.assert_close(said.exp().sum(1), torch.ones(30))
+    predicted = predict(network, data.test_images[:30])
+    assert predicted.shape == (30, 10)
+    torch.testing.assert_close(predicted.exp().sum(1), torch.ones(30))
     assert Examples(data.test_images, data.test_labels).logits(network, torch.arange(5)).shape == (5, 10)
-
-
-class TestCommand:
-    """`python -m moe`, as a person calls it."""
-
-    def call(self, *arguments, **settings):
-        return subprocess.run(
-            [sys.executable, "-m", "moe", *arguments], capture_output=True, text=True, check=False, **settings
-        )
-
-    def test_it_trains_one_mixture_and_prints_and_writes_its_five_stages(self, tmp_path, cache):
-        done = self.call(
-            *["--dataset", "shapes", "--train-examples", "100", "--test-examples", "50"],
-            "--json",
-            tmp_path / "out.json",
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith("Data: ")
-        for part in ("baseline", "gate", "artificial", "natural", "mixture", "2,168,362", "mixture - baseline"):
-            assert part in done.stdout
-        assert json.loads((tmp_path / "out.json").read_text())["train_examples"] == 100
-
-    @pytest.mark.parametrize(
-        ("option", "value", "valid"),
-        [
-            ("--epochs", "0", "1 to"),
-            ("--epochs", "many", "whole number"),
-            ("--learning-rate", "nan", "above 0"),
-            ("--protocol", "x", "holdout"),
-            ("--dataset", "mnist", "cifar10"),
-            ("--json", "nowhere/out.json", "folder that can be written"),
-        ],
-    )
-    def test_a_wrong_option_is_one_sentence_and_exit_code_2_without_torch(self, option, value, valid, tmp_path):
-        (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
-        settings = {"env": {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path.cwd()}"}}
-        done = self.call(option, value, **settings)
-        assert done.returncode == 2
-        assert len(done.stderr.splitlines()) == 1
-        for part in (option, value, valid):
-            assert part in done.stderr
-
-    def test_data_that_cannot_be_had_are_one_sentence_and_exit_code_4(self, tmp_path):
-        done = self.call("--data", str(tmp_path))
-        assert done.returncode == 4
-        assert str(tmp_path) in done.stderr
-        assert len(done.stderr.splitlines()) == 1

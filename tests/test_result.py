@@ -1,58 +1,63 @@
+"""A result as a value, as JSON and as a table."""
+
 import pytest
-import torch
 
-from moe.metrics import score
+from moe.config import Config
+from moe.result import Epoch, Result, StageResult
+from moe.schema import decode
+from tests.study_helpers import a_result
 
-
-def certain(classes, outputs):
-    """Log-probabilities of networks that are sure of these classes."""
-    logits = torch.zeros(len(classes), outputs)
-    logits[range(len(classes)), classes] = 20.0
-    return logits.log_softmax(1)
+EPOCH = Epoch(loss=1.0, accuracy=0.5, validation_loss=1.2, validation_accuracy=0.4, seconds=2.0)
 
 
-LABELS = torch.tensor([0, 1, 2, 3, 8])  # artificial, artificial, natural, natural, artificial
-SAID = {
-    "baseline": certain([0, 1, 2, 5, 3], 10),  # three of five
-    "gate": certain([0, 1, 1, 1, 0], 2),  # wrong on the second
-    "artificial": certain([0, 1, 0, 0, 8], 10),  # right on all its three
-    "natural": certain([4, 4, 2, 5, 5], 10),  # one of its two
-}
+def a_stage(epochs=2, reused=0, seconds=3.25):
+    return StageResult(
+        epochs=(EPOCH,) * epochs,
+        best_epoch=1,
+        stopped="epochs",
+        parameters=2_168_362,
+        epochs_trained=epochs - reused,
+        epochs_reused=reused,
+        seconds=seconds,
+        seconds_reused=0.0,
+    )
 
 
-def leaning(images, expert):
-    """Weights that go to the expert, or to the baseline."""
-    weights = torch.zeros(images, 10, 2)
-    weights[:, :, int(expert)] = 50.0
-    return weights
+@pytest.fixture
+def result():
+    stages = {name: a_stage() for name in ("baseline", "gate", "artificial", "natural")} | {"mixture": a_stage(3, 1)}
+    return a_result(0.0123, Config(test_examples=1000, seed=7)).replace(stages=stages)
 
 
-def test_a_mixture_that_trusts_its_experts_is_scored_against_the_baseline():
-    experts = leaning(5, expert=True)
-    found = score(SAID, {"gate": experts, "oracle": experts}, LABELS)
-    assert found.baseline_accuracy == 3 / 5
-    assert found.mixture_accuracy == 3 / 5  # images 0, 2 and 4; image 1 went to the natural expert
-    assert found.gain == 0
-    assert found.discordance == 2 / 5  # image 1 lost, image 4 won
-    assert found.gate_accuracy == 4 / 5
-    assert found.artificial_accuracy == 1
-    assert found.natural_accuracy == 1 / 2
-    assert found.oracle_gate_accuracy == 4 / 5
+def test_a_result_is_the_same_after_json(result):
+    assert decode(Result, result.model_dump_json()) == result
 
 
-def test_a_mixture_that_trusts_its_baseline_has_no_gain():
-    found = score(SAID, dict.fromkeys(("gate", "oracle"), leaning(5, expert=False)), LABELS)
-    assert (found.gain, found.discordance) == (0, 0)
-    assert found.mixture_accuracy == found.oracle_gate_accuracy == found.baseline_accuracy
+def test_a_gain_that_is_not_the_difference_is_an_error(result):
+    with pytest.raises(ValueError, match=r"gain is 0.5; expected 0.01"):
+        result.score.replace(gain=0.5)
 
 
-def test_the_average_is_the_plain_mean_of_baseline_and_gated_expert():
-    said = {**SAID, "baseline": torch.full((5, 10), 0.1).log()}  # says nothing, so the gated expert decides
-    found = score(said, dict.fromkeys(("gate", "oracle"), leaning(5, expert=False)), LABELS)
-    assert found.average_accuracy == pytest.approx(3 / 5)
+def test_a_result_prints_a_row_for_each_stage(result):
+    heading, *rows = [line.split() for line in str(result).splitlines()[:6]]
+    assert heading == ["stage", "accuracy", "epochs", "reused", "best", "stopped", "parameters", "seconds"]
+    assert rows[0] == ["baseline", "50.00%", "2", "0", "1", "epochs", "2,168,362", "3.2"]
+    assert [row[0] for row in rows] == list(result.stages)
+    assert rows[-1][:4] == ["mixture", "51.23%", "3", "1"]
 
 
-def test_a_gain_is_exact():
-    weights = dict.fromkeys(("gate", "oracle"), leaning(5, expert=True))
-    said = {**SAID, "baseline": certain([1, 1, 1, 1, 1], 10)}
-    assert score(said, weights, LABELS).gain == 2 / 5
+def test_a_result_prints_its_gain_with_images_data_protocol_and_seed(result):
+    line = str(result).splitlines()[6]
+    for part in ("+1.23 points", "1000 validation images", "shapes", "holdout", "float32", "seed 7"):
+        assert part in line
+
+
+def test_seconds_that_the_store_saved_are_printed_only_if_there_are_any(result):
+    reused = result.replace(totals=result.totals.replace(seconds_reused=42.0))
+    assert str(reused).splitlines()[-1].startswith("42 s")
+    assert len(str(reused).splitlines()) == len(str(result).splitlines()) + 1
+
+
+def test_a_stage_without_a_score_prints_no_accuracy(result):
+    row = str(result.replace(stages={"another": a_stage()})).splitlines()[1].split()
+    assert row[:2] == ["another", "2"]

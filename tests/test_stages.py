@@ -5,11 +5,22 @@ import pytest
 import torch
 
 from moe.config import PRECISIONS, Config
+from moe.schema import fields
 from moe.stages import STAGES, Checkpoint, Spec, plan, resolved
 from moe.training.numerics import Numerics
 
 NUMERICS = Numerics(device="cpu", torch="2.15", threads=2, instructions="AVX2")
 LABELS = torch.arange(10)
+
+
+def test_every_choice_of_a_config_changes_its_plan():
+    others = {int: 77, float: 0.5, bool: True}
+    for name in fields(Config):
+        value = getattr(Config(), name)
+        other = {"protocol": "notebook", "precision": "bfloat16"}.get(name) or others[type(value)]
+        config = Config(**{name: other})
+        numerics = dataclasses.replace(NUMERICS, precision=config.precision)
+        assert plan(config, "data", numerics) != plan(Config(), "data", NUMERICS), name
 
 
 def test_the_plan_names_five_requests_of_which_the_mixture_needs_the_others():
@@ -20,9 +31,9 @@ def test_the_plan_names_five_requests_of_which_the_mixture_needs_the_others():
 
 
 def test_a_plan_is_in_the_configs_precision_and_in_no_other():
-    for asked, settled in itertools.product(PRECISIONS, repeat=2):
-        config, numerics = Config(precision=asked), dataclasses.replace(NUMERICS, precision=settled)
-        if asked == settled:
+    for asked, configured in itertools.product(PRECISIONS, repeat=2):
+        config, numerics = Config(precision=asked), dataclasses.replace(NUMERICS, precision=configured)
+        if asked == configured:
             requests = plan(config, "data", numerics)
             assert {request.spec.numerics.precision for request in requests.values()} == {asked}
         else:

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from moe import Config, run
-from moe.scheduler import Supply, Task
+from moe.pipeline import train_mixture
+from moe.scheduler import Scheduler, StageTask
 from moe.stages import STAGES, Checkpoint, Request, Spec, plan
 from moe.store.entries import folder_of
 from moe.store.local import Local
@@ -414,24 +415,15 @@ class TestEntries:
         for expected in ([4, 1, 2, 3, 4], []):  # the end was whole; then all again; then nothing
             trained.clear()
             with Store(place, warn=[].append, timing=AT_ONCE) as store:
-                stage = Supply(store).one(Task(Request(SPEC, 4), lambda _: (None, None)), CPU)
-                assert same(stage._weights(), straight(SPEC, 4).weights[2])
+                stage = Scheduler(store).run(StageTask(Request(SPEC, 4), lambda _: (None, None)), CPU)
+                assert same(stage.weights(), straight(SPEC, 4).weights[2])
             assert trained == expected
 
 
 def brought(config, data, store=None, **settings):
     """What a run came to, and its five stages."""
-    stages = {}
-
-    class Listening(Supply):
-        def all(self, *arguments):
-            done = super().all(*arguments)
-            stages.update(done)
-            return done
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("moe.pipeline.Supply", Listening)
-        return run(config, data, store, **settings), stages
+    found = train_mixture(config, data, store, **settings)
+    return found.result, dict(found.stages)
 
 
 def histories(result):
@@ -457,11 +449,11 @@ def test_going_on_from_the_store_gives_the_bits_of_going_straight_through(protoc
     task = straight_runs[protocol][stage].task
     spec = task.request.spec
     once = Chain(spec)
-    for _ in train(Request(spec, 4), once, *task.lesson(CPU), CPU):
+    for _ in train(Request(spec, 4), once, *task.examples(CPU), CPU):
         pass
     for epochs in (1, 2, 4):
         with Store(str(tmp_path)) as store:
-            part = Supply(store).one(dataclasses.replace(task, request=Request(spec, epochs)), CPU)
+            part = Scheduler(store).run(dataclasses.replace(task, request=Request(spec, epochs)), CPU)
             assert figures(part.chain) == figures(once)[:epochs]
     with Store(str(tmp_path)) as store, claimed(store, spec) as claim:
         chain = store.chain(spec)

@@ -15,7 +15,7 @@ import torch
 
 from moe import Config, run
 from moe.data import DataSet
-from moe.scheduler import Supply, Task
+from moe.scheduler import Scheduler, StageTask
 from moe.stages import Request
 from moe.store.claims import LeaseLostError
 from moe.store.entries import folder_of
@@ -318,7 +318,7 @@ class TestPause:
         monkeypatch.setattr("moe.scheduler.train", slow)
 
         def train_it(opened):
-            return Supply(opened).one(task(SPEC, 3), CPU).chain.losses
+            return Scheduler(opened).run(task(SPEC, 3), CPU).chain.losses
 
         with store(place, impatient) as first, store(place, impatient) as second, ThreadPoolExecutor(2) as pool:
             assert list(pool.map(train_it, (first, second))) == [straight(SPEC, 3).losses] * 2
@@ -326,7 +326,7 @@ class TestPause:
 
 def task(spec, epochs):
     """A stage to be trained by pretence."""
-    return Task(Request(spec, epochs), lambda _: (None, None))
+    return StageTask(Request(spec, epochs), lambda _: (None, None))
 
 
 def trained_twice(folder, start, say):
@@ -369,7 +369,9 @@ class TestSideBySide:
                 if (stage, epoch) == ("natural", 2):
                     taken.__exit__(None)
 
-            stages = Supply(ours, watch).all([task(a_spec(name), 2) for name in ("baseline", "gate", "natural")], [CPU])
+            stages = Scheduler(ours, watch).run_all(
+                [task(a_spec(name), 2) for name in ("baseline", "gate", "natural")], [CPU]
+            )
         assert heard == [(name, epoch) for name in ("gate", "natural", "baseline") for epoch in (1, 2)]
         assert list(stages) == ["baseline", "gate", "natural"]
 
@@ -377,12 +379,12 @@ class TestSideBySide:
         monkeypatch.setattr("moe.scheduler.train", pretend)
         with store(place, PATIENT) as other, store(place, PATIENT) as ours, ThreadPoolExecutor(1) as pool:
             with claimed(other, SPEC) as claim:
-                waiting = pool.submit(Supply(ours).one, task(SPEC, 3), CPU)
+                waiting = pool.submit(Scheduler(ours).run, task(SPEC, 3), CPU)
                 for _ in pretend(Request(SPEC, 3), claim.chain):
                     claim.advanced()
             stage = waiting.result(timeout=10)
             assert (len(stage.chain.epochs), stage.trained) == (3, [])
-            assert same(stage._weights(), straight(SPEC, 3).weights[2])
+            assert same(stage.weights(), straight(SPEC, 3).weights[2])
 
     def test_a_watcher_hears_of_a_stage_that_another_finished_just_before_it_was_claimed(self, place, monkeypatch):
         heard = []
@@ -390,8 +392,8 @@ class TestSideBySide:
             advance(other, SPEC, 3)
         with store(place, PATIENT) as ours:
             monkeypatch.setattr(ours, "chain", Chain)  # looked up while the other was at it
-            supply = Supply(ours, lambda stage, epoch, *_: heard.append((stage, epoch)))
-            assert supply.one(task(SPEC, 3), CPU).trained == []
+            scheduler = Scheduler(ours, lambda stage, epoch, *_: heard.append((stage, epoch)))
+            assert scheduler.run(task(SPEC, 3), CPU).trained == []
         assert heard == [("baseline", 3)]
 
     def test_two_that_want_two_stages_in_either_order_train_each_once_and_both_end(self, place, monkeypatch):
@@ -406,8 +408,8 @@ class TestSideBySide:
         monkeypatch.setattr("moe.scheduler.train", slow)
         tasks = [task(a_spec(name), 3) for name in ("baseline", "gate")]
         with store(place, PATIENT) as first, store(place, PATIENT) as second, ThreadPoolExecutor(2) as pool:
-            one = pool.submit(Supply(first).all, tasks, [CPU])
-            other = pool.submit(Supply(second).all, tasks[::-1], [CPU])
+            one = pool.submit(Scheduler(first).run_all, tasks, [CPU])
+            other = pool.submit(Scheduler(second).run_all, tasks[::-1], [CPU])
             one.result(timeout=20)
             other.result(timeout=20)
         assert sorted(trained) == [(name, epoch) for name in ("baseline", "gate") for epoch in (1, 2, 3)]
@@ -431,7 +433,9 @@ class TestSideBySide:
 
             monkeypatch.setattr(ours, "claim", claim)
             with claimed(other, SPEC):
-                running = pool.submit(Supply(ours, refuse).all, [task(a_spec("gate"), 2), task(SPEC, 2)], [CPU, CPU])
+                running = pool.submit(
+                    Scheduler(ours, refuse).run_all, [task(a_spec("gate"), 2), task(SPEC, 2)], [CPU, CPU]
+                )
                 error = next(iter(wait([running], timeout=2).done), None)
             with pytest.raises(RuntimeError, match="told to stop"):
                 running.result(timeout=10)

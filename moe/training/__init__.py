@@ -1,1 +1,1 @@
-"""How a stage is trained: the loop, its numerics, and CUDA graphs of its steps."""
+"""Training of one stage: the loop, its numerics, and CUDA graphs of its steps."""

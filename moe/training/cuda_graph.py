@@ -1,7 +1,6 @@
-"""A step of training without the cost of launching it: recorded once as a CUDA graph, then replayed.
+"""Training steps as CUDA graphs: captured once, then replayed, which saves the time of launching their kernels.
 
-At 50 images a batch a GPU is done with a kernel sooner than Python has launched the next one. A CPU waits for no
-launch, and runs its steps as they are.
+With 50 images a batch, a GPU finishes a kernel before Python has launched the next one. A CPU runs its steps directly.
 """
 
 import threading
@@ -13,43 +12,43 @@ import torch
 from torch import Generator, Tensor
 
 Step = Callable[[Tensor], Any]
-Record = Callable[[Callable[[], Any], Generator], Callable[[], Any]]
+Capture = Callable[[Callable[[], Any], Generator], Callable[[], Any]]
 
-# A recording begins by waiting for the whole device, which no recording beside it survives; and a first batch makes
-# the handles of CUDA's libraries, which may wait for it, too.
+# A capture begins by waiting for the whole device, which breaks any other capture in progress; and a first batch makes
+# the handles of CUDA's libraries, which may wait for the device, too.
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def recorded(step: Step, generator: Generator, device: torch.device) -> Step:
-    """The step itself on a CPU; on a GPU one that is recorded.
+def captured(step: Step, generator: Generator, device: torch.device) -> Step:
+    """The step itself on a CPU; on a GPU one that is captured as a CUDA graph.
 
     Args:
-        step: a function of the rows of a batch that reads and changes tensors in place, and returns nothing.
-        generator: of all its noise.
+        step: a function of the rows of a batch that changes tensors in place and returns nothing.
+        generator: source of all its random numbers.
         device: where it runs, on the current stream.
     """
-    return Recorded(step, generator, as_graph) if device.type == "cuda" else step
+    return CapturedStep(step, generator, capture_graph) if device.type == "cuda" else step
 
 
-class Recorded:
-    """A step that is recorded for each size of batch.
+class CapturedStep:
+    """A step that is captured for each batch size.
 
-    The first batch of a size runs as it is, which warms up libraries and makes the optimizer's state; the second is
-    recorded; it and all others are replayed.
+    The first batch of a size runs directly, which warms up libraries and makes the optimizer's state; the second is
+    captured; it and all later ones are replayed.
 
     Args:
-        step: as for `recorded`.
-        generator: of all its noise.
-        record: makes a function that does again what its argument does, without running it.
+        step: as for `captured`.
+        generator: source of all its random numbers.
+        capture: captures a function without running it, and returns the replay.
     """
 
-    def __init__(self, step: Step, generator: Generator, record: Record) -> None:
-        self._step, self._generator, self._record = step, generator, record
-        self._rows: dict[int, Tensor] = {}  # by size: where a replay reads its batch
+    def __init__(self, step: Step, generator: Generator, capture: Capture) -> None:
+        self._step, self._generator, self._capture = step, generator, capture
+        self._rows: dict[int, Tensor] = {}  # by size: the memory that a replay reads its batch from
         self._replay: dict[int, Callable[[], Any]] = {}
 
     def __call__(self, rows: Tensor) -> None:
-        """Do the step on these rows, (size,) int64."""
+        """Run the step on these rows, (size,) int64."""
         size = len(rows)
         if size not in self._rows:
             self._rows[size] = rows.clone()
@@ -59,12 +58,12 @@ class Recorded:
         self._rows[size].copy_(rows)
         if size not in self._replay:
             with _ONE_AT_A_TIME:
-                self._replay[size] = self._record(lambda: self._step(self._rows[size]), self._generator)
+                self._replay[size] = self._capture(lambda: self._step(self._rows[size]), self._generator)
         self._replay[size]()
 
 
-def as_graph(work: Callable[[], Any], generator: Generator) -> Callable[[], Any]:
-    """Record work on the current stream, which must not be the default one, as a CUDA graph; its replay."""
+def capture_graph(work: Callable[[], Any], generator: Generator) -> Callable[[], Any]:
+    """Capture work on the current stream, which must not be the default one, as a CUDA graph; return its replay."""
     graph = torch.cuda.CUDAGraph()
     graph.register_generator_state(generator)
     with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
@@ -75,9 +74,9 @@ def as_graph(work: Callable[[], Any], generator: Generator) -> Callable[[], Any]
 
 @contextmanager
 def own_stream(device: torch.device) -> Iterator[None]:
-    """On a GPU, a stream of this thread's own, so that what it launches runs beside what others do.
+    """On a GPU, a stream for this thread, whose work runs beside that of other threads.
 
-    It begins after all that the thread had launched before, and its work is done at the end.
+    It starts after all that the thread launched before, and is synchronized at the end.
     """
     if device.type != "cuda":
         yield
@@ -89,7 +88,7 @@ def own_stream(device: torch.device) -> Iterator[None]:
     stream.synchronize()
 
 
-def finish(device: torch.device) -> None:
-    """Wait for what this thread has launched: other threads may read its tensors then."""
+def synchronize(device: torch.device) -> None:
+    """Wait for what this thread has launched; after that, other threads may read its tensors."""
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()

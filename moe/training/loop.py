@@ -1,10 +1,10 @@
-"""One stage's training: epoch after epoch, to the end of a request or of patience.
+"""The training loop of one stage: epoch after epoch, until the request is fulfilled or patience runs out.
 
-    spec, images --train--> Chain: the metrics of every epoch, the weights that a request can resolve to,
-                            and the state it takes to go on
+    request, examples --train--> Chain: the metrics of every epoch, the weights that a request can resolve to,
+                                 and the state that training resumes from
 
-No schedule depends on how many epochs are meant, and each epoch draws from its own generators: ten epochs contain
-the five-epoch result, and stopping and going on gives the bits of going straight through.
+No schedule depends on the total number of epochs, and each epoch draws from its own generators: ten epochs contain the
+five-epoch result, and a resumed training gives the same bits as an uninterrupted one.
 """
 
 import hashlib
@@ -20,23 +20,23 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from moe.config import NOTEBOOK
-from moe.networks import Opinion, build
+from moe.networks import FrozenOutputs, build
 from moe.result import Epoch
 from moe.stages import STAGES, Checkpoint, Request, Spec
-from moe.training.cuda_graph import finish, recorded
+from moe.training.cuda_graph import captured, synchronize
 
 State = dict[str, Tensor]
 
-EVALUATION_BATCH = {"cpu": 100, "cuda": 1000}  # where a larger one falls out of the cache, or keeps the GPU busy
+EVALUATION_BATCH = {"cpu": 100, "cuda": 1000}  # larger batches miss the CPU's cache; a GPU needs them to be busy
 _LEAST, _MOST = math.log(1e-7), math.log1p(-1e-7)  # Keras clips probabilities to [1e-7, 1 - 1e-7]
 
 
 class TrainingError(Exception):
-    """A training that cannot go on; the sentence says why."""
+    """A training that cannot continue; the sentence gives the reason."""
 
 
 class End(NamedTuple):
-    """What it takes to go on after an epoch, as tensors by name."""
+    """The state that training resumes from after an epoch: tensors by name."""
 
     network: State
     optimizer: State  # "parameter/key" for each key of Adam's state
@@ -48,7 +48,7 @@ class Chain:
 
     spec: Spec
     epochs: list[Epoch] = field(default_factory=list)
-    weights: dict[int, State] = field(default_factory=dict)  # by epoch, from 1; of those in memory
+    weights: dict[int, State] = field(default_factory=dict)  # by epoch, from 1; those in memory
     end: End | None = None  # after the last epoch
 
     @property
@@ -61,18 +61,18 @@ class Chain:
         return len(self.epochs) >= epochs or stop_epoch(self.losses, self.spec.patience) is not None
 
     def resolve(self, epochs: int) -> Checkpoint:
-        """The checkpoint that a request for so many epochs comes to."""
+        """The checkpoint that a request for so many epochs resolves to."""
         losses = self.losses[: self.used(epochs)]
-        epoch = len(losses) if reads_last(self.spec) else best_epoch(losses)
+        epoch = len(losses) if uses_last_epoch(self.spec) else best_epoch(losses)
         return Checkpoint(self.spec.stage, self.spec.address, epoch)
 
     def used(self, epochs: int) -> int:
-        """How many epochs a request for so many uses: fewer where patience ended first."""
+        """How many epochs a request for so many uses: fewer if patience ran out before."""
         return min(epochs, stop_epoch(self.losses, self.spec.patience) or epochs)
 
 
 def stop_epoch(losses: Sequence[float], patience: int) -> int | None:
-    """The epoch, from 1, at whose end training stops: the `patience`-th in a row that is not below the best."""
+    """The epoch, from 1, after which training stops: the `patience`-th in a row without a new lowest loss."""
     best, wait = math.inf, 0
     for epoch, loss in enumerate(losses, 1):
         best, wait = (loss, 0) if loss < best else (best, wait + 1)
@@ -86,51 +86,51 @@ def best_epoch(losses: Sequence[float]) -> int:
     return min(range(len(losses)), key=losses.__getitem__) + 1
 
 
-def reads_last(spec: Spec) -> bool:
-    """Whether a stage is read at its last epoch: the notebook reloads no weights before it scores the mixture."""
+def uses_last_epoch(spec: Spec) -> bool:
+    """Whether a request resolves to the last epoch: the notebook scores the mixture without reloading weights."""
     return spec.protocol == NOTEBOOK and spec.stage == "mixture"
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Images on the device that trains on them, and their labels.
+    """Images and labels, on the device that trains on them; for the mixture also the outputs of the frozen networks.
 
-    The mixture's examples also carry what the frozen networks say: an Opinion where it is the same in every epoch,
-    a function of (images in [0, 1], generator) where dropout makes it another for each batch, or None.
+    Those are precomputed where they are the same in every epoch. Under dropout they differ for each batch and are
+    computed by a function of (images in [0, 1], generator).
     """
 
     images: Tensor  # (N, 3, 32, 32) uint8
     labels: Tensor  # (N,) int64
-    opinion: Opinion | Callable[[Tensor, Generator], Opinion] | None = None
+    frozen: FrozenOutputs | Callable[[Tensor, Generator], FrozenOutputs] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def logits(self, network: nn.Module, rows: Tensor, generator: Generator | None = None) -> Tensor:
         """(rows, outputs) of the network on some of the images; with a generator, under dropout."""
-        images = unit(self.images[rows])
-        if self.opinion is None:
+        images = to_floats(self.images[rows])
+        if self.frozen is None:
             return network(images, generator)  # type: ignore[no-any-return]
-        if isinstance(self.opinion, Opinion):
-            return network(images, generator, self.opinion[rows])  # type: ignore[no-any-return]
+        if isinstance(self.frozen, FrozenOutputs):
+            return network(images, generator, self.frozen[rows])  # type: ignore[no-any-return]
         assert generator is not None
-        return network(images, generator, self.opinion(images, generator))  # type: ignore[no-any-return]
+        return network(images, generator, self.frozen(images, generator))  # type: ignore[no-any-return]
 
 
-def unit(images: Tensor) -> Tensor:
+def to_floats(images: Tensor) -> Tensor:
     """(N, 3, 32, 32) bytes to floats in [0, 1], channels last in memory."""
     return images.float().div_(255).contiguous(memory_format=torch.channels_last)
 
 
-def seed_of(spec: Spec, epoch: int, purpose: str) -> int:
-    """Where the randomness of one purpose in one epoch of one stage begins; epoch 0 is the initial weights."""
+def derive_seed(spec: Spec, epoch: int, purpose: str) -> int:
+    """The seed for one purpose in one epoch of one stage; epoch 0 is the initial weights."""
     text = f"{spec.seed}/{spec.stage}/{epoch}/{purpose}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def generator(spec: Spec, epoch: int, purpose: str) -> Generator:
-    """That randomness, drawn on the CPU."""
-    return Generator().manual_seed(seed_of(spec, epoch, purpose))
+    """A CPU generator with that seed."""
+    return Generator().manual_seed(derive_seed(spec, epoch, purpose))
 
 
 def loss_of(stage: str, logits: Tensor, labels: Tensor) -> Tensor:
@@ -148,26 +148,26 @@ def loss_of(stage: str, logits: Tensor, labels: Tensor) -> Tensor:
 def train(
     request: Request, chain: Chain, examples: Examples, validation: Examples, device: torch.device
 ) -> Iterator[Epoch]:
-    """Bring `chain` as far as `request` asks, giving each epoch as it is trained.
+    """Train `chain` as far as `request` asks and yield each epoch when it is trained.
 
     Args:
-        examples: what the stage learns from.
-        validation: what stops it and chooses its checkpoint.
+        examples: to train on.
+        validation: decides when to stop and which checkpoint is best.
 
     Raises:
         TrainingError: the loss is not finite.
     """
     spec = request.spec
-    network = initial(spec).to(device)
+    network = initial_network(spec).to(device)
     optimizer = adam(network, spec.learning_rate)
     if chain.end is not None:
         _restore(network, optimizer, chain.end)
-    practice = Practice(network, optimizer, examples, spec)
+    trainer = Trainer(network, optimizer, examples, spec)
     while not chain.finished(request.epochs):
         began = time.perf_counter()
         number = len(chain.epochs) + 1
-        chain.end = None  # until this epoch is whole: its tensors are those that are being trained
-        loss, accuracy = practice.epoch(number)
+        chain.end = None  # until this epoch is complete: its tensors are the ones being trained
+        loss, accuracy = trainer.epoch(number)
         validation_loss, validation_accuracy = evaluate(network, validation, spec.stage)
         _check_finite(loss, validation_loss, spec, number)
         epoch = Epoch(
@@ -178,21 +178,21 @@ def train(
             seconds=time.perf_counter() - began,
         )
         chain.epochs.append(epoch)
-        if reads_last(spec) or best_epoch(chain.losses) == number:
+        if uses_last_epoch(spec) or best_epoch(chain.losses) == number:
             chain.weights[number] = {name: value.clone() for name, value in network.state_dict().items()}
         chain.end = _end(network, optimizer)
-        finish(device)
+        synchronize(device)
         yield epoch
 
 
 def adam(network: nn.Module, learning_rate: float) -> torch.optim.Adam:
-    """Keras' Adam: its epsilon, and otherwise torch's, which adds it after bias correction where Keras does before."""
+    """Adam with the epsilon of Keras; torch adds it after bias correction, Keras before."""
     on_gpu = next(network.parameters()).is_cuda
     return torch.optim.Adam(network.parameters(), lr=learning_rate, eps=1e-7, fused=True, capturable=on_gpu)
 
 
 def _end(network: nn.Module, optimizer: torch.optim.Adam) -> End:
-    """The tensors themselves, no copies: the next epoch changes them."""
+    """The tensors themselves, not copies: the next epoch changes them."""
     named = network.named_parameters()
     state = {f"{name}/{key}": value for name, weight in named for key, value in optimizer.state[weight].items()}
     return End(network.state_dict(), state)
@@ -203,11 +203,11 @@ def _restore(network: nn.Module, optimizer: torch.optim.Adam, end: End) -> None:
     weights = dict(network.named_parameters())
     for place, value in end.optimizer.items():
         name, key = place.rsplit("/", 1)
-        like = weights[name] if value.dim() else value.to(weights[name].device)  # a count has no layout
+        like = weights[name] if value.dim() else value.to(weights[name].device)  # a step count has no memory layout
         optimizer.state[weights[name]][key] = torch.empty_like(like).copy_(value)
 
 
-def initial(spec: Spec) -> nn.Module:
+def initial_network(spec: Spec) -> nn.Module:
     """A stage's network before its first epoch."""
     stage = STAGES[spec.stage]
     return build(
@@ -216,22 +216,22 @@ def initial(spec: Spec) -> nn.Module:
     )
 
 
-class Practice:
-    """A network's passes over its examples. Nothing in an epoch waits for the device until its end."""
+class Trainer:
+    """Trains a network on its examples. Nothing waits for the device before the end of an epoch."""
 
     def __init__(self, network: nn.Module, optimizer: torch.optim.Adam, examples: Examples, spec: Spec) -> None:
         self._examples, self._spec = examples, spec
         device = examples.labels.device
         self._noise = Generator(device)
-        self._sums = torch.zeros(2, dtype=torch.float64, device=device)  # of loss and of right answers
-        # no method: it would refer back to this object, and keep network and recording until Python looks for cycles
+        self._sums = torch.zeros(2, dtype=torch.float64, device=device)  # of loss and of correct predictions
+        # not a method: its reference to this object would keep network and graph alive until garbage collection
         learn = partial(_learn, network, optimizer, examples, spec.stage, self._noise, self._sums)
-        self._step = recorded(learn, self._noise, device)
+        self._step = captured(learn, self._noise, device)
 
     def epoch(self, number: int) -> tuple[float, float]:
-        """One pass in a fresh order: mean loss and accuracy, as they were on the way."""
+        """One pass in a new order: mean loss and accuracy, each batch measured before its update."""
         order = torch.randperm(len(self._examples), generator=generator(self._spec, number, "order"))
-        self._noise.manual_seed(seed_of(self._spec, number, "dropout"))
+        self._noise.manual_seed(derive_seed(self._spec, number, "dropout"))
         self._sums.zero_()
         for rows in torch.split(order.to(self._sums.device), self._spec.batch_size):
             self._step(rows)
@@ -248,7 +248,7 @@ def _learn(
     sums: Tensor,
     rows: Tensor,
 ) -> None:
-    """One update; loss and right answers are added to the sums."""
+    """One update; adds loss and correct predictions to the sums."""
     logits = examples.logits(network, rows, noise)
     labels = examples.labels[rows]
     loss = loss_of(stage, logits, labels)
@@ -259,7 +259,7 @@ def _learn(
 
 
 def batches(values: Tensor) -> Sequence[Tensor]:
-    """Values for as many images, cut into what is evaluated at a time."""
+    """Split values, one per image, into batches for evaluation."""
     return torch.split(values, EVALUATION_BATCH[values.device.type])
 
 

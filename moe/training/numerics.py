@@ -1,6 +1,6 @@
-"""What decides the bits of a training besides its spec's choices: device kind, precision, determinism, threads.
+"""The arithmetic of a training: device kind, precision, determinism, threads. It is part of every spec.
 
-Equal numerics promise equal bits; everything here is part of every spec.
+Equal specs with equal numerics give equal bits.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ import torch
 
 from moe.config import BFLOAT16, FLOAT32, Precision
 
-#: by these a user lets oneDNN, which multiplies on CPUs, use less of the CPU or round more
+#: variables that limit the instructions of oneDNN, which multiplies on CPUs, or let it round more
 MOST_INSTRUCTIONS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 ROUNDING = ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")
 
@@ -30,8 +30,8 @@ class Numerics:
     instructions: str  # a CPU's instruction set, or a GPU's model and CUDA version
 
 
-def fitting_precision(device_type: str) -> Precision:
-    """The precision that a kind of device, "cpu" or "cuda", trains fastest in without losing accuracy.
+def best_precision(device_type: str) -> Precision:
+    """The precision in which a kind of device, "cpu" or "cuda", trains fastest without losing accuracy.
 
     It is bfloat16 on CPUs with AMX, a unit for products of such matrices; the README has the measurements.
     """
@@ -41,7 +41,7 @@ def fitting_precision(device_type: str) -> Precision:
 
 
 def _bfloat16_units() -> list[str]:
-    """What this CPU has for products of bfloat16, in the words of /proc/cpuinfo; nothing is known but on Linux."""
+    """The CPU flags for bfloat16 products, as in /proc/cpuinfo; empty on systems other than Linux."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
@@ -50,17 +50,16 @@ def _bfloat16_units() -> list[str]:
 
 
 def _instructions(precision: str) -> str:
-    """A CPU's instruction set; torch does not name the units for bfloat16, by which its bits may differ."""
+    """A CPU's instruction set, with the units for bfloat16, which change its bits and which torch does not report."""
     units = _bfloat16_units() if precision == BFLOAT16 else []
     limits = [f"{name}={os.environ[name]}" for name in (*MOST_INSTRUCTIONS, *ROUNDING) if os.environ.get(name)]
     return " ".join([torch.backends.cpu.get_cpu_capability(), *units, *limits])
 
 
-def settle(device: torch.device, precision: str = FLOAT32) -> Numerics:
-    """Make this process compute as we promise, and say how that is.
+def configure_numerics(device: torch.device, precision: str = FLOAT32) -> Numerics:
+    """Enable deterministic kernels in this process; return the settings for the cache key.
 
-    Settings of this process are changed: cuDNN's choice of algorithms, TF32, the precision of float32 products, and
-    that freed memory is kept.
+    Changes cuDNN's choice of algorithms, TF32, the precision of float32 products, and whether freed memory is kept.
     """
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
@@ -82,9 +81,9 @@ def settle(device: torch.device, precision: str = FLOAT32) -> Numerics:
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep what is freed for the next step, where it would ask the kernel for the same pages again.
+    """Let glibc keep freed memory for the next step, instead of requesting the same pages from the kernel again.
 
-    Elsewhere than in glibc nothing happens. The numbers are M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h.
+    Does nothing with other C libraries. The numbers are M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h.
     """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
@@ -93,14 +92,14 @@ def _keep_freed_memory() -> None:
 
 
 def available_devices() -> tuple[torch.device, ...]:
-    """The GPUs that this process may use, else the CPU."""
+    """The GPUs that this process may use, or else the CPU."""
     return available_gpus() or (torch.device("cpu"),)
 
 
 def available_gpus() -> tuple[torch.device, ...]:
-    """Those GPUs that this process may use and that are of the first one's model.
+    """The GPUs that this process may use and that are of the first one's model.
 
-    A spec names the model before it is known on which GPU the stage will be trained, so that all must be of one.
+    A spec names the model before it is known which GPU trains the stage, so all must be of one model.
     """
     if not torch.cuda.is_available():
         return ()
@@ -109,5 +108,5 @@ def available_gpus() -> tuple[torch.device, ...]:
 
 
 def device_name(device: torch.device) -> str:
-    """A device in words, for records."""
+    """The name of a device, for records."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -6,7 +6,7 @@ import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from moe.cli import refuse
@@ -79,11 +79,11 @@ def _wanted(asked: Asked, before: Job | None) -> tuple[Options, dict[str, str]]:
         before: the last job of the study that is resumed, if the cluster knows of it.
     """
     assert asked.run
-    run = replace(asked.run, address="auto", name=asked.name)
+    run = asked.run.replace(address="auto", name=asked.name)
     if asked.action == RESUME:
         if not (before or asked.name):
             refuse(PROGRAM, f"{asked.address} knows of no study; expected the NAME of the one to resume")
-        run = replace(run, resume=True, name=before.study if before else asked.name)
+        run = run.replace(resume=True, name=before.study if before else asked.name)
         if known := _options(before):
             run = carried(run, known, asked.placed)
         elif not asked.placed:
@@ -126,7 +126,7 @@ def _checked(
     """
     space = space_of(run.space or "notebook", run.protocol or HOLDOUT).name
     if file := space_file(run):
-        run = replace(run, space=f"{package.EXTRA}/{file.name}")
+        run = run.replace(space=f"{package.EXTRA}/{file.name}")
     say("asking every node ...")
     facts = jobs.ask("study.cluster.probe", words(run), folder, env)
     require(checks.judge(facts, run))
@@ -159,7 +159,7 @@ def _submit(
         sent.append(Launched(next(identity for identity in numbered if identity not in taken), name))
         with contextlib.suppress(TakenError):
             resume = asked.command("resume", name)
-            jobs.launch(sent[-1].id, replace(run, name=name), folder, env, machine.commit(), resume)
+            jobs.launch(sent[-1].id, run.replace(name=name), folder, env, machine.commit(), resume)
             return
         sent.pop()
     raise ClusterError(f"another command has just submitted study {run.name}; nothing was submitted")

@@ -5,7 +5,6 @@ python -m study.submit status --address URL [NAME]                and logs, stop
 """
 
 import argparse
-import dataclasses
 import os
 import re
 import shlex
@@ -212,7 +211,7 @@ def _run(asked: Asked, words: list[str]) -> dict[str, Any]:
     """The options of study.run, and the study's name, which either side may give."""
     run = parse(["--results", _UNSAID, *words])
     placed = run.results != Path(_UNSAID)
-    run = run if placed else replace(run, results=Path("results"))
+    run = run if placed else run.replace(results=Path("results"))
     if run.address != "local":
         refuse(PROGRAM, f"--address is {run.address} after --; expected it before, as the cluster's URL")
     if run.dry_run:
@@ -231,7 +230,7 @@ def _run(asked: Asked, words: list[str]) -> dict[str, Any]:
 
 def absolute(run: Options) -> Options:
     """With paths that mean the same from everywhere; those of a store are absolute already."""
-    return replace(run, results=run.results.absolute(), data=run.data and run.data.absolute())
+    return run.replace(results=run.results.absolute(), data=run.data and run.data.absolute())
 
 
 def space_file(run: Options) -> Path | None:
@@ -252,16 +251,15 @@ def carried(run: Options, before: Options, placed: bool) -> Options:
         taken["results"] = before.results
     if not (run.store or run.no_store):
         taken |= {"store": before.store, "no_store": before.no_store}
-    return replace(run, **taken)
+    return run.replace(**taken)
 
 
 def words(run: Options) -> list[str]:
     """The options as a command line has them; `parse` is the inverse."""
     found: list[str] = []
-    for entry in dataclasses.fields(run):
-        value = getattr(run, entry.name)
+    for name, value in run:
         if value is True:
-            found.append(option(entry.name))
+            found.append(option(name))
         elif value is not None and value is not False:
-            found += [option(entry.name), str(value)]
+            found += [option(name), str(value)]
     return found

@@ -59,7 +59,7 @@ def probe(run: Options) -> dict[str, Any]:
         ClusterError: Ray does not answer here.
     """
     dataset, folder = data_of(run)
-    places = {"results": str(run.results)} | ({"store": location} if (location := run.location()) else {})
+    places = {"results": str(run.results)} | ({"store": location} if (location := run.location) else {})
     question = node.Question(
         places=places,
         dataset=dataset,

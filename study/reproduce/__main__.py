@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from moe.data import DataSet
-    from moe.pipeline import Finished
+    from moe.pipeline import TrainedMixture
     from moe.store.store import Store
     from study.reproduce.numbers import Comparison
 
@@ -108,7 +108,7 @@ def _again(options: Options, original: Original, data: "DataSet", store: "Store 
     known = _settle(original, devices[0], data)
     with bars(config.epochs) as watch:
         wide = original.study.space.score_examples()
-        finished = train_mixture(config, data, store, devices=devices, score_examples=wide, watch=watch)
+        finished = train_mixture(config, data, store, devices=devices, score_examples=wide, on_epoch=watch)
     comparison = compare(numbers(original.result), numbers(finished.result))
     _tell(known, comparison, finished)
     if options.save:
@@ -129,12 +129,12 @@ def _settle(original: Original, device: "torch.device", data: "DataSet") -> list
     """Make this process compute as the study did, and say how far that went."""
     import torch
 
-    from moe.training.numerics import device_name, settle
+    from moe.training.numerics import configure_numerics, device_name
     from study.reproduce.report import before, settings
 
     if device.type == "cpu":
         torch.set_num_threads(max(1, original.result.threads))
-    threads, numerics = torch.get_num_threads(), settle(device, original.record.config.precision)
+    threads, numerics = torch.get_num_threads(), configure_numerics(device, original.record.config.precision)
     known = circumstances(
         original,
         device=device_name(device),
@@ -148,7 +148,7 @@ def _settle(original: Original, device: "torch.device", data: "DataSet") -> list
     return known
 
 
-def _tell(known: list[Circumstance], comparison: "Comparison", finished: "Finished") -> None:
+def _tell(known: list[Circumstance], comparison: "Comparison", finished: "TrainedMixture") -> None:
     from study.reproduce.report import table, verdict, why
 
     found = finished.result
@@ -159,7 +159,7 @@ def _tell(known: list[Circumstance], comparison: "Comparison", finished: "Finish
         say(f"{reused} of {reused + found.totals.epochs_trained} epochs came from the store and were not trained again")
 
 
-def _save(file: Path, original: Original, comparison: "Comparison", finished: "Finished") -> None:
+def _save(file: Path, original: Original, comparison: "Comparison", finished: "TrainedMixture") -> None:
     from study.reproduce.report import verdict
 
     origin = Origin.here(

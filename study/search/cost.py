@@ -13,9 +13,9 @@ from torch.nn import functional
 from moe.config import ARTIFICIAL, CLASSES, HOLDOUT, NATURAL, NOTEBOOK, Config
 from moe.networks import BLOCKS, IMAGE, Layers, subgate, vgg
 from moe.stages import STAGES, plan
-from moe.training.cuda_graph import finish, own_stream, recorded
+from moe.training.cuda_graph import captured, own_stream, synchronize
 from moe.training.loop import adam
-from moe.training.numerics import Numerics, settle
+from moe.training.numerics import Numerics, configure_numerics
 from study.search.resources import Resources
 from study.search.trial import devices
 from study.study import Study
@@ -69,7 +69,7 @@ def calibrate(resources: Resources, batch_size: int, precision: str) -> Speed:
     """Time a few training and evaluation steps of each network on what a trial is allotted."""
     torch.set_num_threads(resources.cpus_per_trial)
     device = devices(resources.gpus_per_trial)[0]
-    settle(device, precision)
+    configure_numerics(device, precision)
     networks = {size: vgg(size, CLASSES, precision) for size in BLOCKS} | {"subgate": subgate(precision)}
     training, evaluation = {}, {}
     with own_stream(device):
@@ -92,7 +92,7 @@ def _step(network: Layers, images: torch.Tensor) -> Callable[[], Any]:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
-    return partial(recorded(step, noise, images.device), torch.arange(len(images), device=images.device))
+    return partial(captured(step, noise, images.device), torch.arange(len(images), device=images.device))
 
 
 def _seconds(work: Callable[[], Any], device: torch.device) -> float:
@@ -101,7 +101,7 @@ def _seconds(work: Callable[[], Any], device: torch.device) -> float:
     for _ in range(CALIBRATION_STEPS + 1):
         began = time.perf_counter()
         work()
-        finish(device)
+        synchronize(device)
         times.append(time.perf_counter() - began)
     return min(times[1:])
 

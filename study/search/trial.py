@@ -72,10 +72,10 @@ def _train(job: Job, config: Config, report: Report) -> Result:
     import torch
 
     from moe.pipeline import run
-    from moe.training.numerics import fitting_precision
+    from moe.training.numerics import best_precision
 
     torch.set_num_threads(job.cpus)
-    if job.gpus == 0 and config.precision == BFLOAT16 != fitting_precision("cpu"):
+    if job.gpus == 0 and config.precision == BFLOAT16 != best_precision("cpu"):
         _warnings.append(
             f"bfloat16 may be slow on {socket.gethostname()}, whose CPU has no AMX or may not use it; "
             "--precision float32 may be faster"
@@ -94,7 +94,7 @@ def _train(job: Job, config: Config, report: Report) -> Result:
         _store(job),
         devices=devices(job.gpus),
         score_examples=job.score_examples,
-        watch=watch,
+        on_epoch=watch,
     )
 
 

@@ -47,7 +47,7 @@ from torch import Tensor, nn
 import moe.scheduler
 from moe.config import CLASSES, FLOAT32, Config
 from moe.networks import Dropout, Layers, log_probs
-from moe.scheduler import Supply, Task, Trained
+from moe.scheduler import Scheduler, StageTask, TrainedStage
 from moe.stages import STAGES, Request, Spec, plan
 from moe.store.care import Care
 from moe.store.entries import folder_of
@@ -55,8 +55,8 @@ from moe.store.leases import Timing
 from moe.store.manifest import digest, epochs_of, unseal
 from moe.store.store import Store
 from moe.store.tensors import State, pack
-from moe.training.loop import Chain, Epoch, Examples, best_epoch, train, unit
-from moe.training.numerics import settle
+from moe.training.loop import Chain, Epoch, Examples, best_epoch, to_floats, train
+from moe.training.numerics import configure_numerics
 
 CPU = torch.device("cpu")
 NAMES = ("baseline", "gate", "artificial", "natural")
@@ -111,7 +111,7 @@ def specs(scene: Scene) -> list[Spec]:
         Config(seed=seed, batch_size=25, learning_rate=0.003, patience=2 if seed % 2 else 99)
         for seed in range(scene.seeds)
     ]
-    numerics = settle(CPU)
+    numerics = configure_numerics(CPU)
     return [plan(config, "made up", numerics)[name].spec for config in configs for name in NAMES]
 
 
@@ -135,7 +135,7 @@ def lesson(spec: Spec, scene: Scene) -> tuple[Examples, Examples]:
 def says(network: nn.Module, spec: Spec, scene: Scene) -> State:
     """What a network says of the images that stop it."""
     with torch.no_grad():
-        return {"log_probs": log_probs(network(unit(lesson(spec, scene)[1].images)))}
+        return {"log_probs": log_probs(network(to_floats(lesson(spec, scene)[1].images)))}
 
 
 def hashed(state: State) -> str:
@@ -193,8 +193,8 @@ def work(scene: Scene, truths: dict[str, Truth], name: str) -> None:
     with Store(str(scene.store), warn=lambda said: log("warned", said=said), timing=timing) as store:
         while not scene.stop.exists():
             spec, epochs = draw.choice(chains), draw.randint(1, scene.epochs)
-            task = Task(Request(spec, epochs), lambda _, spec=spec: lesson(spec, scene))  # type: ignore[misc]
-            _judge(Supply(store).one(task, CPU), truths[spec.address], scene, log)
+            task = StageTask(Request(spec, epochs), lambda _, spec=spec: lesson(spec, scene))  # type: ignore[misc]
+            _judge(Scheduler(store).run(task, CPU), truths[spec.address], scene, log)
 
 
 def _listen(log: Log) -> None:
@@ -220,9 +220,9 @@ def _listen(log: Log) -> None:
     Care.create = create  # type: ignore[method-assign]
 
 
-def _judge(stage: Trained, truth: Truth, scene: Scene, log: Log) -> None:
+def _judge(stage: TrainedStage, truth: Truth, scene: Scene, log: Log) -> None:
     """Compare all that a stage gives with what it has to be."""
-    request, store = stage.task.request, stage.supply.store
+    request, store = stage.task.request, stage.scheduler.store
     spec = request.spec
     used = stage.chain.used(request.epochs)
     best = truth.best(used)
@@ -237,7 +237,7 @@ def _judge(stage: Trained, truth: Truth, scene: Scene, log: Log) -> None:
         judged("stored weights", hashed(weights) == truth.weights[best])
     if (heard := store.says(stage.checkpoint, "stop")) is not None:
         judged("stored words", hashed(heard) == truth.says[best])
-    judged("words", hashed(stage.kept("stop", lambda network: says(network, spec, scene))) == truth.says[best])
+    judged("words", hashed(stage.predictions("stop", lambda network: says(network, spec, scene))) == truth.says[best])
     judged("weights", hashed(stage.network.state_dict()) == truth.weights[best])
 
 

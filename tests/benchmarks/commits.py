@@ -22,7 +22,7 @@ from moe import Config, Store, run
 from moe.data import DataSet, load
 from moe.metrics import Result
 from moe.store.location import place_at
-from moe.training.numerics import available_devices, fitting_precision
+from moe.training.numerics import available_devices, best_precision
 from tests.benchmarks.report import circumstances, spread
 
 READS, WRITES, LISTINGS, REST = "reads", "writes", "listings", "other requests"
@@ -72,7 +72,7 @@ def main() -> None:
     asked = parser.parse_args()
     here = circumstances()
     data = load("auto", asked.data)
-    precision = fitting_precision(available_devices()[0].type)
+    precision = best_precision(available_devices()[0].type)
     config = Config(epochs=asked.epochs, train_examples=asked.train_examples, precision=precision)
     run(Config(train_examples=100, test_examples=50), data)  # torch's lazy imports
     times = [measured(config, data) for _ in range(asked.runs)]

@@ -24,7 +24,7 @@ import torch
 from moe import Config, run
 from moe.config import PRECISIONS
 from moe.data import DataSet, load
-from moe.training.numerics import fitting_precision
+from moe.training.numerics import best_precision
 from tests.benchmarks.report import circumstances, spread
 
 KERAS = Path(__file__).with_name("keras_notebook.py")
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--train-examples", type=int, default=2500)
     parser.add_argument("--test-examples", type=int, default=1000)
-    parser.add_argument("--precision", choices=PRECISIONS, default=fitting_precision("cpu"), help="ours (%(default)s)")
+    parser.add_argument("--precision", choices=PRECISIONS, default=best_precision("cpu"), help="ours (%(default)s)")
     parser.add_argument("--large", action="store_true", help="all networks large")
     asked = parser.parse_args()
     here = circumstances()

@@ -23,11 +23,11 @@ import moe.training.loop
 from moe.config import NOTEBOOK, PRECISIONS, Config
 from moe.data import DataSet, load
 from moe.networks import IMAGE, parameters
-from moe.pipeline import Finished, examples, subset_of, train_mixture
+from moe.pipeline import TrainedMixture, examples, subset_of, train_mixture
 from moe.stages import STAGES, Request, plan
 from moe.training.cuda_graph import own_stream
 from moe.training.loop import Chain, train
-from moe.training.numerics import available_devices, device_name, settle
+from moe.training.numerics import available_devices, configure_numerics, device_name
 from study.search.cost import SHARES
 from tests.benchmarks.peer import run_one
 from tests.benchmarks.report import circumstances, spread
@@ -117,7 +117,7 @@ def same(one: Chain, other: Chain) -> bool:
     )
 
 
-def alike(one: Finished, other: Finished) -> bool:
+def alike(one: TrainedMixture, other: TrainedMixture) -> bool:
     """Whether all five stages of two runs came to the same bits."""
     losses = [[run.stages[name].chain.losses for name in STAGES] for run in (one, other)]
     ours, theirs = (
@@ -129,7 +129,7 @@ def alike(one: Finished, other: Finished) -> bool:
 def check(data: DataSet, device: torch.device, precision: str, images: int = 970) -> dict[str, bool]:
     """What has to give equal bits, and whether it does; in three epochs also a last, smaller batch is replayed."""
     config = Config(epochs=3, train_examples=images, test_examples=100, patience=9, precision=precision)
-    requests = plan(config, data.fingerprint, settle(device, precision))
+    requests = plan(config, data.fingerprint, configure_numerics(device, precision))
     alone = {name: trained(requests[name], data, device, 3) for name in ("natural", "gate")}
     beside = train_mixture(config, data, devices=[device] * 2)  # two workers; on a GPU it takes four
     found = {
@@ -149,12 +149,12 @@ def check(data: DataSet, device: torch.device, precision: str, images: int = 970
 @contextmanager
 def step_by_step() -> Iterator[None]:
     """Nothing is recorded."""
-    usual = moe.training.loop.recorded
-    moe.training.loop.recorded = lambda step, noise, device: step  # type: ignore[assignment]
+    usual = moe.training.loop.captured
+    moe.training.loop.captured = lambda step, noise, device: step  # type: ignore[assignment]
     try:
         yield
     finally:
-        moe.training.loop.recorded = usual
+        moe.training.loop.captured = usual
 
 
 def main() -> None:

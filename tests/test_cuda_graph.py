@@ -1,4 +1,4 @@
-"""Recorded steps: what is recorded when, and that replays do what the steps do. CUDA's own part needs a GPU."""
+"""Captured steps: which batches are captured, and that a replay does what the step does. CUDA graphs need a GPU."""
 
 import gc
 import time
@@ -9,51 +9,51 @@ import pytest
 import torch
 
 import moe.training.loop
-from moe.training.cuda_graph import Recorded, as_graph, own_stream, recorded
-from tests.test_training import CPU, figures, spec_and_examples, trained
+from moe.training.cuda_graph import CapturedStep, capture_graph, captured, own_stream
+from tests.test_training_loop import CPU, figures, spec_and_examples, trained
 
 NOISE = torch.Generator()
 
 
-class Recorder:
-    """In CUDA's place: a replay runs the work again, on whatever its tensors hold by then."""
+class FakeCapture:
+    """Instead of CUDA: a replay runs the work again, on the values that its tensors then have."""
 
     def __init__(self):
-        self.recorded = 0
-        self.replayed = 0
+        self.captures = 0
+        self.replays = 0
 
     def __call__(self, work, generator):
-        self.recorded += 1
+        self.captures += 1
 
         def replay():
-            self.replayed += 1
+            self.replays += 1
             work()
 
         return replay
 
 
-def test_a_cpu_runs_its_steps_as_they_are():
+def test_a_cpu_runs_its_steps_directly():
     def step(rows):
         pass
 
-    assert recorded(step, NOISE, CPU) is step
+    assert captured(step, NOISE, CPU) is step
     with own_stream(CPU):
         pass
 
 
-def test_the_second_batch_of_each_size_is_recorded_and_then_replayed():
-    recorder, seen = Recorder(), []
-    step = Recorded(lambda rows: seen.append(rows.tolist()), NOISE, recorder)
+def test_the_second_batch_of_each_size_is_captured_and_then_replayed():
+    capture, seen = FakeCapture(), []
+    step = CapturedStep(lambda rows: seen.append(rows.tolist()), NOISE, capture)
     batches = [[1, 2, 3], [4, 5, 6], [7], [8, 9, 10], [11], [12, 13, 14]]
     for batch in batches:
         step(torch.tensor(batch))
     assert seen == batches
-    assert (recorder.recorded, recorder.replayed) == (2, 4)
+    assert (capture.captures, capture.replays) == (2, 4)
 
 
-def test_replays_read_their_rows_where_they_were_recorded():
+def test_replays_read_their_rows_from_the_memory_that_was_captured():
     places = set()
-    step = Recorded(lambda rows: places.add(rows.data_ptr()), NOISE, Recorder())
+    step = CapturedStep(lambda rows: places.add(rows.data_ptr()), NOISE, FakeCapture())
     step(torch.tensor([0, 1]))
     places.clear()
     for number in range(5):
@@ -61,7 +61,7 @@ def test_replays_read_their_rows_where_they_were_recorded():
     assert len(places) == 1
 
 
-def test_the_first_batches_and_recordings_of_all_threads_come_one_after_the_other():
+def test_first_batches_and_captures_of_all_threads_run_one_at_a_time():
     running, most = [], []
 
     def step(rows):
@@ -70,12 +70,12 @@ def test_the_first_batches_and_recordings_of_all_threads_come_one_after_the_othe
         time.sleep(0.01)
         running.pop()
 
-    def record(work, generator):
+    def capture(work, generator):
         work()
         return lambda: None
 
     def train():
-        train_on = Recorded(step, NOISE, record)
+        train_on = CapturedStep(step, NOISE, capture)
         for batch in (1, 2, 3):
             train_on(torch.tensor([batch]))
 
@@ -88,24 +88,24 @@ def test_the_first_batches_and_recordings_of_all_threads_come_one_after_the_othe
 @pytest.mark.parametrize("stage", ["natural", "mixture"])
 def test_training_by_replays_gives_the_bits_of_training_step_by_step(stage, data, monkeypatch):
     spec, learn, stop = spec_and_examples(stage, data, patience=9)
-    plain, recorder = trained(spec, learn, stop, 3), Recorder()
-    monkeypatch.setattr(moe.training.loop, "recorded", lambda step, noise, device: Recorded(step, noise, recorder))
+    plain, capture = trained(spec, learn, stop, 3), FakeCapture()
+    monkeypatch.setattr(moe.training.loop, "captured", lambda step, noise, device: CapturedStep(step, noise, capture))
     replayed = trained(spec, learn, stop, 2, 3)
-    assert recorder.replayed > recorder.recorded > 0
+    assert capture.replays > capture.captures > 0
     assert figures(replayed) == figures(plain)
     epoch = plain.resolve(3).epoch
     assert all(torch.equal(value, replayed.weights[epoch][name]) for name, value in plain.weights[epoch].items())
 
 
-def test_a_recording_goes_with_its_training_and_waits_for_no_search_for_cycles(data, monkeypatch):
+def test_a_captured_step_is_freed_with_its_training_without_garbage_collection(data, monkeypatch):
     spec, learn, stop = spec_and_examples("natural", data)
     made = []
 
     def watched(step, noise, device):
-        made.append(weakref.ref(recording := Recorded(step, noise, lambda work, noise: lambda: None)))
-        return recording
+        made.append(weakref.ref(captured_step := CapturedStep(step, noise, lambda work, noise: lambda: None)))
+        return captured_step
 
-    monkeypatch.setattr(moe.training.loop, "recorded", watched)
+    monkeypatch.setattr(moe.training.loop, "captured", watched)
     gc.disable()
     try:
         trained(spec, learn, stop, 2)
@@ -115,12 +115,12 @@ def test_a_recording_goes_with_its_training_and_waits_for_no_search_for_cycles(d
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_graph_draws_new_noise_at_each_replay_and_that_of_its_seed():
+def test_a_graph_draws_new_noise_at_each_replay_and_depends_on_its_seed():
     device = torch.device("cuda")
     noise, drawn = torch.Generator(device), torch.empty(8, device=device)
     rows = torch.arange(3, device=device)
     with own_stream(device):
-        step = Recorded(lambda rows: drawn.uniform_(generator=noise), noise, as_graph)
+        step = CapturedStep(lambda rows: drawn.uniform_(generator=noise), noise, capture_graph)
         found = []
         for seed in (1, 1, 1, 2):
             noise.manual_seed(seed)

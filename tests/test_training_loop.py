@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from moe.config import Config
-from moe.networks import Opinion
+from moe.networks import FrozenOutputs
 from moe.pipeline import examples, subset_of
 from moe.stages import STAGES, Request, plan
-from moe.training.loop import Chain, End, Examples, TrainingError, adam, best_epoch, seed_of, stop_epoch, train
-from moe.training.numerics import settle
+from moe.training.loop import Chain, End, Examples, TrainingError, adam, best_epoch, derive_seed, stop_epoch, train
+from moe.training.numerics import configure_numerics
 
 CPU = torch.device("cpu")
 
@@ -39,19 +39,19 @@ def test_patience_counts_epochs_in_a_row():
 
 def spec_and_examples(stage, data, **choices):
     config = Config(train_examples=100, test_examples=50, batch_size=20, **choices)
-    spec = plan(config, data.fingerprint, settle(CPU, config.precision))[stage].spec
+    spec = plan(config, data.fingerprint, configure_numerics(CPU, config.precision))[stage].spec
     learn, stop = examples(subset_of(config, data), stage)
     if stage == "mixture":
-        learn, stop = (Examples(each.images, each.labels, pretended_opinion(each.labels)) for each in (learn, stop))
+        learn, stop = (Examples(each.images, each.labels, made_up_outputs(each.labels)) for each in (learn, stop))
     return spec, learn, stop
 
 
-def pretended_opinion(labels):
-    """What networks might say that are right more often than not."""
+def made_up_outputs(labels):
+    """Outputs that frozen networks might have, right more often than not."""
     draw = torch.Generator().manual_seed(3)
     logits = torch.randn(len(labels), 10, 2, generator=draw)
     logits[range(len(labels)), labels] += 1.5
-    return Opinion(torch.rand(len(labels), generator=draw) > 0.4, logits.log_softmax(1))
+    return FrozenOutputs(torch.rand(len(labels), generator=draw) > 0.4, logits.log_softmax(1))
 
 
 def trained(spec, learn, stop, *epochs):
@@ -143,10 +143,12 @@ def test_the_optimizers_epsilon_is_keras():
 
 def test_every_seed_stage_epoch_and_purpose_draws_for_itself():
     specs = [
-        plan(Config(seed=seed), "data", settle(CPU))[stage].spec for seed in (0, 1) for stage in ("gate", "mixture")
+        plan(Config(seed=seed), "data", configure_numerics(CPU))[stage].spec
+        for seed in (0, 1)
+        for stage in ("gate", "mixture")
     ]
     kinds = itertools.product(specs, (1, 2), ("order", "dropout"))
-    assert len({seed_of(*kind) for kind in kinds}) == 4 * 2 * 2
+    assert len({derive_seed(*kind) for kind in kinds}) == 4 * 2 * 2
 
 
 def test_a_loss_that_is_not_finite_fails_with_stage_epoch_and_a_way_out(data):
