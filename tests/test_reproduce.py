@@ -137,23 +137,25 @@ def set_gain(folder, number, gain):
     record(folder, number).write_text(json.dumps(entries))
 
 
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return tmp_path_factory.mktemp("saved") / "mixture.safetensors"
+
+
+@pytest.fixture(scope="module")
+def outcome(made, file):
+    """Of the second trial, in a process of its own that would use two threads."""
+    done = subprocess.run(
+        [sys.executable, "-m", "study.reproduce", made, "--trial", "2", "--save", file],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
 class TestTrainingAgain:
-    @pytest.fixture(scope="class")
-    def file(self, tmp_path_factory):
-        return tmp_path_factory.mktemp("saved") / "mixture.safetensors"
-
-    @pytest.fixture(scope="class")
-    def outcome(self, made, file):
-        """Of the second trial, in a process of its own that would use two threads."""
-        done = subprocess.run(
-            [sys.executable, "-m", "study.reproduce", made, "--trial", "2", "--save", file],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "2"},
-        )
-        return Outcome(done.returncode, done.stdout, done.stderr)
-
     def test_every_number_is_the_same_to_the_last_bit(self, outcome):
         assert outcome.code == Exit.DONE, outcome
         assert f"identical: all {NUMBERS + 2 * NUMBERS_AN_EPOCH} " in outcome.out
@@ -233,6 +235,23 @@ class TestDifferences:
         assert "device NVIDIA H200, here cpu" in outcome.line("Different from the study: ")
 
 
+#: arguments, and what the sentence on stderr has to hold
+WRONG = (
+    ([], "results/NAME"),
+    (["STUDY", "--trial", "x"], "--trial is 'x'; expected"),
+    (["STUDY", "--trial", "9"], "--trial is 9; expected a trial of tiny: 1 to 4"),
+    (["STUDY", "--trial", "-1"], "--trial is -1; expected a trial of tiny: 1 to 4"),
+    (["STUDY", "--data", "."], "--data is .; expected none"),  # the study is on shapes
+    (["STUDY", "--data", "nowhere"], "--data is nowhere; expected"),
+    (["STUDY", "--data", ""], "--data is ''; expected"),
+    (["STUDY", "--save", "TAKEN.safetensors"], "TAKEN.safetensors; expected"),
+    (["STUDY", "--save", "m"], "--save is m; expected"),
+    (["STUDY", "--save", ""], "--save is ''; expected"),
+    (["STUDY", "--save", "/nowhere/m.safetensors"], "--save is /nowhere/m.safetensors; expected"),
+    (["STUDY", "--store", "warp://x"], "--store is warp://x; expected"),
+)
+
+
 #: a program that calls the command with each list of words, from the first import on, and prints each outcome
 EACH = """
 import contextlib, io, json, sys, time
@@ -248,36 +267,22 @@ for words in sys.argv[1:]:
 """
 
 
-class TestUsage:
-    WRONG = (
-        ([], "results/NAME"),
-        (["STUDY", "--trial", "x"], "--trial is 'x'; expected"),
-        (["STUDY", "--trial", "9"], "--trial is 9; expected a trial of tiny: 1 to 4"),
-        (["STUDY", "--trial", "-1"], "--trial is -1; expected a trial of tiny: 1 to 4"),
-        (["STUDY", "--data", "."], "--data is .; expected none"),  # the study is on shapes
-        (["STUDY", "--data", "nowhere"], "--data is nowhere; expected"),
-        (["STUDY", "--data", ""], "--data is ''; expected"),
-        (["STUDY", "--save", "TAKEN.safetensors"], "TAKEN.safetensors; expected"),
-        (["STUDY", "--save", "m"], "--save is m; expected"),
-        (["STUDY", "--save", ""], "--save is ''; expected"),
-        (["STUDY", "--save", "/proc/m.safetensors"], "--save is /proc/m.safetensors; expected"),
-        (["STUDY", "--store", "warp://x"], "--store is warp://x; expected"),
+@pytest.fixture(scope="module")
+def outcomes(made, tmp_path_factory):
+    """Of each, in a process in which torch cannot be imported."""
+    place = tmp_path_factory.mktemp("wrong")
+    (place / "torch.py").write_text("raise SystemExit('torch was imported')")
+    (place / "m.safetensors").touch()
+    words = {"STUDY": str(made), "TAKEN.safetensors": str(place / "m.safetensors")}
+    lines = [json.dumps([words.get(word, word) for word in arguments]) for arguments, _ in WRONG]
+    environment = {**os.environ, "PYTHONPATH": f"{place}:{Path.cwd()}"}
+    done = subprocess.run(
+        [sys.executable, "-c", EACH, *lines], capture_output=True, text=True, check=True, env=environment
     )
+    return {line: json.loads(found) for line, found in zip(lines, done.stdout.splitlines(), strict=True)}, words
 
-    @pytest.fixture(scope="class")
-    def outcomes(self, made, tmp_path_factory):
-        """Of each, in a process in which torch cannot be imported."""
-        place = tmp_path_factory.mktemp("wrong")
-        (place / "torch.py").write_text("raise SystemExit('torch was imported')")
-        (place / "m.safetensors").touch()
-        words = {"STUDY": str(made), "TAKEN.safetensors": str(place / "m.safetensors")}
-        lines = [json.dumps([words.get(word, word) for word in arguments]) for arguments, _ in self.WRONG]
-        environment = {**os.environ, "PYTHONPATH": f"{place}:{Path.cwd()}"}
-        done = subprocess.run(
-            [sys.executable, "-c", EACH, *lines], capture_output=True, text=True, check=True, env=environment
-        )
-        return {line: json.loads(found) for line, found in zip(lines, done.stdout.splitlines(), strict=True)}, words
 
+class TestUsage:
     @pytest.mark.parametrize(("arguments", "part"), WRONG, ids=[part for _, part in WRONG])
     def test_a_wrong_option_is_refused_in_one_sentence_without_torch(self, outcomes, arguments, part):
         found, words = outcomes
@@ -307,10 +312,10 @@ def damaged(change, part, *arguments):
     ("change", "part", "arguments"),
     [
         damaged(shutil.rmtree, "holds no study", "--trial", 1),
-        damaged(lambda f: (f / "study.json").write_text("{"), "study.json is damaged"),
+        damaged(lambda f: (f / "study.json").write_text("no JSON"), "study.json is damaged"),
         damaged(lambda f: (f / "study.json").write_text("[]"), "study.json is damaged (it is"),
         damaged(lambda f: (f / "study.json").unlink() or (f / "study.json").mkdir(), "study.json is damaged (is a dir"),
-        damaged(lambda f: record(f).write_text("{"), "0001.json is damaged", "--trial", 1),
+        damaged(lambda f: record(f).write_text("no JSON"), "0001.json is damaged", "--trial", 1),
         damaged(lambda f: edit(record(f), "result", "score", "gain", to="x"), "gain is 'x'; expected", "--trial", 1),
         damaged(lambda f: edit(record(f), "result", "score", "gain", to=0.9), "gain is 0.9; expected", "--trial", 1),
         damaged(lambda f: edit(record(f), "result", "stages", to=3), "stages is 3; expected", "--trial", 1),
@@ -400,11 +405,12 @@ def differing(then, now):
     return [one.name for one in compare(then, now) if one.differs]
 
 
-class TestCompare:
-    @pytest.fixture(scope="class")
-    def found(self, made):
-        return result(made, 2)
+@pytest.fixture(scope="module")
+def found(made):
+    return result(made, 2)
 
+
+class TestCompare:
     def test_scores_stages_and_epochs_are_compared(self, found):
         then = {one.name: one.then for one in compare(found, found)}
         assert len(then) == NUMBERS + 2 * NUMBERS_AN_EPOCH
@@ -479,10 +485,6 @@ class TestCompare:
 
 
 class TestReport:
-    @pytest.fixture(scope="class")
-    def found(self, made):
-        return result(made, 2)
-
     @pytest.fixture
     def numbers(self, found):
         """A word, then 13 losses that differ by ever more."""
