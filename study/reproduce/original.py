@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from moe.result import Result
@@ -66,13 +67,10 @@ def _check_complete(record: Record, folder: Path) -> None:
 
 def _ranges(numbers: Sequence[int]) -> str:
     """Ascending numbers, shortened: 1 to 3, 5."""
-    ranges: list[list[int]] = []
-    for number in numbers:
-        if ranges and number == ranges[-1][-1] + 1:
-            ranges[-1][1:] = [number]
-        else:
-            ranges.append([number])
-    return ", ".join(" to ".join(map(str, ends)) for ends in ranges) or "it has none"
+    ranges = [
+        [number for _, number in group] for _, group in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
+    ]
+    return ", ".join(" to ".join(map(str, sorted({one[0], one[-1]}))) for one in ranges) or "it has none"
 
 
 def _run(folder: Folder, record: Record) -> Run:

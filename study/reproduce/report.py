@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-from moe.config import Config
 from moe.console import table
 from moe.result import Result
 from study.reproduce.compare import CHANGED, Condition, Number, Value
@@ -11,11 +10,6 @@ from study.select.choice import image_noise, points
 
 FIRST_ROWS = ("score.gain", "score.mixture_accuracy", "score.baseline_accuracy")  # shown also where they are equal
 MORE_ROWS = 10  # the largest other differences
-
-
-def describe_config(config: Config) -> str:
-    """A config on one line."""
-    return ", ".join(f"{name} {value}" for name, value in config)
 
 
 def describe_conditions(conditions: Sequence[Condition]) -> str:

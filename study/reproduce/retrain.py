@@ -19,7 +19,7 @@ from study import machine
 from study.folder import FolderError
 from study.reproduce.compare import HASH_LENGTH, Condition, Number, compare, conditions
 from study.reproduce.original import Original
-from study.reproduce.report import comparison_table, describe_conditions, describe_config, explanation, verdict
+from study.reproduce.report import comparison_table, describe_conditions, explanation, verdict
 from study.study import Study
 
 #: why a trial cannot be trained again or saved; each has a sentence for people
@@ -50,8 +50,10 @@ def reproduce(original: Original, folder: Path | None, location: str | None, fil
         numbers = compare(original.result, run.result)
         _print_comparison(original.result, run.result, numbers, known)
         if file:
-            details = {"study": study.name, "trial": record.trial, "comparison": verdict(numbers)}
-            save(file, run.networks, run.result, Origin.here(command, commit=machine.commit(), **details))
+            origin = Origin.here(
+                command, commit=machine.commit(), study=study.name, trial=record.trial, comparison=verdict(numbers)
+            )
+            save(file, run.networks, run.result, origin)
             emit(how_to_predict(file))
     return Exit.DIFFERS if any(number.differs for number in numbers) else Exit.DONE
 
@@ -93,7 +95,8 @@ def _configure(original: Original, device: torch.device, data: DataSet) -> list[
 
 
 def _print_start(original: Original, data: DataSet, known: Sequence[Condition]) -> None:
-    emit(f"Trial {original.record.trial} of study {original.study.name}: {describe_config(original.record.config)}")
+    config = ", ".join(f"{name} {value}" for name, value in original.record.config)
+    emit(f"Trial {original.record.trial} of study {original.study.name}: {config}")
     emit(f"Data: {data.source}")
     emit(describe_conditions(known))
     threads, cpus = torch.get_num_threads(), machine.cpus()
