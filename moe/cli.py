@@ -35,7 +35,10 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        absent: dict[str, Any] = {"dest": argparse.SUPPRESS, "default": argparse.SUPPRESS}  # from what is parsed, as --help is
+        absent: dict[str, Any] = {
+            "dest": argparse.SUPPRESS,
+            "default": argparse.SUPPRESS,
+        }  # from what is parsed, as --help is
         self.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit", **absent)
 
     def error(self, message: str) -> NoReturn:

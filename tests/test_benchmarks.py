@@ -1,6 +1,5 @@
 """The counts behind a comparison with the plain peer. What they compare takes minutes, and is run by hand."""
 
-import dataclasses
 import subprocess
 import sys
 from collections import Counter
@@ -14,13 +13,15 @@ from moe import Config, run
 from moe.config import PRECISIONS
 from moe.networks import Layers
 from moe.pipeline import train_mixture
+from moe.result import Epoch, StageResult
 from moe.stages import STAGES
 from moe.store.store import Store
 from study.folder import Folder
 from study.space import PRESETS, parse
+from study.study import Run
 from tests.benchmarks import overhead, parity, passes, peer, pipeline, replay, reuse
 from tests.benchmarks.passes import Cost, Trial, assumed
-from tests.study_helpers import SPACE, a_record, a_study
+from tests.study_helpers import SPACE, STARTED, a_record, a_study
 
 SMALL = {"train_examples": 40, "test_examples": 20, "batch_size": 40}
 HASTY = {**SMALL, "patience": 1, "learning_rate": 0.01}
@@ -31,7 +32,7 @@ CONFIGS = [
     Config(epochs=4, **SMALL),  # beyond it
     Config(epochs=2, **SMALL),  # all known
     Config(epochs=2, use_large_baseline_classifier=True, **SMALL),  # another baseline, so another mixture
-    Config(epochs=1, **{**SMALL, "test_examples": SCORED}),  # what stops is all that is scored
+    Config(epochs=1, **{**SMALL, "test_examples": SCORED}),  # the images that stop training are all that are scored
     Config(epochs=10, **HASTY),
     Config(epochs=12, **HASTY),  # the same, since patience ends it
     Config(epochs=1, seed=1, **SMALL),
@@ -98,10 +99,10 @@ def test_our_passes_are_those_that_the_networks_make(data, tmp_path, reuse, conf
     for config in configs:
         with watched() as images:
             result = run(config, data, store, score_examples=SCORED)
-        trials.append(Trial.of(config, result.as_dict()["stages"]))
+        trials.append(Trial.of(result))
         subgates, odd = divmod(images[20], 2)  # two of them make one network
         assert not odd
-        seen.append(Cost(images[10] + images[2] + subgates, subgates, result.row()["epochs_trained"]))
+        seen.append(Cost(images[10] + images[2] + subgates, subgates, result.totals.epochs_trained))
     if store:
         store.close()
     assert list(passes.ours_each(trials, SCORED, reuse)) == seen
@@ -111,7 +112,7 @@ def test_our_passes_are_those_that_the_networks_make(data, tmp_path, reuse, conf
 
 @pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[6]])
 def test_the_peers_passes_are_those_that_it_counts(data, config):
-    found = peer.run_one(config.as_dict(), data, SCORED, threads=torch.get_num_threads())
+    found = peer.run_one(config, data, SCORED, threads=torch.get_num_threads())
     trial = Trial(config, found["epochs"], found["epochs"])
     assert passes.peers([trial], SCORED).passes == found["passes"]
     assert passes.peers([trial], SCORED).epochs == sum(found["epochs"].values())
@@ -136,7 +137,7 @@ def test_a_simulated_study_is_searched_as_a_real_one():
     configs = replay.searched(space, 10, seed=3)
     assert (configs[0].epochs, configs[0].use_large_experts) == (1, False)
     for point in space.points():
-        seeds = [config.seed for config in configs if space.point(config.as_dict()) == point]
+        seeds = [config.seed for config in configs if space.point(config) == point]
         assert seeds
         assert seeds == list(range(3000, 3000 + len(seeds)))
 
@@ -161,13 +162,28 @@ def a_past(tmp_path, *, epochs_trained):
     """A study's folder with two trials, of one epoch and of two, whose first network is shared."""
     folder = Folder(tmp_path / "example")
     folder.trials.mkdir(parents=True)
-    folder.write_study(a_study(trials=2), {})
+    folder.write_study(a_study(trials=2), Run(started=STARTED, command="", commit=None, versions={}, store=""))
     for number, trained in enumerate(epochs_trained, 1):
-        stages = {name: {"epochs": [{}] * number, "best_epoch": number} for name in STAGES}
         record = a_record(number, epochs=number)
-        result = {**record.result, "stages": stages, "epochs_trained": trained}
-        folder.write_record(dataclasses.replace(record, result=result))
+        totals = record.done.totals.replace(epochs_trained=trained)
+        stages = dict.fromkeys(STAGES, a_stage(number))
+        folder.write_record(record.replace(result=record.done.replace(totals=totals, stages=stages)))
     return folder.path
+
+
+def a_stage(epochs):
+    """A stage that was read at the last of so many epochs."""
+    epoch = Epoch(loss=1.0, accuracy=0.5, validation_loss=1.0, validation_accuracy=0.5, seconds=1.0)
+    return StageResult(
+        epochs=(epoch,) * epochs,
+        best_epoch=epochs,
+        stopped="epochs",
+        parameters=1,
+        epochs_trained=epochs,
+        epochs_reused=0,
+        seconds=1.0,
+        seconds_reused=0.0,
+    )
 
 
 def test_the_passes_of_a_finished_study_are_counted(tmp_path):
@@ -176,8 +192,8 @@ def test_the_passes_of_a_finished_study_are_counted(tmp_path):
     assert "2 trials" in reuse.finished(path)
 
 
-def test_a_study_that_says_nothing_of_reuse_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="15 epochs were trained; expected 11, as with an empty store and no failed"):
+def test_a_study_that_did_not_begin_with_an_empty_store_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="15 epochs were trained; expected 11"):
         reuse.finished(a_past(tmp_path, epochs_trained=(5, 10)))
 
 
@@ -190,10 +206,10 @@ def found(trial, seconds):
 def test_the_peers_time_is_its_own_or_estimated_from_a_part(tmp_path):
     past = reuse.complete(a_past(tmp_path, epochs_trained=(5, 6)))
     one, two = past.trials
-    whole = reuse.weighed(past, 180, [0, 1], [found(one, 100), found(two, 200)], 360)
+    whole = reuse.compare_round(past, 180, [0, 1], [found(one, 100), found(two, 200)], 360)
     assert (whole.their_seconds, whole.mine.epochs, whole.theirs.epochs) == (360, 11, 15)
     assert "ESTIMATED" not in str(whole)
-    part = reuse.weighed(past, 180, [1], [found(two, 180)], 999)
+    part = reuse.compare_round(past, 180, [1], [found(two, 180)], 999)
     share = passes.peers([one], 1000).passes / passes.peers([two], 1000).passes
     assert part.their_seconds == pytest.approx(180 * (1 + share))
     assert part.theirs == whole.theirs
@@ -202,7 +218,9 @@ def test_the_peers_time_is_its_own_or_estimated_from_a_part(tmp_path):
 
 def test_a_summary_has_median_and_extremes_of_each_rounds_ratio(tmp_path):
     past = reuse.complete(a_past(tmp_path, epochs_trained=(5, 7)))
-    done = [reuse.weighed(past, 100, [0, 1], [found(t, 1) for t in past.trials], wall) for wall in (300, 800, 400)]
+    done = [
+        reuse.compare_round(past, 100, [0, 1], [found(t, 1) for t in past.trials], wall) for wall in (300, 800, 400)
+    ]
     text = reuse.summary(done)
     ratios = next(line for line in text.splitlines() if line.startswith("peer / ours"))
     assert ratios.split()[3:7] == ["4.00", "(3.00–8.00)", "1.36", "(1.36–1.36)"]

@@ -1,35 +1,49 @@
 """`python -m study.reproduce`: a tiny study on the built-in shapes, made without Ray, trained again and compared."""
 
-import dataclasses
+import datetime
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 
 from moe import Config, Store, run
+from moe.console import Exit
 from moe.data import load
+from moe.export import load as load_mixture
+from moe.pipeline import probabilities
 from study import machine
-from study.analyze.tables import write_all
 from study.folder import Folder, FolderError
-from study.reproduce.circumstances import circumstances
-from study.reproduce.numbers import compare, numbers
-from study.reproduce.original import find
-from study.reproduce.report import before, table, verdict, why
+from study.reproduce.__main__ import main
+from study.reproduce.compare import compare, conditions
+from study.reproduce.original import UnknownTrialError, find
+from study.reproduce.report import FIRST_ROWS, comparison_table, describe_conditions, explanation, verdict
 from study.space import parse
-from study.study import COMPLETE, FAILED, Record, Study
+from study.study import COMPLETE, FAILED, Record, Run, Study
 
 SPACE = parse("two", {"epochs": [1, 2], "train_examples": 60, "test_examples": [50, 60], "batch_size": 20})
 CPU = torch.device("cpu")
-STARTED = "2026-03-01T00:00:00+00:00"
+STAGES = ("baseline", "gate", "artificial", "natural", "mixture")
+NUMBERS = 9 + 2 + 5 * 3  # scores, scored images and parameters, and three of each stage
+NUMBERS_AN_EPOCH = 5 * 4
+
+
+def month(number):
+    return datetime.datetime(2026, number, 1, tzinfo=datetime.UTC)
 
 
 def config(epochs, **changes):
     return Config(epochs=epochs, train_examples=60, test_examples=50, batch_size=20, **changes)
+
+
+def a_run(started, commit, versions):
+    return Run(started=started, command="study.run", commit=commit, versions=versions, store="none")
 
 
 @pytest.fixture(scope="module")
@@ -38,32 +52,30 @@ def made(tmp_path_factory):
     data = load("shapes")
     folder = Folder(tmp_path_factory.mktemp("results") / "tiny")
     folder.trials.mkdir(parents=True)
-    choices = {"objective": "gain", "sampler": "grid", "seed": 0, "protocol": "holdout"}
-    about = {
-        "precision": "float32",
-        "dataset": "shapes",
-        "data": data.fingerprint,
-        "source": data.source,
-        "data_folder": None,
-        "trials": 2,
-    }
-    study = Study(name="tiny", space=SPACE, **choices, **about)
-    past = {"started": "2026-01-01T00:00:00+00:00", "versions": machine.versions(), "commit": "a" * 40}
-    later = {"started": "2026-05-01T00:00:00+00:00", "versions": {"torch": "9.9"}, "commit": "b" * 40}
-    for this_run in (past, later):
-        folder.write_study(study, this_run)
-    records = [
-        Record(trial=number, replicate=seed, config=config(epochs, seed=seed).as_dict(), started=STARTED)
-        for number, (epochs, seed) in enumerate([(1, 0), (2, 0), (1, 7), (1, 8)], 1)
-    ]
-    for record, result in zip(
-        records, [*(run(config(n), data, devices=[CPU], score_examples=60) for n in (1, 2)), None], strict=False
-    ):
-        state = COMPLETE if result else FAILED
-        ended = {"result": result.as_dict()} if result else {"error": "the loss is nan"}
-        folder.write_record(record.ended_as(state, **ended))
-    folder.write_record(records[3])
-    write_all(folder, study, folder.read_records(study))
+    study = Study(
+        name="tiny",
+        space=SPACE,
+        objective="gain",
+        sampler="grid",
+        seed=0,
+        protocol="holdout",
+        precision="float32",
+        dataset="shapes",
+        data=data.fingerprint,
+        source=data.source,
+        data_folder=None,
+        trials=2,
+    )
+    folder.write_study(study, a_run(month(1), "a" * 40, machine.versions()))
+    folder.write_study(study, a_run(month(5), "b" * 40, {"torch": "9.9"}))
+    for number, (epochs, replicate) in enumerate([(1, 0), (2, 0), (1, 1), (1, 2)], 1):
+        choices = config(epochs, seed=replicate)
+        record = Record(trial=number, replicate=replicate, config=choices, started=month(3))
+        if number <= 2:
+            record = record.ended_as(COMPLETE, result=run(choices, data, devices=[CPU], score_examples=60))
+        if number == 3:
+            record = record.ended_as(FAILED, error="the loss is nan")
+        folder.write_record(record)
     return folder.path
 
 
@@ -73,46 +85,30 @@ def folder(made, tmp_path):
     return Path(shutil.copytree(made, tmp_path / "tiny"))
 
 
-def call(*arguments, **environment):
-    """The exit code, and what the command prints to stdout and to stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "study.reproduce", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **environment},
-    )
-    return done.returncode, done.stdout, done.stderr
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    def line(self, start):
+        """The rest of the line of stdout that starts so."""
+        return next(line.removeprefix(start) for line in self.out.splitlines() if line.startswith(start))
 
 
-def within(monkeypatch, capsys, *arguments):
-    """The same, in this process."""
-    from study.reproduce.__main__ import main
+@pytest.fixture
+def command(capsys):
+    """Runs the command in this process."""
 
-    monkeypatch.setattr(sys, "argv", ["study.reproduce", *map(str, arguments)])
-    try:
-        code = main()
-    except SystemExit as end:
-        code = end.code
-    finally:
-        torch.set_num_threads(1)
-    return code, *capsys.readouterr()
-
-
-#: a program that calls the command with each list of words, from the first import on, and tells what came of it
-EACH = """
-import contextlib, io, json, sys, time
-for words in sys.argv[1:]:
-    began, printed, shown, code = time.monotonic(), io.StringIO(), io.StringIO(), None
-    sys.argv = ["study.reproduce", *json.loads(words)]
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(shown):
-        from study.reproduce.__main__ import main
+    def call(*arguments):
         try:
-            code = main()
+            code = main([str(word) for word in arguments])
         except SystemExit as end:
             code = end.code
-    print(json.dumps([code, printed.getvalue(), shown.getvalue(), time.monotonic() - began]))
-"""
+        finally:
+            torch.set_num_threads(1)
+        return Outcome(code, *capsys.readouterr())
+
+    return call
 
 
 def edit(path, *keys, to):
@@ -129,125 +125,183 @@ def record(folder, number=1):
     return folder / "trials" / f"{number:04d}.json"
 
 
-def test_a_trial_comes_out_again_to_the_last_bit_shows_its_progress_and_is_kept(made, tmp_path):
-    code, printed, shown = call(made, "--trial", "2", "--save", tmp_path / "m", OMP_NUM_THREADS="2")
-    assert code == 0, printed + shown
-    for part in (
-        "Trial 2 of study tiny: epochs 2",
-        "Data: shapes, drawn by code",
-        f"As in the study: torch {machine.versions()['torch']}",
-        "device cpu, threads 1, instruction set ",
-        *(["Not as in the study: code aaaaaaaaaaaa, here "] if machine.commit() else []),  # else it is not known here
-        "identical: all 71 recorded numbers came out again, to the last bit",
-    ):
-        assert part in printed
-    rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if line.endswith("same")}
-    assert list(rows) == ["gain", "mixture_accuracy", "baseline_accuracy"]
-    found = json.loads(record(made, 2).read_text())["result"]
-    assert rows["gain"] == [f"{found['gain']:.6f}"] * 2 + ["same"]
-    for stage in ("baseline", "gate", "artificial", "natural", "mixture"):
-        assert stage in shown  # its bar
-    about = json.loads((tmp_path / "m" / "mixture.json").read_text())
-    assert (about["made"]["study"], about["made"]["trial"]) == ("tiny", 2)
-    assert about["made"]["compared"].startswith("identical")
-    assert about["result"]["gain"] == found["gain"]
-    assert about["classes"][2] == "peanut"
-
-    from moe.export import load as load_mixture
-    from moe.pipeline import probabilities
-
-    said = probabilities(load_mixture(tmp_path / "m").networks, load("shapes").test_images[:5])
-    assert said["mixture"].shape == (5, 10)
+def result(folder, number=1):
+    return find(folder, number).result
 
 
-def test_a_number_that_was_edited_is_found_and_named(folder, monkeypatch, capsys):
-    edit(record(folder), "result", "stages", "gate", "epochs", 0, "validation_loss", to=0.25)
-    edit(record(folder), "result", "gain", to=0.5)
-    code, printed, _ = within(monkeypatch, capsys, folder, "--trial", "1")
-    assert code == 5
-    assert "differs: 2 of 51 recorded numbers" in printed
-    lines = [line.split("  ")[0] for line in printed.split("difference\n")[1].splitlines()]
-    assert lines[:5] == ["gain", "mixture_accuracy", "baseline_accuracy", "gate, epoch 1: validation_loss", ""]
-    assert "points from the study's +50.00" in printed
-    assert "What may explain it: code aaaaaaaaaaaa, here " in printed or not machine.commit()
+def set_gain(folder, number, gain):
+    """Edit a record's gain, and the accuracy that it follows from."""
+    baseline = result(folder, number).score.baseline_accuracy
+    entries = json.loads(record(folder, number).read_text())
+    entries["result"]["score"] |= {"gain": gain, "mixture_accuracy": baseline + gain}
+    record(folder, number).write_text(json.dumps(entries))
 
 
-def test_wrong_usage_and_unknown_trials_are_refused_in_time_without_torch(made, tmp_path):
-    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
-    (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "mixture.json").write_text("")
-    wrong = (
-        ((), "results/NAME"),
-        ((made, "--trial", "x"), "--trial is 'x'; expected a whole number"),
-        ((made, "--trial", "9"), "--trial is 9; expected a trial of tiny: 1 to 4\n"),
-        ((made, "--trial", "-1"), "--trial is -1; expected a trial of tiny: 1 to 4\n"),
-        ((made, "--data", "nowhere"), "--data is nowhere; expected none: the study is on shapes"),
-        ((made, "--save", tmp_path / "m"), "which holds mixture.json already"),
-        ((made, "--data", ""), "--data is ''; expected a folder"),
-        ((made, "--save", ""), "--save is ''; expected a folder"),
-        ((made, "--save", "/proc/m"), "--save is /proc/m; expected a folder that can be written (/proc: "),
-        ((made, "--store", "warp://x"), "--store is warp://x; expected a folder"),
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return tmp_path_factory.mktemp("saved") / "mixture.safetensors"
+
+
+@pytest.fixture(scope="module")
+def outcome(made, file):
+    """Of the second trial, in a process of its own that would use two threads."""
+    done = subprocess.run(
+        [sys.executable, "-m", "study.reproduce", made, "--trial", "2", "--save", file],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
     )
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path.cwd()}"}
-    lines = [json.dumps([str(word) for word in arguments]) for arguments, _ in wrong]
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+class TestTrainingAgain:
+    def test_every_number_is_the_same_to_the_last_bit(self, outcome):
+        assert outcome.code == Exit.DONE, outcome
+        assert f"identical: all {NUMBERS + 2 * NUMBERS_AN_EPOCH} " in outcome.out
+
+    def test_the_trial_its_config_and_the_data_are_named(self, outcome):
+        assert outcome.line("Trial 2 of study tiny: ").startswith("epochs 2, batch_size 20")
+        assert outcome.line("Data: ") == load("shapes").source
+
+    def test_the_studys_number_of_threads_is_used(self, outcome):
+        assert "threads 1," in outcome.line("Same as in the study: ")
+
+    def test_the_same_conditions_are_named(self, outcome):
+        same = outcome.line("Same as in the study: ")
+        for name in ("torch", "numpy", "python", "device cpu", "instruction set", "data"):
+            assert name in same
+
+    def test_another_commit_is_named(self, outcome):
+        assert outcome.line("Different from the study: ").startswith("code aaaaaaaaaaaa, here ")
+
+    def test_the_table_has_the_gain_and_its_accuracies(self, outcome, made):
+        rows = {line.split()[0]: line.split()[1:] for line in outcome.out.splitlines() if line.endswith("same")}
+        score = result(made, 2).score
+        values = [score.gain, score.mixture_accuracy, score.baseline_accuracy]
+        assert rows == {name: [f"{value:.6f}"] * 2 + ["same"] for name, value in zip(FIRST_ROWS, values, strict=True)}
+
+    def test_progress_is_shown_on_stderr(self, outcome):
+        assert all(stage in outcome.err for stage in STAGES)
+
+    def test_a_saved_mixture_names_its_study_and_trial(self, outcome, file):
+        origin = load_mixture(file).description.origin
+        assert (origin.study, origin.trial, origin.commit) == ("tiny", 2, machine.commit())
+        assert origin.comparison.startswith("identical")
+        assert "--save" in origin.command
+
+    def test_a_saved_mixture_has_the_result_and_predicts(self, outcome, made, file):
+        mixture = load_mixture(file)
+        assert mixture.description.result.score == result(made, 2).score
+        predicted = probabilities(mixture.networks, load("shapes").test_images[:5])
+        assert predicted["mixture"].shape == (5, 10)
+
+
+class TestDifferences:
+    def test_an_edited_number_is_found_and_named(self, folder, command):
+        edit(record(folder), "result", "stages", "gate", "epochs", 0, "validation_loss", to=0.25)
+        outcome = command(folder, "--trial", "1")
+        assert outcome.code == Exit.DIFFERS
+        assert outcome.line("differs: ") == f"1 of {NUMBERS + NUMBERS_AN_EPOCH} numbers, " + (
+            "stages.gate.epochs.1.validation_loss most"
+        )
+
+    def test_an_edited_gain_is_given_in_points(self, folder, command):
+        set_gain(folder, 1, 0.5)
+        outcome = command(folder, "--trial", "1")
+        assert outcome.code == Exit.DIFFERS
+        assert "from the study's +50.00" in outcome.out
+
+    def test_more_threads_than_cpus_are_named(self, folder, command):
+        many = machine.cpus() + 1
+        edit(record(folder), "result", "threads", to=many)
+        outcome = command(folder, "--trial", "1")
+        assert outcome.code in (Exit.DONE, Exit.DIFFERS)  # the record's numbers are those of one thread
+        assert f"threads {many}," in outcome.line("Same as in the study: ")
+        assert f"{many} threads share {machine.cpus()} CPU" in outcome.out
+
+    def test_epochs_from_a_store_are_counted(self, made, tmp_path, command):
+        with Store(str(tmp_path)) as store:
+            run(config(1), load("shapes"), store, devices=[CPU], score_examples=60)
+        outcome = command(made, "--trial", "1", "--store", tmp_path)
+        assert outcome.code == Exit.DONE
+        assert "5 of 5 epochs are from the store" in outcome.out
+
+    def test_without_the_studys_gpu_the_cpu_is_used(self, folder, command, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        edit(record(folder), "result", "device", to="NVIDIA H200")
+        outcome = command(folder, "--trial", "1")
+        assert outcome.code in (Exit.DONE, Exit.DIFFERS)
+        assert "device NVIDIA H200, here cpu" in outcome.line("Different from the study: ")
+
+
+#: arguments, and what the sentence on stderr has to hold
+WRONG = (
+    ([], "results/NAME"),
+    (["STUDY", "--trial", "x"], "--trial is 'x'; expected"),
+    (["STUDY", "--trial", "9"], "--trial is 9; expected a trial of tiny: 1 to 4"),
+    (["STUDY", "--trial", "-1"], "--trial is -1; expected a trial of tiny: 1 to 4"),
+    (["STUDY", "--data", "."], "--data is .; expected none"),  # the study is on shapes
+    (["STUDY", "--data", "nowhere"], "--data is nowhere; expected"),
+    (["STUDY", "--data", ""], "--data is ''; expected"),
+    (["STUDY", "--save", "TAKEN.safetensors"], "TAKEN.safetensors; expected"),
+    (["STUDY", "--save", "m"], "--save is m; expected"),
+    (["STUDY", "--save", ""], "--save is ''; expected"),
+    (["STUDY", "--save", "/nowhere/m.safetensors"], "--save is /nowhere/m.safetensors; expected"),
+    (["STUDY", "--store", "warp://x"], "--store is warp://x; expected"),
+)
+
+
+#: a program that calls the command with each list of words, from the first import on, and prints each outcome
+EACH = """
+import contextlib, io, json, sys, time
+for words in sys.argv[1:]:
+    began, out, err = time.monotonic(), io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        from study.reproduce.__main__ import main
+        try:
+            code = main(json.loads(words))
+        except SystemExit as end:
+            code = end.code
+    print(json.dumps([code, out.getvalue(), err.getvalue(), time.monotonic() - began]))
+"""
+
+
+@pytest.fixture(scope="module")
+def outcomes(made, tmp_path_factory):
+    """Of each, in a process in which torch cannot be imported."""
+    place = tmp_path_factory.mktemp("wrong")
+    (place / "torch.py").write_text("raise SystemExit('torch was imported')")
+    (place / "m.safetensors").touch()
+    words = {"STUDY": str(made), "TAKEN.safetensors": str(place / "m.safetensors")}
+    lines = [json.dumps([words.get(word, word) for word in arguments]) for arguments, _ in WRONG]
+    environment = {**os.environ, "PYTHONPATH": f"{place}:{Path.cwd()}"}
     done = subprocess.run(
         [sys.executable, "-c", EACH, *lines], capture_output=True, text=True, check=True, env=environment
     )
-    for (_, part), line in zip(wrong, done.stdout.splitlines(), strict=True):
-        code, printed, shown, seconds = json.loads(line)
-        assert (code, printed) == (2, "")
-        assert part in shown
-        assert len(shown.splitlines()) == 1
+    return {line: json.loads(found) for line, found in zip(lines, done.stdout.splitlines(), strict=True)}, words
+
+
+class TestUsage:
+    @pytest.mark.parametrize(("arguments", "part"), WRONG, ids=[part for _, part in WRONG])
+    def test_a_wrong_option_is_refused_in_one_sentence_without_torch(self, outcomes, arguments, part):
+        found, words = outcomes
+        code, out, err, seconds = found[json.dumps([words.get(word, word) for word in arguments])]
+        assert (code, out) == (Exit.USAGE, "")
+        assert part.replace("TAKEN.safetensors", words["TAKEN.safetensors"]) in err
+        assert len(err.splitlines()) == 1
         assert seconds < 5
-    assert call(PYTHONPATH=environment["PYTHONPATH"])[0] == 2
 
+    def test_the_version_is_printed(self, command):
+        code, out, _ = command("--version")
+        assert (code, out.split()[0]) == (0, "moe-study")
 
-def test_more_threads_than_processors_are_named(folder, monkeypatch, capsys):
-    many = machine.cpus() + 1
-    edit(record(folder), "result", "threads", to=many)
-    code, printed, _ = within(monkeypatch, capsys, folder, "--trial", "1")
-    assert code in (0, 5)  # the record's numbers are those of one thread
-    assert f"threads {many}, instruction set" in printed
-    assert f"{many} threads share {machine.cpus()} CPU" in printed
+    def test_ctrl_c_has_the_exit_code_of_a_command_that_cannot_be_resumed(self, made, command, monkeypatch):
+        def interrupt(*_):
+            raise KeyboardInterrupt
 
-
-def test_other_data_are_refused_before_anything_is_trained(folder, monkeypatch, capsys):
-    edit(folder / "study.json", "data", to="0" * 64)
-    for number in (1, 2):
-        edit(record(folder, number), "result", "data", to="0" * 64)
-    code, printed, shown = within(monkeypatch, capsys, folder, "--trial", "1")
-    assert (code, printed) == (4, "")
-    assert "the data are 6faac6e88b0c" in shown
-    assert "study tiny was made on 000000000000: name the folder that holds those in --data" in shown
-    assert len(shown.splitlines()) == 1
-
-
-def test_an_older_record_is_compared_as_far_as_it_goes(folder, monkeypatch, capsys):
-    entries = json.loads(record(folder).read_text())
-    del entries["result"]["stages"], entries["result"]["threads"], entries["result"]["oracle_gate_accuracy"]
-    record(folder).write_text(json.dumps(entries))
-    edit(folder / "study.json", "runs", to=None)
-    code, printed, _ = within(monkeypatch, capsys, folder, "--trial", "1")
-    assert code == 0
-    assert "identical: all 10 recorded numbers" in printed
-    assert "the record lacks 41 that are known now, such as oracle_gate_accuracy" in printed
-    assert "Not known of the study: torch (here " in printed
-
-
-def test_what_a_store_had_is_said(made, tmp_path, monkeypatch, capsys):
-    with Store(str(tmp_path)) as store:
-        run(config(1), load("shapes"), store, devices=[CPU], score_examples=60)
-    code, printed, _ = within(monkeypatch, capsys, made, "--trial", "1", "--store", tmp_path)
-    assert code == 0
-    assert "5 of 5 epochs came from the store and were not trained again" in printed
-
-
-def test_a_gpu_that_is_not_here_is_named_and_the_cpu_taken(folder, monkeypatch, capsys):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    edit(record(folder), "result", "device", to="NVIDIA H200")
-    code, printed, _ = within(monkeypatch, capsys, folder, "--trial", "1")
-    assert code in (0, 5)
-    assert "device NVIDIA H200, here cpu" in printed
+        monkeypatch.setattr("study.reproduce.__main__.find", interrupt)
+        assert command(made).code == Exit.CTRL_C
 
 
 def damaged(change, part, *arguments):
@@ -258,156 +312,225 @@ def damaged(change, part, *arguments):
     ("change", "part", "arguments"),
     [
         damaged(shutil.rmtree, "holds no study", "--trial", 1),
-        damaged(lambda f: (f / "study.json").write_text("{"), "study.json is damaged"),
-        damaged(lambda f: (f / "study.json").write_text("[]"), "study.json is damaged (not a JSON object)"),
-        damaged(lambda f: edit(f / "study.json", "dataset", to="mnist"), "'mnist'; expected cifar10 or shapes"),
-        damaged(lambda f: record(f).write_text("{"), "0001.json is damaged", "--trial", 1),
-        damaged(lambda f: edit(record(f), "result", "gain", to="x"), "gain is 'x'; expected", "--trial", 1),
-        damaged(lambda f: edit(record(f), "result", "gain", to=float("nan")), "gain is nan; expected", "--trial", 1),
+        damaged(lambda f: (f / "study.json").write_text("no JSON"), "study.json is damaged"),
+        damaged(lambda f: (f / "study.json").write_text("[]"), "study.json is damaged (it is"),
+        damaged(lambda f: (f / "study.json").unlink() or (f / "study.json").mkdir(), "study.json is damaged (is a dir"),
+        damaged(lambda f: record(f).write_text("no JSON"), "0001.json is damaged", "--trial", 1),
+        damaged(lambda f: edit(record(f), "result", "score", "gain", to="x"), "gain is 'x'; expected", "--trial", 1),
+        damaged(lambda f: edit(record(f), "result", "score", "gain", to=0.9), "gain is 0.9; expected", "--trial", 1),
         damaged(lambda f: edit(record(f), "result", "stages", to=3), "stages is 3; expected", "--trial", 1),
-        damaged(lambda f: edit(record(f), "result", "threads", to=0), "threads is 0; expected 1", "--trial", 1),
+        damaged(lambda f: edit(record(f), "result", "score", to={}), "result.score.gain is missing", "--trial", 1),
+        damaged(lambda f: edit(record(f), "result", "threads", to=-1), "threads is -1; expected", "--trial", 1),
         damaged(lambda f: [path.unlink() for path in (record(f), record(f, 2))], "no complete trial"),
-        damaged(lambda f: None, "trial 3 failed and left no numbers to compare: the loss is nan", "--trial", 3),
+        damaged(lambda f: edit(record(f), "started", to="2025-06-01T00:00:00Z"), "no run that began before trial 1"),
+        damaged(lambda f: None, "trial 3 failed", "--trial", 3),
         damaged(lambda f: None, "study.run --resume --name tiny --results /", "--trial", 4),
-        damaged(
-            lambda f: edit(f / "study.json", "data_folder", to="else/where"), "had its data in else/where, which is"
-        ),
+        damaged(lambda f: edit(f / "study.json", "study", "data_folder", to="else/where"), "else/where, which is not"),
     ],
 )
-def test_a_folder_that_does_not_serve_is_one_sentence_and_exit_code_4(
-    folder, change, part, arguments, monkeypatch, capsys
-):
+def test_a_folder_that_cannot_be_used_is_one_sentence_and_exit_code_4(folder, change, part, arguments, command):
+    set_gain(folder, 1, 0.9 - result(folder).score.baseline_accuracy)  # the best trial
     change(folder)
-    code, printed, shown = within(monkeypatch, capsys, folder, *arguments)
-    assert (code, printed) == (4, "")
-    assert part in shown
-    assert len(shown.splitlines()) == 1
+    code, out, err = command(folder, *arguments)
+    assert (code, out) == (Exit.ENVIRONMENT, "")
+    assert part in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_path_that_is_too_long_is_one_sentence_and_exit_code_4(command):
+    code, _, err = command("x" * 5000)
+    assert (code, len(err.splitlines())) == (Exit.ENVIRONMENT, 1)
+
+
+def test_other_data_are_refused_before_training(folder, command):
+    edit(folder / "study.json", "study", "data", to="0" * 64)
+    for number in (1, 2):
+        edit(record(folder, number), "result", "data", to="0" * 64)
+    code, out, err = command(folder, "--trial", "1")
+    assert (code, out) == (Exit.ENVIRONMENT, "")
+    assert load("shapes").fingerprint[:12] in err
+    assert "0" * 12 in err
+    assert "--data" in err
 
 
 class TestOriginal:
-    def test_it_is_the_first_trial_of_the_config_that_the_study_would_choose_as_far_as_it_has_come(self, folder):
-        (folder / "best.json").unlink()  # as in a study that is under way
-        gains = {number: json.loads(record(folder, number).read_text())["result"]["gain"] for number in (1, 2)}
-        assert find(folder, None).record.trial == max(gains, key=gains.get)
-        edit(record(folder, 1), "result", "gain", to=-0.5)
-        assert find(folder, None).record.trial == 2
-        edit(record(folder, 2), "result", "gain", to=-0.6)
-        assert find(folder, None).record.trial == 1
+    def test_the_default_is_the_first_trial_of_the_best_config(self, folder):
+        for gains, best in (((-0.2, -0.1), 2), ((-0.1, -0.2), 1)):
+            for number, gain in enumerate(gains, 1):
+                set_gain(folder, number, gain + 0.2)
+            assert find(folder, None).record.trial == best
 
-    def test_a_study_has_its_name_from_wherever_it_is_seen(self, folder, monkeypatch):
+    def test_a_folder_has_its_name_also_as_the_current_one(self, folder, monkeypatch):
         monkeypatch.chdir(folder)
-        assert find(Path(), None).study.name == "tiny"
-        with pytest.raises(FolderError, match=r"study\.run --resume --name tiny --results /.* completes it"):
+        assert find(Path(), 1).study.name == "tiny"
+
+    def test_the_command_that_resumes_has_the_name_and_the_folder(self, folder, monkeypatch):
+        monkeypatch.chdir(folder)
+        with pytest.raises(FolderError, match=r"study\.run --resume --name tiny --results /"):
             find(Path(), 4)
 
-    def test_the_run_that_made_a_trial_is_the_last_one_that_began_before_it(self, folder):
-        assert (find(folder, 1).run["commit"], find(folder, 1).run_known) == ("a" * 40, True)
-        edit(record(folder), "started", to="2026-06-01T00:00:00+00:00")
-        assert find(folder, 1).run["commit"] == "b" * 40
-        edit(record(folder), "started", to="2025-06-01T00:00:00+00:00")
-        assert (find(folder, 1).run["commit"], find(folder, 1).run_known) == ("b" * 40, False)
+    @pytest.mark.parametrize(("started", "commit"), [(3, "a"), (5, "b"), (6, "b")])
+    def test_a_trials_run_is_the_last_one_that_began_before_it(self, folder, started, commit):
+        edit(record(folder), "started", to=month(started).isoformat())
+        assert find(folder, 1).run.commit == commit * 40
 
-    def test_numbers_are_named_in_few_words(self, folder, capsys):
+    def test_a_trial_from_before_the_first_run_is_refused(self, folder):
+        edit(record(folder), "started", to="2025-06-01T00:00:00Z")
+        with pytest.raises(FolderError, match="no run that began before trial 1"):
+            find(folder, 1)
+
+    def test_the_trials_of_a_study_are_given_in_ranges(self, folder):
         record(folder, 2).unlink()
-        with pytest.raises(SystemExit):
+        with pytest.raises(UnknownTrialError, match="2; expected a trial of tiny: 1, 3 to 4"):
             find(folder, 2)
-        assert "expected a trial of tiny: 1, 3 to 4" in capsys.readouterr().err
 
     def test_a_file_is_no_study(self, made):
         with pytest.raises(FolderError, match="holds no study"):
             find(made / "study.json", None)
 
 
-class TestNumbers:
-    def test_every_number_but_times_and_reuse_has_a_name(self, made):
-        result = json.loads(record(made, 2).read_text())["result"]
-        named = numbers(result)
-        assert named["gain"] == result["gain"]
-        assert named["natural, epoch 2: loss"] == result["stages"]["natural"]["epochs"][1]["loss"]
-        assert named["mixture: stopped"] == "epochs"
-        assert (named["mixture: epochs"], named["mixture: best_epoch"]) == (
-            2,
-            result["stages"]["mixture"]["best_epoch"],
-        )
-        assert named["scored_examples"] == 60
-        assert len(named) == 11 + 5 * (4 + 2 * 4)
-        assert not any("second" in name or "reused" in name or "trained" in name for name in named)
+def change_loss(found, stage, epoch, value):
+    """The same result with another training loss."""
+    one = found.stages[stage]
+    epochs = list(one.epochs)
+    epochs[epoch] = epochs[epoch].replace(loss=value)
+    return found.replace(stages={**found.stages, stage: one.replace(epochs=tuple(epochs))})
 
-    def test_one_bit_is_a_difference(self):
-        import math
 
-        then = {"gain": 0.1, "loss": 2.0}
-        assert compare(then, {"gain": 0.1, "loss": 2.0}).identical
-        found = compare(then, {"gain": 0.1, "loss": math.nextafter(2.0, 3.0)})
-        assert [one.name for one in found.differences] == ["loss"]
+def change_stage(found, stage, **changes):
+    return found.replace(stages={**found.stages, stage: found.stages[stage].replace(**changes)})
 
-    def test_the_worst_is_first_and_words_and_what_is_missing_before_all(self):
-        then = {"a": 1.0, "b": 1.0, "c: stopped": "epochs", "d": 1}
-        found = compare(then, {"a": 1.1, "b": 3.0, "c: stopped": "patience", "e": 1})
-        assert [one.name for one in found.differences] == ["c: stopped", "d", "b", "a"]
-        assert found.unrecorded == ("e",)
 
-    @pytest.mark.parametrize("value", [None, True, "x", float("nan"), float("inf"), [1]])
-    def test_what_is_no_number_is_refused(self, value):
-        with pytest.raises(ValueError, match=r"gain is .*; expected a number"):
-            numbers({"gain": value})
+def differing(then, now):
+    return [one.name for one in compare(then, now) if one.differs]
+
+
+@pytest.fixture(scope="module")
+def found(made):
+    return result(made, 2)
+
+
+class TestCompare:
+    def test_scores_stages_and_epochs_are_compared(self, found):
+        then = {one.name: one.then for one in compare(found, found)}
+        assert len(then) == NUMBERS + 2 * NUMBERS_AN_EPOCH
+        assert then["score.gain"] == found.gain
+        assert then["stages.natural.epochs.2.loss"] == found.stages["natural"].epochs[1].loss
+        assert then["stages.mixture.stopped"] == "epochs"
+        assert then["stages.mixture.best_epoch"] == found.stages["mixture"].best_epoch
+        assert then["scored_examples"] == 60
+
+    def test_times_and_reuse_are_not_compared(self, found):
+        other = found.replace(totals=found.totals.replace(seconds=1e6, epochs_reused=9, epochs_trained=0))
+        other = change_stage(other, "gate", seconds=1e6, epochs_reused=2, epochs_trained=0)
+        assert differing(found, other) == []
+
+    def test_one_bit_is_a_difference(self, found):
+        loss = found.stages["gate"].epochs[0].loss
+        assert differing(found, change_loss(found, "gate", 0, loss)) == []
+        assert differing(found, change_loss(found, "gate", 0, math.nextafter(loss, 9))) == ["stages.gate.epochs.1.loss"]
+
+    def test_a_word_and_an_epoch_that_only_one_result_has_are_infinitely_far_apart(self, found):
+        shorter = change_stage(found, "gate", epochs=found.stages["gate"].epochs[:1], stopped="patience", best_epoch=1)
+        for one in (*compare(found, shorter), *compare(shorter, found)):
+            if one.name == "stages.gate.stopped" or one.name.startswith("stages.gate.epochs.2."):
+                assert one.differs
+                assert one.distance == math.inf
+
+    def same(self, original):
+        now = original.result
+        return {"device": "cpu", "threads": 1, "instructions": now.instructions, "data": now.data}
+
+    def test_only_the_code_differs_on_the_same_machine(self, made):
+        found = conditions(find(made, 1), **self.same(find(made, 1)))
+        assert [one.name for one in found if one.differs] == ["code"]
 
     @pytest.mark.parametrize(
-        ("stages", "part"),
+        ("change", "name"),
         [
-            ([], "stages is"),
-            ({"gate": 1}, "gate is 1"),
-            ({"gate": {"epochs": 3}}, "epochs are 3"),
-            ({"gate": {"epochs": [1]}}, "epoch 1 is 1"),
+            ({"threads": 2}, "threads"),
+            ({"device": "NVIDIA H200"}, "device"),
+            ({"instructions": "AVX9"}, "instruction set"),
+            ({"data": "0" * 64}, "data"),
         ],
     )
-    def test_what_is_no_stage_is_refused(self, stages, part):
-        with pytest.raises(ValueError, match=part):
-            numbers({"stages": stages})
+    def test_a_condition_that_differs_is_named(self, made, change, name):
+        original = find(made, 1)
+        found = conditions(original, **{**self.same(original), **change})
+        assert [one.name for one in found if one.differs] == [name, "code"]
+
+    def test_a_version_that_differs_or_is_not_recorded_is_named(self, folder):
+        edit(record(folder), "started", to=month(6).isoformat())  # its run recorded the version of torch only
+        found = {one.name: one for one in conditions(find(folder, 1), **self.same(find(folder, 1)))}
+        assert (found["torch"].then, found["torch"].now) == ("9.9", machine.versions()["torch"])
+        assert (found["numpy"].then, found["numpy"].differs) == ("not recorded", True)
+
+    @pytest.mark.parametrize(
+        ("then", "now", "differs"),
+        [
+            ("a" * 40, "a" * 40, False),
+            ("a" * 40, "b" * 40, True),
+            ("a" * 40, "a" * 40 + "+", True),
+            ("a" * 40 + "+", "a" * 40 + "+", True),  # changes since a commit may be others each time
+            (None, "a" * 40, True),
+            ("a" * 40, None, True),
+            (None, None, True),
+        ],
+    )
+    def test_code_is_the_same_at_the_same_commit_without_changes(self, folder, monkeypatch, then, now, differs):
+        monkeypatch.setattr(machine, "commit", lambda: now)
+        edit(folder / "study.json", "runs", 0, "commit", to=then)
+        found = conditions(find(folder, 1), **self.same(find(folder, 1)))
+        assert [one.differs for one in found if one.name == "code"] == [differs]
 
 
 class TestReport:
-    then = {"gain": 0.02, "mixture_accuracy": 0.4, "baseline_accuracy": 0.38}  # noqa: RUF012
+    @pytest.fixture
+    def numbers(self, found):
+        """A word, then 13 losses that differ by ever more."""
+        other = change_stage(found, "gate", stopped="patience")
+        for place in range(10):
+            stage, epoch = STAGES[place // 2], place % 2
+            other = change_loss(other, stage, epoch, found.stages[stage].epochs[epoch].loss + 1e-7 * (place + 1))
+        return compare(found, change_stage(other, "natural", best_epoch=9))
 
-    def test_the_table_names_the_worst_and_counts_the_rest(self):
-        names = [f"gate, epoch {n}: loss" for n in range(1, 15)]
-        off = {name: 1 + 1e-7 * n for n, name in enumerate(names, 1)}
-        found = compare({**self.then, **dict.fromkeys(names, 1.0)}, {**self.then, **off})
-        lines = table(found).splitlines()
-        assert len(lines) == 1 + 3 + 10 + 1
-        assert lines[1].split() == ["gain", "0.020000", "0.020000", "same"]
-        assert [line.split("  ")[0] for line in lines[4:-1]] == names[:3:-1]
-        assert lines[4].endswith("+1.4e-06")
-        assert lines[-1].startswith("and 4 more")
-        assert lines[-1].endswith("at most 4.0e-07")
-        assert verdict(found) == "differs: 14 of 17 recorded numbers, gate, epoch 14: loss most"
+    def test_the_table_has_the_largest_differences_first_and_counts_the_rest(self, numbers):
+        lines = comparison_table(numbers).splitlines()
+        assert len(lines) == 1 + len(FIRST_ROWS) + 10 + 1
+        assert [line.split()[0] for line in lines[1:4]] == list(FIRST_ROWS)
+        assert lines[4].split() == ["stages.gate.stopped", "epochs", "patience", "different"]
+        assert lines[5].split()[0] == "stages.natural.best_epoch"
+        assert lines[6].split()[0] == "stages.mixture.epochs.2.loss"
+        assert lines[6].endswith("+1.0e-06")
+        assert lines[-1].startswith("and 2 more")
+        assert lines[-1].endswith("2.0e-07")
 
-    def test_a_difference_is_held_against_the_noise_and_explained_as_far_as_it_can_be(self, made):
-        found = compare(self.then, {**self.then, "gain": 0.015})
-        original = find(made, 1)
-        result = {"discordance": 0.1, "gain": 0.02, "scored_examples": 2000}
-        same = {"device": "cpu", "threads": 1, "instructions": "", "data": original.study.data}
-        alike = [one for one in circumstances(original, **same) if one.name not in ("code", "instruction set")]
-        said = why(found, alike, result)
-        assert "The gain is -0.50 points from the study's +2.00" in said
-        assert "over its images is 0.71" in said
-        assert "has the record been edited?" in said
-        other = why(found, circumstances(original, **{**same, "threads": 2, "instructions": "AVX9"}), result)
-        assert "threads 1, here 2; instruction set " in other
-        assert "here AVX9" in other
+    def test_the_verdict_counts_the_differences_and_names_the_largest(self, numbers):
+        assert verdict(numbers).startswith(f"differs: 12 of {len(numbers)} numbers, stages.gate.stopped")
 
-    def test_what_the_study_did_not_record_is_said_to_be_unknown(self, made):
-        original = find(made, 1)
-        del original.result["instructions"]
-        same = {"device": "cpu", "threads": 1, "data": original.study.data}
-        known = circumstances(original, instructions="AVX9", **same)
-        assert "Not known of the study: instruction set (here AVX9)" in before(known, 2, 1)
+    def test_without_a_difference_all_are_identical(self, found):
+        numbers = compare(found, found)
+        assert verdict(numbers).startswith(f"identical: all {len(numbers)} ")
 
-    def test_changes_since_a_commit_may_be_others_each_time(self, made, monkeypatch):
+    def test_a_difference_in_gain_is_set_against_the_noise_over_images(self, found):
+        score = {"gain": 0.02, "mixture_accuracy": 0.4, "baseline_accuracy": 0.38, "discordance": 0.1}
+        then = found.replace(score=found.score.replace(**score), scored_examples=2000)
+        now = then.replace(score=then.score.replace(gain=0.015, mixture_accuracy=0.395))
+        text = explanation(then, now, [])
+        assert "-0.50 points from the study's +2.00" in text
+        assert "0.71" in text  # 100 * sqrt((0.1 - 0.015**2) / 2000)
+
+    def test_what_differs_may_explain_a_difference(self, made, found):
+        known = conditions(find(made, 2), device="cpu", threads=2, instructions="AVX9", data=found.data)
+        text = explanation(found, found, known)
+        assert "threads 1, here 2; instruction set " in text
+        assert "here AVX9" in text
+
+    def test_where_nothing_differs_the_record_may_have_been_edited(self, found):
+        assert "edited" in explanation(found, found, [])
+
+    def test_changes_since_a_commit_are_named_as_such(self, folder, found, monkeypatch):
         monkeypatch.setattr(machine, "commit", lambda: "a" * 40 + "+")
-        original = find(made, 1)
-        original = dataclasses.replace(original, run={**original.run, "commit": "a" * 40 + "+"})
-        same = {"device": "cpu", "threads": 1, "data": original.study.data}
-        known = circumstances(original, instructions=original.result["instructions"], **same)
-        assert [one.name for one in known if one.differs] == ["code"]
-        assert "code aaaaaaaaaaaa with changes both then and here" in before(known, 2, 1)
+        edit(folder / "study.json", "runs", 0, "commit", to="a" * 40 + "+")
+        known = conditions(find(folder, 2), device="cpu", threads=1, instructions=found.instructions, data=found.data)
+        assert "code aaaaaaaaaaaa with changes both then and here" in describe_conditions(known)

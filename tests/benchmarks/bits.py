@@ -7,7 +7,6 @@ weights leaves this output as it was.
 import argparse
 import hashlib
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -35,7 +34,7 @@ def bits(config: Config, data_folder: Path | None) -> str:
         for key, value in sorted(network.state_dict().items()):
             digest.update(f"{name}/{key}".encode())
             digest.update(value.contiguous().numpy().tobytes())
-    score = json.dumps(asdict(finished.result.score), sort_keys=True)
+    score = json.dumps(dict(finished.result.score), sort_keys=True)
     epochs = [len(stage.epochs) for stage in finished.result.stages.values()]
     return f"weights {digest.hexdigest()} scores {hashlib.sha256(score.encode()).hexdigest()} epochs {epochs}"
 

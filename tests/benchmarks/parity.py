@@ -55,9 +55,7 @@ def main() -> None:
         **flags,
     )
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    run(
-        Config(protocol="notebook", train_examples=100, test_examples=100), data
-    )  # what torch loads late, it loads here
+    run(Config(protocol="notebook", train_examples=100, test_examples=100), data)  # torch loads some parts lazily
     theirs, ours = [], []
     with tempfile.TemporaryDirectory() as folder:
         arrays = write_arrays(data, config, Path(folder))
@@ -100,8 +98,9 @@ def keras(python: str, config: Config, seed: int, arrays: Path) -> dict[str, flo
 
 def torch_run(config: Config, seed: int, data: DataSet) -> dict[str, float]:
     """The same of our pipeline."""
-    row = run(Config(**{**config.as_dict(), "seed": seed}), data).row()
-    return {**{name: row[f"{name}_accuracy"] for name in STAGES}, "seconds": row["seconds"]}
+    result = run(config.replace(seed=seed), data)
+    accuracies = {name: getattr(result.score, f"{name}_accuracy") for name in STAGES}
+    return {**accuracies, "seconds": result.totals.seconds}
 
 
 def line(found: dict[str, float]) -> str:

@@ -12,11 +12,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
 
 import torch
 
 from moe.config import CLASSES, HOLDOUT, Config
+from moe.result import Result
 from moe.stages import STAGES, Checkpoint, Spec, plan, resolved
 from moe.training.numerics import Numerics
 from study.study import COMPLETE, Record
@@ -28,17 +28,17 @@ ANY = Numerics(device="any", torch="any", instructions="any")
 
 @dataclass(frozen=True)
 class Trial:
-    """A config and what its stages came to."""
+    """A config and how far its stages were trained."""
 
     config: Config
     used: Mapping[str, int]  # epochs, by stage
     read: Mapping[str, int]  # the epoch whose weights later stages and scores see, from 1
 
     @classmethod
-    def of(cls, config: Config, stages: Mapping[str, Mapping[str, Any]]) -> "Trial":
-        """The trial whose result has these stages."""
-        used = {name: len(stages[name]["epochs"]) for name in STAGES}
-        return cls(config, used, {name: stages[name]["best_epoch"] for name in STAGES})
+    def of(cls, result: Result) -> "Trial":
+        """The trial of a result."""
+        used = {name: len(result.stages[name].epochs) for name in STAGES}
+        return cls(result.config, used, {name: result.stages[name].best_epoch for name in STAGES})
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,7 @@ class Cost:
 
 def from_records(records: Iterable[Record]) -> list[Trial]:
     """The complete trials of a study."""
-    done = [(record, record.result) for record in records if record.state == COMPLETE]
-    return [Trial.of(Config(**record.config), result["stages"]) for record, result in done if result]
+    return [Trial.of(record.done) for record in records if record.state == COMPLETE]
 
 
 def assumed(config: Config, stop: int | None = None) -> Trial:
@@ -78,9 +77,9 @@ def ours(trials: Iterable[Trial], score_examples: int, reuse: bool) -> Cost:
 
 def ours_each(trials: Iterable[Trial], score_examples: int, reuse: bool) -> Iterator[Cost]:
     """What each trial takes after those before it."""
-    shelf = _Shelf()
+    store = _Store()
     for trial in trials:
-        yield _ours(trial, score_examples, shelf if reuse else _Shelf())
+        yield _ours(trial, score_examples, store if reuse else _Store())
 
 
 def peers(trials: Iterable[Trial], score_examples: int) -> Cost:
@@ -116,7 +115,7 @@ COLUMNS: dict[str, Callable[[Sums], float]] = {
 
 
 def table(studies: list[list[Trial]], scored: int) -> str:
-    """Image passes in millions: of each study's first trials and of all, and how dear a trial is early and late."""
+    """Image passes in millions: of each study's first trials, of all, and of the last ones."""
     trials, edge = len(studies[0]), max(1, len(studies[0]) // 10)
     costs = [{way: list(count(trials, scored)) for way, count in WAYS.items()} for trials in studies]
     parts = {f"{mark} trials": slice(mark) for mark in (trials // 4, trials // 2, trials) if mark}
@@ -134,11 +133,11 @@ def table(studies: list[list[Trial]], scored: int) -> str:
 
 
 @dataclass
-class _Shelf:
+class _Store:
     """What a store has of the trials so far."""
 
     epochs: dict[str, int] = field(default_factory=dict)  # trained, by address
-    said: set[tuple[Checkpoint, str]] = field(default_factory=set)
+    predicted: set[tuple[Checkpoint, str]] = field(default_factory=set)
 
     def train(self, spec: Spec, used: int) -> int:
         """Bring a chain to so many epochs; how many that takes."""
@@ -146,39 +145,39 @@ class _Shelf:
         self.epochs[spec.address] = max(before, used)
         return self.epochs[spec.address] - before
 
-    def say(self, checkpoint: Checkpoint, of: str, passes: int) -> int:
-        """Let a network speak of some images; the passes that takes."""
-        if (checkpoint, of) in self.said:
+    def predict(self, checkpoint: Checkpoint, images: str, passes: int) -> int:
+        """Predict a set of images; the passes that takes."""
+        if (checkpoint, images) in self.predicted:
             return 0
-        self.said.add((checkpoint, of))
+        self.predicted.add((checkpoint, images))
         return passes
 
 
-def _ours(trial: Trial, score_examples: int, shelf: _Shelf) -> Cost:
+def _ours(trial: Trial, score_examples: int, store: _Store) -> Cost:
     config = trial.config
     learn, stop = config.train_examples, config.test_examples
-    once = config.protocol == HOLDOUT  # the frozen networks speak, not anew in each epoch of the mixture
+    once = config.protocol == HOLDOUT  # the frozen networks predict once, not in each epoch
     scored = max(stop, score_examples) if once else stop
     requests = plan(config, "any", replace(ANY, precision=config.precision))
     vggs, trained, checkpoints = 0, 0, {}
     for name in FROZEN:
         spec = requests[name].spec
-        epochs = shelf.train(spec, trial.used[name])
+        epochs = store.train(spec, trial.used[name])
         vggs, trained = vggs + epochs * _epoch(name, config), trained + epochs
         checkpoints[name] = Checkpoint(name, spec.address, trial.read[name])
     spec = resolved(requests["mixture"], checkpoints).spec
-    mixed = shelf.train(spec, trial.used["mixture"])
+    mixed = store.train(spec, trial.used["mixture"])
     for checkpoint in checkpoints.values():
-        vggs += shelf.say(checkpoint, "stop", stop)
+        vggs += store.predict(checkpoint, "stop", stop)
         if scored > stop:
-            vggs += shelf.say(checkpoint, f"score-{scored}", scored - stop)
+            vggs += store.predict(checkpoint, f"score-{scored}", scored - stop)
         if not once:
             vggs += mixed * learn
         elif mixed:
-            vggs += shelf.say(checkpoint, "train", learn)
-    weighed = Checkpoint("mixture", spec.address, trial.read["mixture"])
+            vggs += store.predict(checkpoint, "train", learn)
+    subgate = Checkpoint("mixture", spec.address, trial.read["mixture"])
     subgates = mixed * _epoch("mixture", config)
-    subgates += shelf.say(weighed, f"score-{scored}", scored)
+    subgates += store.predict(subgate, f"score-{scored}", scored)
     return Cost(vggs + subgates, subgates, trained + mixed)
 
 

@@ -86,7 +86,7 @@ class Mixture(nn.Module):
         self.subgates = Subgates()
 
     def train(self, mode: bool = True) -> "Mixture":
-        """As ever, but the frozen networks stay without dropout."""
+        """As usual, but the frozen networks stay without dropout."""
         super().train(mode)
         self.frozen.eval()
         return self
@@ -94,11 +94,11 @@ class Mixture(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, 10) weighted probabilities; a row need not sum to one."""
         with torch.no_grad():
-            said: dict[str, Tensor] = {name: network(images).softmax(1) for name, network in self.frozen.items()}
-        natural = said["gate"][:, :1] <= said["gate"][:, 1:]
-        expert = torch.where(natural, said["natural"], said["artificial"])
+            outputs: dict[str, Tensor] = {name: network(images).softmax(1) for name, network in self.frozen.items()}
+        natural = outputs["gate"][:, :1] <= outputs["gate"][:, 1:]
+        expert = torch.where(natural, outputs["natural"], outputs["artificial"])
         weights = self.subgates(images, natural)
-        return torch.stack((said["baseline"], expert), 2).mul(weights).sum(2)
+        return torch.stack((outputs["baseline"], expert), 2).mul(weights).sum(2)
 
 
 def mixture_loss(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -131,13 +131,13 @@ def cifar10(data: DataSet, rows: Tensor, only: Sequence[int] | None = None, targ
 
 
 class Trainer:
-    """Trains and evaluates a trial's networks, and counts the image passes of those it watches."""
+    """Trains and evaluates a trial's networks, and counts the image passes of those that `count` was given."""
 
     def __init__(self, config: Config, workers: int) -> None:
         self.config, self.workers, self.passes = config, workers, 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    def watch(self, network: nn.Module) -> None:
+    def count(self, network: nn.Module) -> None:
         network.register_forward_hook(self._forward)
 
     def _forward(self, network: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -193,29 +193,28 @@ class Trainer:
         return loss / total, right / total
 
 
-def run_one(config: Row, data: DataSet, score_examples: int, threads: int, workers: int = WORKERS) -> Row:
+def run_one(config: Config, data: DataSet, score_examples: int, threads: int, workers: int = WORKERS) -> Row:
     """Train the five stages of a config, whose protocol has to be `holdout`, and score mixture and baseline."""
     began = time.perf_counter()
-    choices = Config(**config)
-    if choices.protocol != HOLDOUT:
-        raise ValueError(f"protocol is {choices.protocol!r}; expected {HOLDOUT!r}")
+    if config.protocol != HOLDOUT:
+        raise ValueError(f"protocol is {config.protocol!r}; expected {HOLDOUT!r}")
     torch.set_num_threads(threads)
-    torch.manual_seed(choices.seed)
-    pool, validation = holdout(data.train_labels, choices.seed)
-    learn, stop = pool[: choices.train_examples], validation[: choices.test_examples]
-    trainer, epochs = Trainer(choices, workers), {}
+    torch.manual_seed(config.seed)
+    pool, validation = holdout(data.train_labels, config.seed)
+    learn, stop = pool[: config.train_examples], validation[: config.test_examples]
+    trainer, epochs = Trainer(config, workers), {}
     networks: dict[str, nn.Module] = {
-        "baseline": vgg(choices.use_large_baseline_classifier, CLASSES),
-        "gate": vgg(choices.use_large_gating_mlp, 2),
-        "artificial": vgg(choices.use_large_experts, CLASSES),
-        "natural": vgg(choices.use_large_experts, CLASSES),
+        "baseline": vgg(config.use_large_baseline_classifier, CLASSES),
+        "gate": vgg(config.use_large_gating_mlp, 2),
+        "artificial": vgg(config.use_large_experts, CLASSES),
+        "natural": vgg(config.use_large_experts, CLASSES),
     }
     for name, network in networks.items():
-        trainer.watch(network.to(trainer.device))
+        trainer.count(network.to(trainer.device))
         learned, stopped = (cifar10(data, rows, **VIEWS.get(name, {})) for rows in (learn, stop))
         epochs[name] = trainer.fit(network, functional.cross_entropy, learned, stopped)
     mixture = Mixture(networks).to(trainer.device)
-    trainer.watch(mixture.subgates)
+    trainer.count(mixture.subgates)
     epochs["mixture"] = trainer.fit(mixture, mixture_loss, cifar10(data, learn), cifar10(data, stop))
     scored = trainer.loader(cifar10(data, validation[:score_examples]), EVALUATION_BATCH, shuffle=False)
     _, baseline_accuracy = trainer.evaluate(networks["baseline"], functional.cross_entropy, scored)
@@ -226,7 +225,7 @@ def run_one(config: Row, data: DataSet, score_examples: int, threads: int, worke
 
 
 def run_study(
-    configs: list[Row], dataset: str, folder: Path | None, score_examples: int, cpus: int, workers: int = WORKERS
+    configs: list[Config], dataset: str, folder: Path | None, score_examples: int, cpus: int, workers: int = WORKERS
 ) -> tuple[list[Row], float]:
     """Run these configs under Ray Tune, one after another, each on `cpus` CPUs and a GPU where there is one.
 
@@ -250,11 +249,12 @@ def run_study(
 
     def trainable(config: Row) -> None:
         data = load(dataset, folder, download=False)
-        tune.report(run_one(config, data, score_examples, cpus, workers))
+        tune.report(run_one(Config(**config), data, score_examples, cpus, workers))
 
-    values = {name: sorted({config[name] for config in configs}) for name in configs[0]}
+    rows = [dict(config) for config in configs]
+    values = {name: sorted({row[name] for row in rows}) for name in rows[0]}
     searched = {name: tune.choice(values[name]) for name in values if len(values[name]) > 1 or name == "seed"}
-    points = [{name: config[name] for name in searched} for config in configs]
+    points = [{name: row[name] for name in searched} for row in rows]
     allotment = {"cpu": cpus, "gpu": min(1, torch.cuda.device_count())}
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as scratch:  # short: Ray's sockets lie below it
@@ -263,7 +263,7 @@ def run_study(
             search = {"search_alg": OptunaSearch(points_to_evaluate=points), "metric": "gain", "mode": "max"}
             results = tune.Tuner(
                 tune.with_resources(trainable, allotment),
-                param_space={**configs[0], **searched},  # what is not searched is the same in all
+                param_space={**rows[0], **searched},  # what is not searched is the same in all
                 tune_config=tune.TuneConfig(num_samples=len(configs), max_concurrent_trials=1, **search),
                 run_config=tune.RunConfig(storage_path=f"{scratch}/tune", verbose=0),
             ).fit()
@@ -271,7 +271,7 @@ def run_study(
             ray.shutdown()
         if results.errors:
             raise results.errors[0]
-        if [result.config for result in results] != configs:
+        if [result.config for result in results] != rows:
             raise RuntimeError("Tune ran other configs than it was given")
     return [{name: result.metrics[name] for name in FOUND} for result in results], time.perf_counter() - began
 
@@ -286,7 +286,7 @@ def main() -> None:
     asked = vars(parser.parse_args())
     folder, threads, workers = (asked.pop(name) for name in ("data", "threads", "workers"))
     config = Config(**asked)
-    found = run_one(config.as_dict(), load("auto", folder), config.test_examples, threads, workers)
+    found = run_one(config, load("auto", folder), config.test_examples, threads, workers)
     print(
         f"gain {100 * found['gain']:+.2f} points, mixture {found['mixture_accuracy']:.1%}, "
         f"baseline {found['baseline_accuracy']:.1%}, {found['passes']:,} passes, {found['seconds']:.1f} s"

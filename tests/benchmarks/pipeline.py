@@ -13,7 +13,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -44,7 +44,7 @@ class Rates:
 
 
 def seconds_of(work: Callable[[], object], device: torch.device) -> float:
-    """How long work takes on a device, until it is done there."""
+    """The seconds that work takes on a device."""
     began = time.perf_counter()
     work()
     if device.type == "cuda":
@@ -57,9 +57,9 @@ def rates(device: torch.device, precision: str, repeats: int = 7) -> Rates:
     side = 2048 if device.type == "cpu" else 8192
     left = torch.rand(side, side, device=device, dtype=getattr(torch, precision))
     values = torch.rand(side * side * 4, device=device)
-    room = torch.empty_like(values)
+    target = torch.empty_like(values)
     product = min(seconds_of(lambda: left @ left, device) for _ in range(repeats))
-    copy = min(seconds_of(lambda: room.copy_(values), device) for _ in range(repeats))
+    copy = min(seconds_of(lambda: target.copy_(values), device) for _ in range(repeats))
     return Rates(2 * side**3 / product, 2 * values.numel() / copy)
 
 
@@ -100,7 +100,7 @@ def trained(request: Request, data: DataSet, device: torch.device, *upto: int) -
     """A frozen stage's chain, brought to each number of epochs in turn."""
     chain = Chain(request.spec)
     learn, stop = examples(subset_of(request.spec, data).to(device), request.spec.stage)
-    with own_stream(device):  # nothing can be recorded on the default one
+    with own_stream(device):  # the default stream cannot be captured
         for epochs in upto:
             for _ in train(Request(request.spec, epochs), chain, learn, stop, device):
                 pass
@@ -127,7 +127,7 @@ def alike(one: TrainedMixture, other: TrainedMixture) -> bool:
 
 
 def check(data: DataSet, device: torch.device, precision: str, images: int = 970) -> dict[str, bool]:
-    """What has to give equal bits, and whether it does; in three epochs also a last, smaller batch is replayed."""
+    """By way of training, whether it gives the same bits; three epochs also replay the last, smaller batch."""
     config = Config(epochs=3, train_examples=images, test_examples=100, patience=9, precision=precision)
     requests = plan(config, data.fingerprint, configure_numerics(device, precision))
     alone = {name: trained(requests[name], data, device, 3) for name in ("natural", "gate")}
@@ -138,7 +138,7 @@ def check(data: DataSet, device: torch.device, precision: str, images: int = 970
         "beside other stages": all(chain.losses == beside.stages[name].chain.losses for name, chain in alone.items()),
     }
     if device.type == "cuda":
-        dropping = replace(config, protocol=NOTEBOOK)  # frozen networks draw noise in the mixture's steps
+        dropping = config.replace(protocol=NOTEBOOK)  # dropout stays on in the frozen networks
         with step_by_step():
             found["step by step"] = alike(beside, train_mixture(config, data, devices=[device]))
             plain = train_mixture(dropping, data, devices=[device])
@@ -148,7 +148,7 @@ def check(data: DataSet, device: torch.device, precision: str, images: int = 970
 
 @contextmanager
 def step_by_step() -> Iterator[None]:
-    """Nothing is recorded."""
+    """Train without CUDA graphs."""
     usual = moe.training.loop.captured
     moe.training.loop.captured = lambda step, noise, device: step  # type: ignore[assignment]
     try:
@@ -188,17 +188,17 @@ def main() -> None:
     times: dict[str, list[float]] = {}
     for _ in range(asked.runs):
         for precision in PRECISIONS:
-            config = replace(usual, precision=precision)
+            config = usual.replace(precision=precision)
             result = train_mixture(config, data, devices=[device]).result
-            times.setdefault(precision, []).append(result.seconds)
+            times.setdefault(precision, []).append(result.totals.seconds)
         if peer_epochs:
-            found = run_one(replace(usual, epochs=peer_epochs).as_dict(), data, usual.test_examples, asked.threads)
+            found = run_one(usual.replace(epochs=peer_epochs), data, usual.test_examples, asked.threads)
             times.setdefault("peer", []).append(found["seconds"] * asked.epochs / peer_epochs)
         print({name: round(taken[-1], 2) for name, taken in times.items()}, flush=True)
     print(f"\nmedian (least–most) of {asked.runs} runs")
     for precision in PRECISIONS:
         print(f"{precision:<10} seconds     {spread(times[precision])}")
-        least = floor(replace(usual, precision=precision), device)
+        least = floor(usual.replace(precision=precision), device)
         print(
             f"{precision:<10} over floor  {spread([taken / least for taken in times[precision]])}   floor {least:.2f} s"
         )

@@ -8,7 +8,6 @@
 import argparse
 import math
 import statistics
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -16,20 +15,21 @@ import torch
 from moe.config import PRECISIONS, Config
 from moe.data import load
 from moe.pipeline import run
+from moe.result import Score
 from tests.benchmarks.report import circumstances
 
 SCORES = ("baseline_accuracy", "gate_accuracy", "artificial_accuracy", "natural_accuracy", "mixture_accuracy", "gain")
 
 
-def table(scores: list[dict[str, dict[str, float]]]) -> str:
+def table(found: list[dict[str, Score]]) -> str:
     """Means in percent, and the mean of differences with its standard error.
 
     Args:
-        scores: by seed, then precision, then score.
+        found: by seed, then precision.
     """
     lines = ["| % | float32 | bfloat16 | difference ± standard error |", "|---|---|---|---|"]
     for name in SCORES:
-        exact, rounded = ([100 * found[precision][name] for found in scores] for precision in PRECISIONS)
+        exact, rounded = ([100 * getattr(scores[precision], name) for scores in found] for precision in PRECISIONS)
         change = [b - a for a, b in zip(exact, rounded, strict=True)]
         error = statistics.stdev(change) / math.sqrt(len(change))
         means = f"{statistics.mean(exact):.2f} | {statistics.mean(rounded):.2f}"
@@ -52,10 +52,10 @@ def main() -> None:
         scores = {}
         for precision in PRECISIONS:
             config = Config(epochs=asked.epochs, train_examples=asked.train_examples, seed=seed, precision=precision)
-            scores[precision] = asdict(run(config, data, score_examples=5000).score)
+            scores[precision] = run(config, data, score_examples=5000).score
         found.append(scores)
         print(
-            f"seed {seed}: " + ", ".join(f"{name} {scores[name]['mixture_accuracy']:.1%}" for name in scores),
+            f"seed {seed}: " + ", ".join(f"{name} {scores[name].mixture_accuracy:.1%}" for name in scores),
             flush=True,
         )
     print(f"{table(found)}\n\n{here}")

@@ -64,15 +64,15 @@ class Past:
         return ours(self.trials, self.score_examples, reuse=True)
 
     @property
-    def oddity(self) -> str:
-        """Where it did not train exactly the epochs that its trials need together, both numbers."""
-        trained = sum(int(record.result["epochs_trained"]) for record in self.records if record.result)
+    def warning(self) -> str:
+        """A sentence where it did not train exactly the epochs that its trials need together; else empty."""
+        trained = sum(record.done.totals.epochs_trained for record in self.records)
         needed = self.cost.epochs
         return f"{trained} epochs were trained; expected {needed}, as with an empty store" if trained != needed else ""
 
     def __str__(self) -> str:
-        first = self.records[0].result or {}  # all have the same device and threads
-        how = f"{first['device']}, {first['threads']} threads a trial, {self.study.precision}"
+        first = self.records[0].done  # all have the same device and threads
+        how = f"{first.device}, {first.threads} threads a trial, {self.study.precision}"
         space = f"{self.study.space.name} ({self.study.space.size} points)"
         return f"{len(self.records)} trials of {space}; {self.study.source}; {how}"
 
@@ -142,20 +142,20 @@ def finished(path: Path) -> str:
         ValueError: it was not begun with an empty store.
     """
     past = complete(path)
-    if past.oddity:
-        raise ValueError(f"{path}: {past.oddity} and no failed trial")
+    if past.warning:
+        raise ValueError(f"{path}: {past.warning} and no failed trial")
     return counted([past])
 
 
 def compared(space: str | None, trials: int, data: Path | None, part: int | None, rounds: int) -> str:
-    """Run so many rounds, telling of each, and say what they have in common."""
+    """Run so many rounds, print each, and summarize them."""
     done: list[Round] = []
     pasts: list[Past] = []
     for number in range(1, rounds + 1):
         past, seconds = fresh(space, trials, data)
         pasts.append(past)
         chosen = sample(len(past.records), part, number)
-        done.append(weighed(past, seconds, chosen, *_peer_study(past, chosen)))
+        done.append(compare_round(past, seconds, chosen, *_peer_study(past, chosen)))
         print(f"round {number}: {done[-1]}", file=sys.stderr, flush=True)
     return f"{counted(pasts)}\n\n{summary(done)}"
 
@@ -199,13 +199,13 @@ def _peer_study(past: Past, chosen: Sequence[int]) -> tuple[list[Row], float]:
     return found, time.perf_counter() - began
 
 
-def weighed(past: Past, seconds: float, chosen: Sequence[int], found: list[Row], wall: float) -> Round:
+def compare_round(past: Past, seconds: float, chosen: Sequence[int], found: list[Row], wall: float) -> Round:
     """A round, from what the peer found in the chosen trials and its wall time."""
     trials, scored = past.trials, past.score_examples
     ran = [Trial(trials[place].config, row["epochs"], row["epochs"]) for place, row in zip(chosen, found, strict=True)]
     theirs = peers(ran, scored)
     assert theirs.passes == sum(row["passes"] for row in found)
-    notes = (past.oddity,) if past.oddity else ()
+    notes = (past.warning,) if past.warning else ()
     if len(chosen) == len(trials):
         return Round(past.cost, theirs, seconds, wall, notes)
     took = sum(row["seconds"] for row in found)

@@ -1,0 +1,112 @@
+"""Train the trial again and compare. The only module here that loads torch."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+
+from moe.console import Exit, emit
+from moe.data import DataError, DataSet, load
+from moe.export import ExportError, Origin, how_to_predict, save
+from moe.pipeline import train_mixture
+from moe.progress import bars
+from moe.result import Result
+from moe.store.store import Store
+from moe.training.loop import TrainingError
+from moe.training.numerics import available_devices, configure_numerics, device_name
+from study import machine
+from study.folder import FolderError
+from study.reproduce.compare import HASH_LENGTH, Condition, Number, compare, conditions
+from study.reproduce.original import Original
+from study.reproduce.report import comparison_table, describe_conditions, explanation, verdict
+from study.study import Study
+
+#: why a trial cannot be trained again or saved; each has a sentence for people
+ERRORS = (FolderError, DataError, TrainingError, ExportError, torch.OutOfMemoryError)
+
+
+def reproduce(original: Original, folder: Path | None, location: str | None, file: Path | None, command: str) -> Exit:
+    """Train a trial again, print the comparison, and save the mixture if that is asked for.
+
+    Args:
+        folder: with the data; by default the study's.
+        location: of a store to take stages from; by default everything is trained.
+        file: to save the mixture as.
+        command: for the origin of a saved mixture.
+
+    Raises:
+        ERRORS: data or machine do not allow it, or the mixture cannot be saved.
+    """
+    study, record = original.study, original.record
+    data = _load_data(folder, study)
+    devices = (torch.device("cpu"),) if original.result.device == "cpu" else available_devices()
+    known = _configure(original, devices[0], data)
+    _print_start(original, data, known)
+    with Store(location, warn=lambda sentence: emit(f"warning: {sentence}")) if location else nullcontext() as store:
+        with bars(record.config.epochs) as on_epoch:
+            scored = study.space.score_examples()
+            run = train_mixture(record.config, data, store, devices=devices, score_examples=scored, on_epoch=on_epoch)
+        numbers = compare(original.result, run.result)
+        _print_comparison(original.result, run.result, numbers, known)
+        if file:
+            origin = Origin.here(
+                command, commit=machine.commit(), study=study.name, trial=record.trial, comparison=verdict(numbers)
+            )
+            save(file, run.networks, run.result, origin)
+            emit(how_to_predict(file))
+    return Exit.DIFFERS if any(number.differs for number in numbers) else Exit.DONE
+
+
+def _load_data(folder: Path | None, study: Study) -> DataSet:
+    """The study's data: from a folder if one is given, else from where the study had them.
+
+    Raises:
+        DataError: they cannot be read.
+        FolderError: they are not there, or are others.
+    """
+    if not folder and study.data_folder:
+        folder = Path(study.data_folder)
+        if not folder.exists():
+            raise FolderError(
+                f"study {study.name} had its data in {folder}, which is not here; name their folder with --data"
+            )
+    data = load(study.dataset, folder)
+    if data.fingerprint != study.data:
+        raise FolderError(
+            f"the data are {data.fingerprint[:HASH_LENGTH]} ({data.source}); expected {study.data[:HASH_LENGTH]}, "
+            f"those of study {study.name}: name their folder with --data"
+        )
+    return data
+
+
+def _configure(original: Original, device: torch.device, data: DataSet) -> list[Condition]:
+    """Set this process to compute as the study did, as far as it can; what it computes under."""
+    if device.type == "cpu":
+        torch.set_num_threads(max(1, original.result.threads))
+    numerics = configure_numerics(device, original.record.config.precision)
+    return conditions(
+        original,
+        device=device_name(device),
+        threads=torch.get_num_threads(),
+        instructions=numerics.instructions,
+        data=data.fingerprint,
+    )
+
+
+def _print_start(original: Original, data: DataSet, known: Sequence[Condition]) -> None:
+    config = ", ".join(f"{name} {value}" for name, value in original.record.config)
+    emit(f"Trial {original.record.trial} of study {original.study.name}: {config}")
+    emit(f"Data: {data.source}")
+    emit(describe_conditions(known))
+    threads, cpus = torch.get_num_threads(), machine.cpus()
+    if threads > cpus:
+        emit(f"{threads} threads share {cpus} CPU{'s' * (cpus > 1)} here: slower, with the same numbers")
+
+
+def _print_comparison(then: Result, now: Result, numbers: Sequence[Number], known: Sequence[Condition]) -> None:
+    emit(f"\n{comparison_table(numbers)}\n\n{verdict(numbers)}")
+    if any(number.differs for number in numbers):
+        emit(explanation(then, now, known))
+    if reused := now.totals.epochs_reused:
+        emit(f"{reused} of {reused + now.totals.epochs_trained} epochs are from the store and were not trained again")
