@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from moe.console import Exit, emit
+from moe.console import Exit, emit, warn
 from moe.data import DataError, DataSet, load
 from moe.export import ExportError, Origin, how_to_predict, save
 from moe.pipeline import train_mixture
@@ -43,17 +44,19 @@ def reproduce(original: Original, folder: Path | None, location: str | None, fil
     devices = (torch.device("cpu"),) if original.result.device == "cpu" else available_devices()
     known = _configure(original, devices[0], data)
     _print_start(original, data, known)
-    with Store(location, warn=lambda sentence: emit(f"warning: {sentence}")) if location else nullcontext() as store:
+    with Store(location, warn=partial(warn, "warning")) if location else nullcontext() as store:
         with bars(record.config.epochs) as on_epoch:
-            scored = study.space.score_examples()
-            run = train_mixture(record.config, data, store, devices=devices, score_examples=scored, on_epoch=on_epoch)
-        numbers = compare(original.result, run.result)
-        _print_comparison(original.result, run.result, numbers, known)
+            images = study.space.score_examples()
+            trained = train_mixture(
+                record.config, data, store, devices=devices, score_examples=images, on_epoch=on_epoch
+            )
+        numbers = compare(original.result, trained.result)
+        _print_comparison(original.result, trained.result, numbers, known)
         if file:
             origin = Origin.here(
                 command, commit=machine.commit(), study=study.name, trial=record.trial, comparison=verdict(numbers)
             )
-            save(file, run.networks, run.result, origin)
+            save(file, trained.networks, trained.result, origin)
             emit(how_to_predict(file))
     return Exit.DIFFERS if any(number.differs for number in numbers) else Exit.DONE
 

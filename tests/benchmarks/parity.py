@@ -42,16 +42,16 @@ def main() -> None:
     parser.add_argument("--test-examples", type=int, default=1000)
     parser.add_argument("--precision", choices=PRECISIONS, default=best_precision("cpu"), help="ours (%(default)s)")
     parser.add_argument("--large", action="store_true", help="all networks large")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     here = circumstances()
-    data = load("auto", asked.data)
-    flags = dict.fromkeys(("use_large_experts", "use_large_gating_mlp", "use_large_baseline_classifier"), asked.large)
+    data = load("auto", options.data)
+    flags = dict.fromkeys(("use_large_experts", "use_large_gating_mlp", "use_large_baseline_classifier"), options.large)
     config = Config(
         protocol="notebook",
-        epochs=asked.epochs,
-        train_examples=asked.train_examples,
-        test_examples=asked.test_examples,
-        precision=asked.precision,
+        epochs=options.epochs,
+        train_examples=options.train_examples,
+        test_examples=options.test_examples,
+        precision=options.precision,
         **flags,
     )
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -59,8 +59,8 @@ def main() -> None:
     theirs, ours = [], []
     with tempfile.TemporaryDirectory() as folder:
         arrays = write_arrays(data, config, Path(folder))
-        for seed in range(asked.seeds):
-            theirs.append(keras(asked.keras, config, seed, arrays))
+        for seed in range(options.seeds):
+            theirs.append(keras(options.keras, config, seed, arrays))
             ours.append(torch_run(config, seed, data))
             print(f"seed {seed}: Keras {line(theirs[-1])} | ours {line(ours[-1])}", flush=True)
     print(f"\n{data.source}; {config}\n{here}\n\n{table(theirs, ours)}")

@@ -72,7 +72,7 @@ class Subgates(nn.Module):
         self.natural = classifier([], 3 * 32 * 32, 2 * CLASSES)
 
     def forward(self, images: Tensor, natural: Tensor) -> Tensor:
-        """(N, 10, 2) weights of baseline and expert; `natural` (N, 1) says which branch an image takes."""
+        """(N, 10, 2) weights of baseline and expert; `natural` (N, 1) is the branch that an image takes."""
         logits: Tensor = torch.where(natural, self.natural(images), self.artificial(images))
         return logits.softmax(1).view(-1, CLASSES, 2)
 
@@ -237,7 +237,7 @@ def run_study(
     began = time.perf_counter()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # else Tune prints tables
-    if "RAY_AUTH_MODE" not in os.environ:  # else Ray would keep a token in the home folder
+    if "RAY_AUTH_MODE" not in os.environ:  # else Ray would write a token to the home folder
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import optuna
     import ray
@@ -283,9 +283,9 @@ def main() -> None:
     numbers = {"train-examples": 1000, "test-examples": 1000, "epochs": 1, "seed": 0}
     for name, default in {**numbers, "threads": torch.get_num_threads(), "workers": WORKERS}.items():
         parser.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
-    asked = vars(parser.parse_args())
-    folder, threads, workers = (asked.pop(name) for name in ("data", "threads", "workers"))
-    config = Config(**asked)
+    options = vars(parser.parse_args())
+    folder, threads, workers = (options.pop(name) for name in ("data", "threads", "workers"))
+    config = Config(**options)
     found = run_one(config, load("auto", folder), config.test_examples, threads, workers)
     print(
         f"gain {100 * found['gain']:+.2f} points, mixture {found['mixture_accuracy']:.1%}, "

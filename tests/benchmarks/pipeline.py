@@ -165,37 +165,37 @@ def main() -> None:
     for name, default in {**defaults, "threads": torch.get_num_threads()}.items():
         parser.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
     parser.add_argument("--peer-epochs", type=int, metavar="N", help="of the peer (default: as many); 0: no peer")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     here = circumstances()
-    torch.set_num_threads(asked.threads)
-    data, device = load("auto", asked.data), available_devices()[0]
+    torch.set_num_threads(options.threads)
+    data, device = load("auto", options.data), available_devices()[0]
     usual = Config(
-        epochs=asked.epochs,
+        epochs=options.epochs,
         patience=10_000,
-        **{name: getattr(asked, name) for name in ("train_examples", "test_examples", "batch_size")},
+        **{name: getattr(options, name) for name in ("train_examples", "test_examples", "batch_size")},
     )
-    print(f"{device_name(device)}, {asked.threads} threads; {here}")
+    print(f"{device_name(device)}, {options.threads} threads; {here}")
     print(
-        f"{data.source}\n{asked.train_examples:,} images, {asked.epochs} epochs each stage, "
-        f"batches of {asked.batch_size}"
+        f"{data.source}\n{options.train_examples:,} images, {options.epochs} epochs each stage, "
+        f"batches of {options.batch_size}"
     )
     for precision in PRECISIONS:
         print(
             f"{precision}: same bits " + ", ".join(f"{k}: {v}" for k, v in check(data, device, precision).items()),
             flush=True,
         )
-    peer_epochs = asked.epochs if asked.peer_epochs is None else asked.peer_epochs
+    peer_epochs = options.epochs if options.peer_epochs is None else options.peer_epochs
     times: dict[str, list[float]] = {}
-    for _ in range(asked.runs):
+    for _ in range(options.runs):
         for precision in PRECISIONS:
             config = usual.replace(precision=precision)
             result = train_mixture(config, data, devices=[device]).result
             times.setdefault(precision, []).append(result.totals.seconds)
         if peer_epochs:
-            found = run_one(usual.replace(epochs=peer_epochs), data, usual.test_examples, asked.threads)
-            times.setdefault("peer", []).append(found["seconds"] * asked.epochs / peer_epochs)
+            found = run_one(usual.replace(epochs=peer_epochs), data, usual.test_examples, options.threads)
+            times.setdefault("peer", []).append(found["seconds"] * options.epochs / peer_epochs)
         print({name: round(taken[-1], 2) for name, taken in times.items()}, flush=True)
-    print(f"\nmedian (least–most) of {asked.runs} runs")
+    print(f"\nmedian (least–most) of {options.runs} runs")
     for precision in PRECISIONS:
         print(f"{precision:<10} seconds     {spread(times[precision])}")
         least = floor(usual.replace(precision=precision), device)

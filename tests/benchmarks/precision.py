@@ -43,15 +43,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a folder with CIFAR-10")
     for name, default in {"seeds": 10, "train-examples": 2500, "epochs": 4, "threads": 1}.items():
         parser.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     here = circumstances()
-    torch.set_num_threads(asked.threads)
-    data, found = load("auto", asked.data), []
+    torch.set_num_threads(options.threads)
+    data, found = load("auto", options.data), []
     print(data.source)
-    for seed in range(asked.seeds):
+    for seed in range(options.seeds):
         scores = {}
         for precision in PRECISIONS:
-            config = Config(epochs=asked.epochs, train_examples=asked.train_examples, seed=seed, precision=precision)
+            config = Config(
+                epochs=options.epochs, train_examples=options.train_examples, seed=seed, precision=precision
+            )
             scores[precision] = run(config, data, score_examples=5000).score
         found.append(scores)
         print(

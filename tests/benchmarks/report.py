@@ -1,4 +1,4 @@
-"""What every benchmark says alike: a spread of repeated runs, and where and with what it ran."""
+"""What all benchmarks print: the spread of repeated runs, and the machine and versions."""
 
 import os
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ def _short(value: float) -> str:
 
 
 def circumstances() -> str:
-    """This machine, how busy it is, the versions and the commit, on a line. To be asked before the work begins."""
+    """This machine, how busy it is, the versions and the commit, on a line. Call it before the work begins."""
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions().items())
     busy = f"a load of {os.getloadavg()[0]:.1f}"
     return f"{machine.cpus()} CPUs ({_model()}), {machine.gpus()} GPUs, {busy}; {versions}; commit {machine.commit()}"
 
 
 def _model() -> str:
-    """The CPU's model; "unknown" where Linux does not say."""
+    """The CPU's model; "unknown" where the system does not name it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

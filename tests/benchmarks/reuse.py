@@ -100,16 +100,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--peer-trials", type=int, metavar="K", help="run the peer on so many of them (default: all)")
     parser.add_argument("--study", type=Path, help="a finished study, begun with an empty store")
-    asked = parser.parse_args()
-    if asked.study and asked.peer_trials:
+    options = parser.parse_args()
+    if options.study and options.peer_trials:
         parser.error("--study runs nothing; expected no --peer-trials with it")
     here = circumstances()
     try:
-        if asked.study:
-            print(finished(asked.study))
+        if options.study:
+            print(finished(options.study))
         else:
-            sample(asked.trials, asked.peer_trials, 1)  # a wrong number is refused before anything runs
-            print(compared(asked.space, asked.trials, asked.data, asked.peer_trials, asked.rounds))
+            sample(options.trials, options.peer_trials, 1)  # a wrong number is refused before anything runs
+            print(compared(options.space, options.trials, options.data, options.peer_trials, options.rounds))
     except (FolderError, ValueError) as error:
         raise SystemExit(f"{parser.prog}: {error}") from None
     print(f"\n{here}")
