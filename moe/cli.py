@@ -175,11 +175,3 @@ def whole(low: int | None = None, high: int | None = None) -> Callable[[str], in
         return value
 
     return parse
-
-
-def number(text: str) -> float:
-    """Parse a number."""
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"is {text!r}; expected a number") from None
