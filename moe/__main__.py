@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> Exit:
         from moe.predict import main as predict
 
         return predict(arguments[1:])
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     config = from_options(Config, given, PROGRAM, precision=FLOAT32)
     options = from_options(SharedOptions, given, PROGRAM)
     tolerate_encoding()
@@ -38,19 +38,20 @@ def main(arguments: list[str] | None = None) -> Exit:
     return train(PROGRAM, config, options, json_file=given.json, mixture_file=given.save)
 
 
-def _parser() -> Parser:
-    parser = Parser(
+def parser() -> Parser:
+    """All options of the command."""
+    command = Parser(
         prog=PROGRAM,
         description="Train one mixture of experts and print its five stages.",
         epilog=f"{PROGRAM} predict FILE IMAGE... classifies pictures with a mixture that --save wrote.",
     )
-    add_options(parser, Config, *(name for name in fields(Config) if name != "precision"))
-    add_options(parser, SharedOptions, "precision", "data", "dataset")
-    add_options(parser.add_mutually_exclusive_group(), SharedOptions, "store", "no_store")
-    parser.add_argument("--describe", action="store_true", help="print the networks, and train nothing")
-    parser.add_argument("--json", type=_json_file, metavar="FILE", help="write the result there")
-    parser.add_argument("--save", type=new_file, metavar="FILE.safetensors", help="save the trained mixture there")
-    return parser
+    add_options(command, Config, *(name for name in fields(Config) if name != "precision"))
+    add_options(command, SharedOptions, "precision", "data", "dataset")
+    add_options(command.add_mutually_exclusive_group(), SharedOptions, "store", "no_store")
+    command.add_argument("--describe", action="store_true", help="print the networks, and train nothing")
+    command.add_argument("--json", type=_json_file, metavar="FILE", help="write the result there")
+    command.add_argument("--save", type=new_file, metavar="FILE.safetensors", help="save the trained mixture there")
+    return command
 
 
 def _json_file(text: str) -> Path:

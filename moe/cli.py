@@ -11,7 +11,7 @@ import argparse
 import importlib.metadata
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -35,11 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        absent: dict[str, Any] = {
-            "dest": argparse.SUPPRESS,
-            "default": argparse.SUPPRESS,
-        }  # from what is parsed, as --help is
-        self.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit", **absent)
+        self.add_argument("--version", action=_PrintVersion, help="print the version and exit")
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and end with exit code 2."""
@@ -50,6 +46,9 @@ class Parser(argparse.ArgumentParser):
 
 
 class _PrintVersion(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, nargs=0, help=help)
+
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         try:
             version = importlib.metadata.version("moe-study")
@@ -176,11 +175,3 @@ def whole(low: int | None = None, high: int | None = None) -> Callable[[str], in
         return value
 
     return parse
-
-
-def number(text: str) -> float:
-    """Parse a number."""
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"is {text!r}; expected a number") from None

@@ -75,11 +75,12 @@ class Options(SharedOptions):
 
 def parse(arguments: list[str] | None = None) -> Options:
     """Read the command line; invalid options exit with code 2."""
-    return from_options(Options, _parser().parse_args(arguments), PROGRAM)
+    return from_options(Options, parser().parse_args(arguments), PROGRAM)
 
 
-def _parser() -> Parser:
-    parser = Parser(
+def parser() -> Parser:
+    """All options of the command."""
+    command = Parser(
         prog=PROGRAM,
         description="Search for the config in which the mixture of experts beats its baseline by most.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -87,13 +88,13 @@ def _parser() -> Parser:
         "75 interrupted and resumable",
     )
     search = ("trials", "space", "sampler", "objective", "seed", "protocol", "precision", "hours", "dry_run")
-    add_options(parser.add_argument_group("search"), Options, *search)
-    folder = parser.add_argument_group("results and data")
+    add_options(command.add_argument_group("search"), Options, *search)
+    folder = command.add_argument_group("results and data")
     add_options(folder, Options, "name", "results", "resume", "data", "dataset")
     add_options(folder.add_mutually_exclusive_group(), Options, "store", "no_store")
     resources = ("gpus_per_trial", "cpus_per_trial", "concurrency", "address")
-    add_options(parser.add_argument_group("resources"), Options, *resources)
-    return parser
+    add_options(command.add_argument_group("resources"), Options, *resources)
+    return command
 
 
 def study_name(text: str) -> str:

@@ -1,5 +1,6 @@
 """Options that are made from the fields of a model."""
 
+from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -7,7 +8,7 @@ import pytest
 from annotated_types import Ge, Le
 from pydantic import Field
 
-from moe.cli import Parser, SharedOptions, add_options, from_options, number, option, whole
+from moe.cli import Parser, SharedOptions, add_options, from_options, option, whole
 from moe.config import Config
 from moe.schema import Model, fields
 from moe.store.location import default_location
@@ -143,5 +144,11 @@ class TestStore:
         assert refusal(capsys, SharedOptions).startswith(f"{PROGRAM}: MOE_STORE is {__file__}")
 
 
-def test_whole_numbers_and_numbers_are_parsed():
-    assert (whole()("-3"), whole(1, 5)("5"), number("1e-3")) == (-3, 5, 0.001)
+@pytest.mark.parametrize("text", ["0", "6", "1.5", "many", ""])
+def test_a_whole_number_out_of_range_is_refused(text):
+    with pytest.raises(ArgumentTypeError, match="expected a whole number from 1 to 5"):
+        whole(1, 5)(text)
+
+
+def test_whole_numbers_are_parsed():
+    assert (whole()("-3"), whole(1, 5)("5")) == (-3, 5)
