@@ -49,10 +49,10 @@ from moe.config import CLASSES, FLOAT32, Config
 from moe.networks import Dropout, Layers, log_probs
 from moe.scheduler import Scheduler, StageTask, TrainedStage
 from moe.stages import STAGES, Request, Spec, plan
-from moe.store.care import Care
 from moe.store.entries import folder_of
-from moe.store.leases import Timing
-from moe.store.manifest import digest, epochs_of, unseal
+from moe.store.files import TolerantFiles
+from moe.store.locks import Timing
+from moe.store.manifest import DamagedError, OtherFormatError, digest, epochs_of, unseal
 from moe.store.store import Store
 from moe.store.tensors import State, pack
 from moe.training.loop import Chain, Epoch, Examples, best_epoch, to_floats, train
@@ -199,7 +199,7 @@ def work(scene: Scene, truths: dict[str, Truth], name: str) -> None:
 
 def _listen(log: Log) -> None:
     """Log each epoch that is trained and each manifest that is written."""
-    original = Care.create
+    original = TolerantFiles.create
 
     def heard(request: Request, chain: Chain, *rest: Any) -> Iterator[Epoch]:
         training, folder = train(request, chain, *rest), folder_of(request.spec)
@@ -209,7 +209,7 @@ def _listen(log: Log) -> None:
             log("trained", folder=folder, epoch=len(chain.epochs))
             yield epoch
 
-    def create(self: Care, path: str, content: bytes) -> bool | None:
+    def create(self: TolerantFiles, path: str, content: bytes) -> bool | None:
         written = original(self, path, content)
         folder, _, name = path.rpartition("/")
         if written and (epochs := epochs_of(name)):
@@ -217,7 +217,7 @@ def _listen(log: Log) -> None:
         return written
 
     moe.scheduler.train = heard
-    Care.create = create  # type: ignore[method-assign]
+    TolerantFiles.create = create  # type: ignore[method-assign]
 
 
 def _judge(stage: TrainedStage, truth: Truth, scene: Scene, log: Log) -> None:
@@ -233,11 +233,13 @@ def _judge(stage: TrainedStage, truth: Truth, scene: Scene, log: Log) -> None:
     judged("metrics", [metrics(epoch) for epoch in stage.chain.epochs[:used]] == truth.metrics[:used])
     judged("checkpoint", stage.checkpoint.epoch == best)
     store.chain(spec)
-    if (weights := store.weights(stage.checkpoint)) is not None:
+    if (weights := store.load_weights(stage.checkpoint)) is not None:
         judged("stored weights", hashed(weights) == truth.weights[best])
-    if (heard := store.says(stage.checkpoint, "stop")) is not None:
-        judged("stored words", hashed(heard) == truth.says[best])
-    judged("words", hashed(stage.predictions("stop", lambda network: says(network, spec, scene))) == truth.says[best])
+    if (stored := store.load_predictions(stage.checkpoint, "stop")) is not None:
+        judged("stored predictions", hashed(stored) == truth.says[best])
+    judged(
+        "predictions", hashed(stage.predictions("stop", lambda network: says(network, spec, scene))) == truth.says[best]
+    )
     judged("weights", hashed(stage.network.state_dict()) == truth.weights[best])
 
 
@@ -370,7 +372,7 @@ def committed(path: Path) -> int:
     """How many epochs a manifest tells of; 0 where it is damaged or gone."""
     try:
         return len(unseal(path.read_bytes()).epochs)
-    except (ValueError, FileNotFoundError):
+    except (DamagedError, OtherFormatError, FileNotFoundError):
         return 0
 
 

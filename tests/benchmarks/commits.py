@@ -20,7 +20,7 @@ import torch
 
 from moe import Config, Store, run
 from moe.data import DataSet, load
-from moe.metrics import Result
+from moe.result import Result
 from moe.store.location import place_at
 from moe.training.numerics import available_devices, best_precision
 from tests.benchmarks.report import circumstances, spread
