@@ -184,7 +184,7 @@ class Log:
 
 
 def work(scene: Scene, truths: dict[str, Truth], name: str) -> None:
-    """A worker: train stages to some number of epochs until the file `stop` exists, and check what the store returns."""
+    """A worker: train stages until the file `stop` exists, and check what the store returns."""
     prepare()
     log, draw = Log(Path(scene.folder) / f"{name}.jsonl"), random.Random(f"{scene.seed}/{name}")
     _log_training(log)
