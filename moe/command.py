@@ -16,7 +16,7 @@ from moe.data import DataError, load
 from moe.export import ExportError, Origin, how_to_predict, save
 from moe.pipeline import TrainedMixture, train_mixture
 from moe.progress import bars
-from moe.store.store import Store
+from moe.store import Store
 from moe.training.loop import TrainingError
 from moe.training.numerics import available_devices, best_precision
 

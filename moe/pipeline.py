@@ -20,8 +20,7 @@ from moe.networks import Subgates, frozen_outputs, log_probs, parameters, picks_
 from moe.result import Result, StageResult, Totals
 from moe.scheduler import OnEpoch, Scheduler, StageTask, TrainedStage, empty_network
 from moe.stages import STAGES, Spec, plan, resolved
-from moe.store.nothing import NoStore
-from moe.store.store import Store
+from moe.store.store import NoStore, Store
 from moe.training.loop import Examples, State, batches, stop_epoch, to_floats
 from moe.training.numerics import available_devices, configure_numerics, device_name
 
@@ -89,7 +88,7 @@ def train_mixture(
         stages = {**frozen, "mixture": scheduler.run(task, devices[0])}
         weights = stages["mixture"].predictions(f"score-{scored}", lambda net: _blend_weights(net, images, predicted))
     finally:
-        opened.settle()
+        opened.flush()
     results = {name: _stage_result(stages[name]) for name in STAGES}
     result = Result(
         config=config,

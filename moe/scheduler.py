@@ -19,9 +19,8 @@ from torch import nn
 
 from moe.result import Epoch
 from moe.stages import STAGES, Checkpoint, Request
-from moe.store.claims import LeaseLostError
-from moe.store.nothing import NoStore
-from moe.store.store import Store
+from moe.store.store import NoStore, Store
+from moe.store.writer import LeaseLostError
 from moe.training.cuda_graph import own_stream, synchronize
 from moe.training.loop import Chain, Examples, State, train
 
@@ -103,22 +102,22 @@ class Scheduler:
         if chain.finished(request.epochs):
             self._report(request, chain)
             return chain
-        claim = self.store.claim(request.spec)
-        if claim is None:
+        writer = self.store.open_writer(request.spec)
+        if writer is None:
             return None
         try:
-            with claim:
-                if claim.chain.finished(request.epochs):  # by another process, since the chain was looked up
-                    self._report(request, claim.chain)
-                    return claim.chain
-                for epoch in train(request, claim.chain, *task.examples(device), device):
-                    self.trained[request.spec.address].append((len(claim.chain.epochs), epoch))
-                    claim.advanced()
-                    self._report(request, claim.chain)
+            with writer:
+                if writer.chain.finished(request.epochs):  # by another process, since the chain was looked up
+                    self._report(request, writer.chain)
+                    return writer.chain
+                for epoch in train(request, writer.chain, *task.examples(device), device):
+                    self.trained[request.spec.address].append((len(writer.chain.epochs), epoch))
+                    writer.epoch_done()
+                    self._report(request, writer.chain)
         except LeaseLostError:
             return None
-        claim.chain.end = None  # not needed any more, and would stay in memory until the run ends
-        return claim.chain
+        writer.chain.end = None  # not needed any more, and would stay in memory until the run ends
+        return writer.chain
 
     def _report(self, request: Request, chain: Chain) -> None:
         if self.on_epoch:
@@ -165,7 +164,7 @@ class TrainedStage:
 
     def _load_weights(self) -> State | None:
         weights = self.chain.weights.get(self.checkpoint.epoch)
-        return weights if weights is not None else self.scheduler.store.weights(self.checkpoint)
+        return weights if weights is not None else self.scheduler.store.load_weights(self.checkpoint)
 
     def predictions(self, images: str, predict: Callable[[nn.Module], State]) -> State:
         """What the checkpoint's network predicts, from the store or computed now.
@@ -175,11 +174,11 @@ class TrainedStage:
             predict: computes the predictions on that set.
         """
         store = self.scheduler.store
-        predictions = store.says(self.checkpoint, images)
+        predictions = store.load_predictions(self.checkpoint, images)
         if predictions is None:
             predictions = predict(self.network)
             synchronize(self.device)  # the store's threads read it
-            store.keep(self.checkpoint, images, predictions)
+            store.save_predictions(self.checkpoint, images, predictions)
         return {name: value.to(self.device) for name, value in predictions.items()}
 
 

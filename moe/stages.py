@@ -6,8 +6,6 @@ A spec is everything that decides a stage's weights except how long it trains; i
 Nothing here trains, reads a file or draws a random number.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, partial
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 
 from moe.config import ARTIFICIAL, CLASSES, FLOAT32, NATURAL, Config
 from moe.networks import ARTIFICIAL_BRANCH, NATURAL_BRANCH, Subgates, vgg
+from moe.store.manifest import address_of
 from moe.training.numerics import Numerics
 
 View = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -110,8 +109,7 @@ class Spec:
     @cached_property
     def address(self) -> str:
         """128 bits of the SHA-256 of all fields, as hex."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return address_of(asdict(self))
 
 
 @dataclass(frozen=True)

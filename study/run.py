@@ -9,7 +9,6 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -200,7 +199,6 @@ def _run_trials(
     Raises:
         FolderError: a record could not be written; the trials before it are safe.
     """
-    from moe.store.store import Store
     from study.search.ledger import Ledger
     from study.search.progress import Progress, showing
     from study.search.trial import Job
@@ -223,14 +221,12 @@ def _run_trials(
         cpus=allotted.cpus_per_trial,
         gpus=allotted.gpus_per_trial,
         store=options.location,
-        since=time.time(),
     )
     stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
     stop.in_order = True
     stop.last_words = lambda: _conclude(options, study, folder, folder.read_records(study))
     progress = Progress(ledger, terminal=sys.stdout.isatty())
-    attending = Store(job.store, warn=progress.warned, since=job.since) if job.store else nullcontext()
-    with showing(progress), attending:  # so that what this study uses stays in the store while no worker lives
+    with showing(progress):
         search(ledger, job, allotted, options.address, stop, progress, (folder.path / ".tune").resolve())
     stop.ended()
     if stop.broken:

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 
 from moe.config import Config
+from moe.result import Epoch
 from moe.stages import Request, Spec, plan
-from moe.store.claims import Claim
-from moe.store.leases import Timing
+from moe.store.files import Place, PlaceError
+from moe.store.locks import Timing
 from moe.store.manifest import epochs_of
-from moe.store.place import Place, PlaceError
 from moe.store.store import Store
-from moe.training.loop import Chain, End, Epoch, State, best_epoch
+from moe.store.writer import ChainWriter
+from moe.training.loop import Chain, End, State, best_epoch
 from moe.training.numerics import Numerics
 
 AT_ONCE = Timing(commit_every_s=0, ttl_s=0, rest_s=0, poll_s=0.01)  # commits each epoch, waits for nobody
@@ -41,7 +42,10 @@ def pretend(request: Request, chain: Chain, *_: object, bits: float = 0.0) -> It
         chain.end = None
         momentum.mul_(0.9).add_(number + bits)
         weight.mul_(0.5).add_(momentum)
-        chain.epochs.append(Epoch(float(weight[0]), 0.5, LOSSES[number - 1], 0.5, 0.01))
+        loss, validation = float(weight[0]), LOSSES[number - 1]
+        chain.epochs.append(
+            Epoch(loss=loss, accuracy=0.5, validation_loss=validation, validation_accuracy=0.5, seconds=0.01)
+        )
         if best_epoch(chain.losses) == number:
             chain.weights[number] = {"weight": weight.clone()}
         chain.end = End({"weight": weight}, {"weight/exp_avg": momentum, "weight/step": torch.tensor(float(number))})
@@ -56,22 +60,22 @@ def straight(spec: Spec, epochs: int, bits: float = 0.0) -> Chain:
     return chain
 
 
-def claimed(store: Store, spec: Spec) -> Claim:
-    """A claim, as soon as it can be had."""
-    while (claim := store.claim(spec)) is None:
+def open_writer(store: Store, spec: Spec) -> ChainWriter:
+    """A writer, as soon as it can be had."""
+    while (writer := store.open_writer(spec)) is None:
         pass
-    return claim
+    return writer
 
 
 def advance(store: Store, spec: Spec, epochs: int, bits: float = 0.0) -> Chain:
     """Bring a pretended chain to so many epochs, one operation on the place after the other."""
-    with claimed(store, spec) as claim:
-        store.settle()
-        for _ in pretend(Request(spec, epochs), claim.chain, bits=bits):
-            claim.advanced()
-            store.settle()
-    store.settle()
-    return claim.chain
+    with open_writer(store, spec) as writer:
+        store.flush()
+        for _ in pretend(Request(spec, epochs), writer.chain, bits=bits):
+            writer.epoch_done()
+            store.flush()
+    store.flush()
+    return writer.chain
 
 
 def same(one: State | None, other: State | None) -> bool:
@@ -122,9 +126,6 @@ class Faulty:
             self.newest = max(self.newest, epochs_of(path.rsplit("/", 1)[-1]) or 0)
         return done
 
-    def exclusive(self) -> bool:
-        return self._do("exclusive", "", self.place.exclusive)
-
     def read(self, path: str) -> bytes | None:
         return self._do("read", path, lambda: self.place.read(path))
 
@@ -140,14 +141,8 @@ class Faulty:
     def folders(self, folder: str) -> list[str]:
         return self._do("folders", folder, lambda: self.place.folders(folder))
 
-    def move(self, path: str, to: str) -> None:
-        return self._do("move", path, lambda: self.place.move(path, to))
-
     def remove(self, path: str) -> None:
         return self._do("remove", path, lambda: self.place.remove(path))
-
-    def prune(self, folder: str) -> None:
-        return self._do("prune", folder, lambda: self.place.prune(folder))
 
 
 def children() -> Any:

@@ -18,7 +18,7 @@ COMMITTED, LOST = ("committed", {"epochs": 2}), ("lost", {"epochs": 2})
 DAMAGED = ("damaged", {"path": "gate/a/b.safetensors"})
 SET_ASIDE = (
     "warned",
-    {"said": "gate/a/chain-0002.json in the store goes: b.safetensors is damaged; it is made again"},
+    {"sentence": "gate/a/chain-0002.json in the store goes: b.safetensors is damaged; it is made again"},
 )
 
 
@@ -46,7 +46,7 @@ class TestTally:
 def test_kills_pauses_and_damage_bring_no_wrong_read_and_little_training_again(tmp_path, monkeypatch):
     for name in NAMES:
         monkeypatch.setitem(STAGES, name, STAGES[name])  # it puts its own networks there
-    count = chaos(Scene(str(tmp_path), seconds=20), say=lambda _: None)
+    count = chaos(Scene(str(tmp_path), seconds=20), emit=lambda _: None)
     print(count.table())
     assert min(count.kills, count.damaged, count.reads) > 0
     assert (count.wrong, count.failed) == (0, 0)

@@ -20,7 +20,7 @@ def job(data, monkeypatch):
     for per_process in kept:
         per_process.cache_clear()
     fields = {"dataset": "coloured", "folder": None, "data": data.fingerprint, "score_examples": 100}
-    yield Job(**fields, cpus=1, gpus=0, store=None, since=0)
+    yield Job(**fields, cpus=1, gpus=0, store=None)
     for per_process in kept:
         per_process.cache_clear()
 

@@ -1,13 +1,29 @@
-"""The stage store: no stage is trained twice.
+"""The stage store: no stage is trained twice. README.md in this folder has its promises.
 
-    <place>/<stage>/<address>/chain-0005.json         five epochs: their metrics, which content holds what, who made it
-                              <sha256>.safetensors    content: weights after an epoch, or what it takes to go on
-                              says-0003-stop-<sha256>.safetensors   what the network of epoch 3 says of some images
-                              lease-0001.json, .beat  who trains it, and that they are alive
-                              used                    when it was last of use
-            sessions/                                 who is at work here; nothing that they need is evicted
-            aside/                                    what did not match its hash
+    <store>/<stage>/<address>/chain-0005.json         manifest: the metrics of five epochs, and which files hold what
+                              <sha256>.safetensors    weights after an epoch, or the state to resume training from
+                              predictions-0003-stop-<sha256>.safetensors    of epoch 3's network for a set of images
+                              lease-0001.json, .beat  which process trains the chain, and its heartbeat
+                              used                    when the chain was last used, in seconds since 1970
+            aside/<stage>/<address>/                  files that did not match their hash
 
-A chain appears whole or not at all: its content is written first, its manifest last and never over another. A reader
-trusts only what matches its sha256. Leases save work and nothing else: without them two trainers find the same.
+A chain appears whole or not at all: its files are written first, its manifest last, and no manifest is overwritten.
+Only what matches its SHA-256 is read. Leases save work only: two processes that train one chain get the same bits.
+
+`from moe.store import Store` imports torch; `moe.store` alone does not.
 """
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from moe.store.store import NoStore, Store
+
+__all__ = ["NoStore", "Store"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"{__name__} has no {name!r}; it has {', '.join(__all__)}")
+    from moe.store import store
+
+    return getattr(store, name)

@@ -4,40 +4,56 @@ Exit codes: 0 done; 2 wrong usage; 4 the store cannot be read or written; 5 some
 """
 
 import argparse
-import os
 import re
 import sys
 import time
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
+from rich.filesize import decimal
+
 from moe.cli import Parser, refuse
-from moe.console import Exit
-from moe.store.damage import Damage, check
-from moe.store.eviction import Freed, carry_out, plan
-from moe.store.inventory import folders, in_parallel, take
+from moe.config import Config
+from moe.console import Exit, emit, fail, table
+from moe.store.files import Place, PlaceError, TolerantFiles
 from moe.store.location import default_location, place_at
-from moe.store.place import Place, PlaceError
-from moe.store.words import counted, human, size, table
+from moe.store.maintenance import (
+    Entry,
+    delete,
+    find_damage,
+    folders,
+    in_parallel,
+    plan_gc,
+    read_aside,
+    read_entries,
+)
+from moe.store.manifest import PREDICTIONS, aside
 
 PROGRAM = "python -m moe.store"
-DAMAGED = 5
+UNITS = {
+    f"{prefix}{kind}": base**power
+    for kind, base in (("B", 1000), ("iB", 1024))
+    for power, prefix in enumerate("kMGT", 1)
+}
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]*)", re.IGNORECASE)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Parse, look at a store or tidy it, and say so; the exit code."""
-    asked = _parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
+def main(arguments: Sequence[str] | None = None) -> int:
+    """List, check or shrink a store; the exit code."""
+    options = _parser().parse_args(arguments)
     try:
-        place = place_at(default_location() if asked.store is None else asked.store)
+        place = place_at(default_location() if options.store is None else options.store)
     except ValueError as error:
-        refuse(PROGRAM, f"{'MOE_STORE' if asked.store is None else '--store'} is {error}")
+        refuse(PROGRAM, f"{'MOE_STORE' if options.store is None else '--store'} is {error}")
     try:
-        code: int = asked.command(place, asked)
+        code: int = options.command(place, options)
         return code
     except PlaceError as error:
-        print(f"{PROGRAM}: the store cannot be read or written: {error}", file=sys.stderr)
-        return Exit.ENVIRONMENT
+        return fail(PROGRAM, f"the store cannot be read or written: {error}")
     except KeyboardInterrupt:
         return Exit.CTRL_C
 
@@ -48,91 +64,113 @@ def _parser() -> Parser:
     parser.add_argument("--store", **where)
     commands = parser.add_subparsers(metavar="ls|verify|gc", required=True)
     ls = commands.add_parser("ls", help="list the chains, the most recently used first")
-    verify = commands.add_parser("verify", help="compare all files with their hashes and set aside what is damaged")
-    gc = commands.add_parser("gc", help="delete the least recently used chains, and what serves nobody")
+    verify = commands.add_parser("verify", help="compare all files with their SHA-256 and set aside what is damaged")
+    words = (
+        "delete the least recently used chains, and files that nobody needs; keep what was used in the last 24 hours"
+    )
+    gc = commands.add_parser("gc", help=words, description=f"{words[0].upper()}{words[1:]}.")
     gc.add_argument("--max-bytes", type=size, required=True, metavar="SIZE", help="what may stay, such as 20GB")
-    gc.add_argument("--dry-run", action="store_true", help="say what would go, and delete nothing")
-    for command, does in ((ls, _ls), (verify, _verify), (gc, _gc)):
+    gc.add_argument("--dry-run", action="store_true", help="show what would be deleted, and delete nothing")
+    for command, function in ((ls, _ls), (verify, _verify), (gc, _gc)):
         command.add_argument("--store", default=argparse.SUPPRESS, **where)  # it may stand on either side
-        command.set_defaults(command=does)
+        command.set_defaults(command=function)
     return parser
 
 
-def _joined(arguments: Iterable[str]) -> list[str]:
-    """With a negative size tied to its option: on its own it looks like another option."""
-    joined: list[str] = []
-    for argument in arguments:
-        if joined and joined[-1] == "--max-bytes" and re.match("-[0-9.]", argument):
-            joined[-1] += f"={argument}"
-        else:
-            joined.append(argument)
-    return joined
+def size(text: str) -> int:
+    """Parse a number of bytes, such as 500000000, 20GB or 1.5 TiB."""
+    found = _SIZE.fullmatch(text)
+    factors = {"": 1} | {unit.lower(): factor for unit, factor in UNITS.items()}
+    if not found or found[2].lower() not in factors:
+        valid = f"a number of bytes from 0 on, which {', '.join(UNITS)} may follow"
+        raise argparse.ArgumentTypeError(f"is {text!r}; expected {valid}")
+    return int(Decimal(found[1]) * factors[found[2].lower()])
 
 
-def _say(line: str) -> None:
-    """Print a line; where nobody reads any more, as after `| head`, go on in silence."""
-    try:
-        print(line, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _ls(place: Place, options: argparse.Namespace) -> int:
+    entries = read_entries(place)
+    if not entries:
+        emit(f"The store {place.name} holds no chains yet.")
+        return Exit.DONE
+    emit(_table(entries))
+    epochs = sum(entry.epochs for entry in entries)
+    emit(f"{_count(len(entries), 'chain')}, {_count(epochs, 'epoch')}, {_bytes(entries)} in {place.name}")
+    return Exit.DONE
 
 
-def _ls(place: Place, asked: argparse.Namespace) -> int:
-    chains = [entry for entry in take(place).entries if entry.files]
-    if not chains:
-        _say(f"The store {place.name} holds no chains yet.")
-        return 0
-    _say(table(chains, time.time()))
-    epochs, total = sum(entry.epochs for entry in chains), sum(entry.bytes for entry in chains)
-    _say(f"{counted(len(chains), 'chain')}, {counted(epochs, 'epoch')}, {human(total)} in {place.name}")
-    return 0
+def _verify(place: Place, options: argparse.Namespace) -> int:
+    names = folders(place)
+    checked, damaged = list[int](), list[tuple[str, str]]()
+    for folder, (sizes, faults) in zip(names, in_parallel(partial(find_damage, place), names), strict=True):
+        checked += sizes.values()
+        for name, why in faults.items():
+            emit(f"{folder}/{name}: {why}")
+            damaged.append((folder, name))
+    outcome = f"{len(damaged)} damaged, {_set_aside(place, damaged)}" if damaged else "none damaged"
+    emit(f"{_count(len(checked), 'file')} ({decimal(sum(checked))}) checked in {place.name}: {outcome}")
+    return Exit.DIFFERS if damaged else Exit.DONE
 
 
-def _verify(place: Place, asked: argparse.Namespace) -> int:
-    files, read, damages = 0, 0, list[Damage]()
-    for came_to in in_parallel(partial(check, place), folders(place)):
-        files, read = files + came_to.files, read + came_to.bytes
-        for damage in came_to.damages:
-            _say(f"{damage.folder}/{damage.names[0]}: {damage.why}")
-        damages += came_to.damages
-    outcome = f"{len(damages)} damaged, {_set_aside(place, damages)}" if damages else "none damaged"
-    _say(f"{counted(files, 'file')} ({human(read)}) checked in {place.name}: {outcome}")
-    return DAMAGED if damages else 0
-
-
-def _set_aside(place: Place, damages: Iterable[Damage]) -> str:
-    """Take what is damaged out of the way; what came of that."""
-    from moe.store.care import Care
-    from moe.store.entries import Entries
-
+def _set_aside(place: Place, damaged: Iterable[tuple[str, str]]) -> str:
+    """Move damaged files out of the way; what came of it, in words."""
     failures: list[str] = []
-    entries = Entries(Care(place, failures.append, rest_s=0), lambda _: None)
-    for damage in damages:
-        entries.set_aside(damage.folder, list(damage.names), damage.why)
+    files = TolerantFiles(place, failures.append, rest_s=0)
+    for folder, name in damaged:
+        files.move(f"{folder}/{name}", aside(folder, name, uuid.uuid4().hex[:8]))
     return f"not all of it set aside: {failures[0]}" if failures else "set aside and made again when needed"
 
 
-def _gc(place: Place, asked: argparse.Namespace) -> int:
-    now = time.time()
-    planned = plan(take(place), asked.max_bytes, now)
-    if asked.dry_run and planned.evicted:
-        _say(table(planned.evicted, now))
-    freed = Freed(planned.evicted, ()) if asked.dry_run else carry_out(place, planned)
-    chains, rest = sum(entry.bytes for entry in freed.chains), sum(planned.leftovers.values())
-    _say(
-        f"{'Would free' if asked.dry_run else 'Freed'} {human(chains + rest)}: {counted(len(freed.chains), 'chain')} "
-        f"({human(chains)}) and {counted(len(planned.leftovers), 'leftover file')} ({human(rest)})"
+def _gc(place: Place, options: argparse.Namespace) -> int:
+    plan = plan_gc(read_entries(place), read_aside(place), options.max_bytes, time.time())
+    if options.dry_run and plan.chains:
+        emit(_table(plan.chains))
+    deleted, used = (list(plan.chains), []) if options.dry_run else delete(place, plan)
+    leftovers, kept = sum(plan.leftovers.values()), [*plan.kept, *used]
+    freed = decimal(sum(entry.bytes for entry in deleted) + leftovers)
+    emit(
+        f"{'Would free' if options.dry_run else 'Freed'} {freed}: {_count(len(deleted), 'chain')} ({_bytes(deleted)}) "
+        f"and {_count(len(plan.leftovers), 'leftover file')} ({decimal(leftovers)})"
     )
-    if freed.spared:
-        _say(f"{counted(len(freed.spared), 'chain')} came into use meanwhile and stay")
-    left = [*planned.kept, *freed.spared]
-    total = sum(entry.bytes for entry in left)
-    remain = "would be left" if asked.dry_run else "left"
-    _say(f"{human(total)} in {counted(len(left), 'chain')} {remain} in {place.name}")
-    if (needed := sum(entry.bytes for entry in planned.kept)) > asked.max_bytes:
-        running = counted(planned.running, "running session")
-        _say(f"This is more than {human(asked.max_bytes)}: {human(needed)} are needed by {running}")
-    return 0
+    stay = "would stay" if options.dry_run else "stay"
+    emit(f"{_bytes(kept)} in {_count(len(kept), 'chain')} {stay} in {place.name}")
+    if sum(entry.bytes for entry in kept) > options.max_bytes:
+        emit(f"This is more than {decimal(options.max_bytes)}: what was used in the last 24 hours stays")
+    return Exit.DONE
+
+
+def _bytes(entries: Iterable[Entry]) -> str:
+    return decimal(sum(entry.bytes for entry in entries))
+
+
+def _count(number: int, thing: str) -> str:
+    """A number of things: 1 chain, 2 chains."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+HEADINGS = ("stage", "network", "epochs", "choices", "train_examples", "predictions", "size", "last used", "address")
+
+
+def _table(entries: Iterable[Entry]) -> str:
+    return table(HEADINGS, map(_row, entries), left=4)
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    stage, address = entry.folder.split("/")
+    spec = entry.manifests[0].spec if entry.manifests else {}
+    defaults = {name: value for name, value in Config().as_json().items() if name not in HEADINGS}
+    others = [f"{name}={spec[name]}" for name, default in defaults.items() if spec.get(name, default) != default]
+    stopped = ", stopped" if entry.manifests and entry.manifests[0].end is None else ""
+    return (
+        stage,
+        str(spec.get("network", "")),
+        f"{entry.epochs}{stopped}" if entry.manifests else "unreadable" if entry.unreadable else "none yet",
+        " ".join(others),
+        str(spec.get("train_examples", "")),
+        str(sum(name.startswith(PREDICTIONS) for name in entry.files)),
+        _bytes([entry]),
+        f"{datetime.fromtimestamp(entry.used):%Y-%m-%d %H:%M}" if entry.used else "unknown",
+        address[:8],
+    )
 
 
 if __name__ == "__main__":

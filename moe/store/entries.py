@@ -1,168 +1,156 @@
-"""What lies in a store, read and written: manifests, content, and what networks said. Nothing unverified gets out.
+"""The chains of a store on disk: manifests, tensors and predictions, read, written and set aside.
 
-    newest(spec) -> load(...)       a manifest that matches its hash, then content that matches its own
-    put(...) -> publish(manifest)   content first, the manifest last
+    newest(spec) -> load(...)       a manifest that matches its hash, then tensors that match theirs
+    put(...) -> publish(manifest)   files first, the manifest last
 
-What does not match is set aside, with a warning that names it, and is then as good as never written.
+What does not match its hash is set aside with a warning that names it, and from then on counts as never written.
 """
 
-import dataclasses
-import json
 import threading
 import uuid
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
 
 from moe.stages import Checkpoint, Spec
-from moe.store.care import Care
-from moe.store.manifest import Content, Manifest, OtherFormatError, digest, epochs_of, seal, unseal
+from moe.store.files import TolerantFiles
+from moe.store.manifest import (
+    ATTEMPTS,
+    TENSORS,
+    Content,
+    DamagedError,
+    Manifest,
+    OtherFormatError,
+    aside,
+    digest,
+    epochs_of,
+    predictions_name,
+    read_verified,
+    seal,
+    unseal,
+)
 from moe.store.tensors import State, pack, unpack
-
-ATTEMPTS = 3  # at a chain whose manifest is replaced by a longer one between being listed and being read
 
 
 def folder_of(which: Spec | Checkpoint) -> str:
-    """Where a chain lies."""
+    """The folder of a chain."""
     return f"{which.stage}/{which.address}"
 
 
-def as_json(spec: Spec) -> dict[str, Any]:
-    """A spec as a manifest says it."""
-    says: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(spec)))
-    return says
-
-
 class Entries:
-    """The entries of a place that may fail."""
+    """The chains at a place that may fail."""
 
-    def __init__(self, care: Care, warn: Callable[[str], None]) -> None:
-        self._care = care
+    def __init__(self, files: TolerantFiles, warn: Callable[[str], None]) -> None:
+        self._files = files
         self._warn = warn
         self._useless: set[str] = set()  # paths of damaged files that could not be moved
-        self._written: set[str] = set()  # paths of content that this process wrote
+        self._written: set[str] = set()  # paths of tensors that this process wrote
         self._lock = threading.Lock()
 
     def newest(self, spec: Spec) -> Manifest | None:
         """The manifest of a chain with the most epochs."""
         folder = folder_of(spec)
         for _ in range(ATTEMPTS):
-            names = [name for name in self._care.files(folder) if epochs_of(name) is not None]
+            names = {name: epochs for name in self._files.files(folder) if (epochs := epochs_of(name)) is not None}
             if not names:
                 return None
-            for name in sorted(names, key=lambda name: epochs_of(name) or 0, reverse=True):
-                if found := self._manifest(folder, name, spec):
-                    return found
+            for name in sorted(names, key=names.__getitem__, reverse=True):
+                if content := self._verified(folder, name):
+                    return unseal(content)
         return None
 
-    def _manifest(self, folder: str, name: str, spec: Spec) -> Manifest | None:
-        path = f"{folder}/{name}"
-        content = None if path in self._useless else self._care.read(path)
-        if content is None:
+    def _verified(self, folder: str, name: str) -> bytes | None:
+        """The content of a file that matches its hash; one that does not is set aside."""
+        if f"{folder}/{name}" in self._useless:
             return None
         try:
-            found = unseal(content)
-            if found.name != name or found.spec != as_json(spec):
-                raise ValueError("it belongs to another chain")
+            return read_verified(self._files, folder, name)
         except OtherFormatError:
             return None
-        except ValueError as error:
+        except DamagedError as error:
             self.set_aside(folder, [name], str(error))
             return None
-        return found
 
-    def load(self, folder: str, found: Manifest, content: Content) -> State | None:
-        """The tensors of a content; None where it is damaged or gone, and then its manifest is set aside."""
-        state, damaged = self._verified(folder, content.file, content.sha256)
-        files = {} if state else self._care.files(folder)
-        if found.name not in files:  # all is well, or a longer one has replaced it meanwhile, or the place is gone
-            return state
-        if content.file not in files:
-            self.set_aside(folder, [found.name], f"{content.file} is missing")
-        elif damaged:
-            self.set_aside(folder, [found.name, content.file], f"{content.file} is damaged")
-        else:
-            state, _ = self._verified(folder, content.file, content.sha256)
-            if state is None:
-                self.set_aside(folder, [found.name], f"{content.file} cannot be read")
-        return state
-
-    def _verified(self, folder: str, name: str, sha256: str) -> tuple[State | None, bool]:
-        """The tensors of a file, and whether it is damaged; neither where it cannot be read."""
-        for _ in range(2):  # what a network garbled once, it may deliver the next time
-            content = self._care.read(f"{folder}/{name}")
-            if content is None:
-                return None, False
-            if digest(content) == sha256:
-                return unpack(content), False
-        return None, True
-
-    def says(self, checkpoint: Checkpoint, of: str) -> State | None:
-        """What the checkpoint's network said of the images called `of`; None where that was not kept."""
-        folder, start = folder_of(checkpoint), _said(checkpoint, of)
-        for name in self._care.files(folder):
-            if not name.startswith(start) or f"{folder}/{name}" in self._useless:
-                continue
-            state, damaged = self._verified(folder, name, name.removeprefix(start).removesuffix(".safetensors"))
-            if state is not None:
+    def load(self, folder: str, manifest: Manifest, content: Content) -> State | None:
+        """Tensors that a manifest names; None if they are damaged or gone, and then the manifest is set aside."""
+        for _ in range(2):
+            state, why = self._tensors(folder, content.file)
+            present = {} if state else self._files.files(folder)
+            if manifest.name not in present:  # all is well, or a longer chain replaced it, or the place is gone
                 return state
-            if damaged:
-                self.set_aside(folder, [name], "it does not match its hash")
+            if content.file not in present:
+                why = "is missing"
+            if why != "cannot be read":
+                break
+        damaged = [content.file] if why == "is damaged" else []
+        self.set_aside(folder, [manifest.name, *damaged], f"{content.file} {why}")
         return None
 
-    def keep(self, checkpoint: Checkpoint, of: str, state: State) -> None:
-        """Keep what the checkpoint's network said of the images called `of`."""
-        content = pack(state)
-        self._care.create(f"{folder_of(checkpoint)}/{_said(checkpoint, of)}{digest(content)}.safetensors", content)
+    def _tensors(self, folder: str, name: str) -> tuple[State | None, str]:
+        """The tensors in a file, or what is wrong with it."""
+        try:
+            content = read_verified(self._files, folder, name)
+        except DamagedError:
+            return None, "is damaged"
+        return (unpack(content), "") if content else (None, "cannot be read")
+
+    def load_predictions(self, checkpoint: Checkpoint, images: str) -> State | None:
+        """A checkpoint's predictions for a set of images; None if they are not stored."""
+        folder = folder_of(checkpoint)
+        for name in self._files.files(folder):
+            hashed = TENSORS.fullmatch(name)
+            wanted = hashed and name == predictions_name(checkpoint.epoch, images, hashed[1])
+            if wanted and (content := self._verified(folder, name)):
+                return unpack(content)
+        return None
+
+    def save_predictions(self, checkpoint: Checkpoint, images: str, predictions: State) -> None:
+        """Write a checkpoint's predictions for a set of images."""
+        packed = pack(predictions)
+        name = predictions_name(checkpoint.epoch, images, digest(packed))
+        self._files.create(f"{folder_of(checkpoint)}/{name}", packed)
 
     def put(self, folder: str, state: State) -> Content | None:
-        """Write content, unless it is there already; None where that failed."""
+        """Write tensors, unless they are there already; None if that failed."""
         packed = pack(state)
-        content = Content(digest(packed), len(packed))
+        content = Content(sha256=digest(packed), bytes=len(packed))
         path = f"{folder}/{content.file}"
-        there = self._care.files(folder).get(content.file) == content.bytes
-        if there and (path in self._written or self._care.read(path) == packed):
+        present = self._files.files(folder).get(content.file) == content.bytes
+        if present and (path in self._written or self._files.read(path) == packed):
             return content
-        if not self._care.replace(path, packed):
+        if not self._files.replace(path, packed):
             return None
         self._written.add(path)
         return content
 
     def publish(self, folder: str, manifest: Manifest) -> None:
-        """Let a chain appear, and remove the shorter ones that it makes idle."""
-        needed, present = {content.file for content in manifest.contents}, self._care.files(folder)
-        if present and not needed <= present.keys():  # set aside, evicted, or removed by one that computed other bits
+        """Make a chain appear, and delete the shorter ones of the same spec."""
+        present = self._files.files(folder)
+        if present and not manifest.files <= present.keys():  # set aside or evicted, or deleted by other bits' trainer
             return
-        if not self._care.create(f"{folder}/{manifest.name}", seal(manifest)):  # whoever was first tidies up
+        if not self._files.create(f"{folder}/{manifest.name}", seal(manifest)):  # the first writer also tidies up
             return
         for name in present:
             epochs = epochs_of(name)
-            if epochs is None or epochs >= len(manifest.epochs):
-                continue
-            shorter = self._care.read(f"{folder}/{name}")
-            self._care.remove(f"{folder}/{name}")  # before its content, so that nobody trusts what is going
-            for file in _files_of(shorter) - needed:
-                self._care.remove(f"{folder}/{file}")
+            if epochs is not None and epochs < len(manifest.epochs):
+                self._delete(folder, name, keep=manifest.files)
+
+    def _delete(self, folder: str, name: str, keep: set[str]) -> None:
+        """Delete a manifest and then its files, so that nobody reads a manifest whose files are gone."""
+        content = self._files.read(f"{folder}/{name}")
+        self._files.remove(f"{folder}/{name}")
+        with suppress(DamagedError, OtherFormatError):
+            for file in unseal(content or b"").files - keep:
+                self._files.remove(f"{folder}/{file}")
 
     def set_aside(self, folder: str, names: list[str], why: str) -> None:
-        """Take damaged files out of the way; they will be made again."""
+        """Move damaged files out of the way; they will be made again."""
         with self._lock:
             present = [name for name in names if f"{folder}/{name}" not in self._useless]
             if not present:
                 return
-            aside = f"aside/{folder}/{uuid.uuid4().hex[:8]}"
+            mark = uuid.uuid4().hex[:8]
             for name in present:
                 self._written.discard(f"{folder}/{name}")
-                if not self._care.move(f"{folder}/{name}", f"{aside}-{name}"):
+                if not self._files.move(f"{folder}/{name}", aside(folder, name, mark)):
                     self._useless.add(f"{folder}/{name}")
         self._warn(f"{folder}/{present[0]} in the store is not used any more: {why}; it is made again")
-
-
-def _files_of(sealed: bytes | None) -> set[str]:
-    try:
-        return {content.file for content in unseal(sealed or b"").contents}
-    except ValueError:
-        return set()
-
-
-def _said(checkpoint: Checkpoint, of: str) -> str:
-    return f"says-{checkpoint.epoch:04d}-{of}-"

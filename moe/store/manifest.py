@@ -1,71 +1,93 @@
-"""What a store says of a chain: JSON that carries its own hash, so that a damaged one is known as such."""
+"""The files of a chain: how they are named, what a manifest holds, and whether a file matches its SHA-256.
 
-import dataclasses
+A file of tensors has its hash in its name, a manifest has it inside. Nothing here imports torch.
+"""
+
 import hashlib
 import json
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from moe.result import Epoch
+from moe.schema import Model, decode
+from moe.store.files import Place, TolerantFiles
 
 FORMAT = 1
-NAME = re.compile(r"chain-(\d{4,})\.json")
+TENSORS = re.compile(r"(?:.+-)?([0-9a-f]{64})\.safetensors")
+PREDICTIONS = "predictions-"
+_MANIFEST = re.compile(r"chain-(\d{4,})\.json")
+ATTEMPTS = 3  # at a chain whose manifest is replaced by a longer one between listing and reading
 
 
-class OtherFormatError(ValueError):
-    """A manifest that another version of this program wrote: not ours to use or to judge."""
+class DamagedError(Exception):
+    """A file does not match its hash, or is in the wrong place."""
 
 
-@dataclass(frozen=True)
-class Content:
-    """A file of tensors, named after its hash."""
+class OtherFormatError(Exception):
+    """A manifest that another version of this program wrote: it can be neither used nor checked."""
 
-    sha256: str
-    bytes: int
+
+class Content(Model):
+    """A file of tensors. Its hash is its name, so that no manifest can name a file outside of its own folder."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    bytes: Annotated[int, Field(ge=0)]
 
     @property
     def file(self) -> str:
-        """Its name."""
+        """The name of the file."""
         return f"{self.sha256}.safetensors"
 
 
-@dataclass(frozen=True)
-class End:
-    """What it takes to go on after the last epoch."""
+class EndFiles(Model):
+    """What it takes to resume training after the last epoch."""
 
     network: Content
     optimizer: Content
 
 
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
+class Manifest(Model):
     """A chain as far as it was trained."""
 
-    spec: dict[str, Any]
-    epochs: tuple[dict[str, float], ...]  # the fields of each epoch
+    spec: dict[str, Any]  # the fields of a moe.stages.Spec, which needs torch
+    epochs: tuple[Epoch, ...]
     weights: dict[int, Content]  # by epoch
-    end: End | None  # None where patience has ended the chain
-    made: dict[str, Any]  # by whom, where, when, with what versions
+    end: EndFiles | None  # None if patience ended the chain
+    made: dict[str, Any]  # host, time, device, versions: for people
 
     @property
     def name(self) -> str:
-        """Of its file."""
-        return name_of(len(self.epochs))
+        """The name of its file."""
+        return f"chain-{len(self.epochs):04d}.json"
 
     @property
-    def contents(self) -> set[Content]:
-        """All files that it needs."""
-        return {*self.weights.values(), *((self.end.network, self.end.optimizer) if self.end else ())}
+    def folder(self) -> str:
+        """The folder that it belongs in."""
+        return f"{self.spec.get('stage')}/{address_of(self.spec)}"
 
-
-def name_of(epochs: int) -> str:
-    """The file name of a manifest of so many epochs."""
-    return f"chain-{epochs:04d}.json"
+    @property
+    def files(self) -> set[str]:
+        """The names of all files that it needs."""
+        contents = [*self.weights.values(), *([self.end.network, self.end.optimizer] if self.end else [])]
+        return {content.file for content in contents}
 
 
 def epochs_of(name: str) -> int | None:
-    """How many epochs a manifest of that file name has; None where it is no manifest's name."""
-    found = NAME.fullmatch(name)
+    """How many epochs a manifest with this file name has; None if it is not the name of a manifest."""
+    found = _MANIFEST.fullmatch(name)
     return int(found[1]) if found else None
+
+
+def predictions_name(epoch: int, images: str, sha256: str) -> str:
+    """The file name of a checkpoint's predictions for a set of images."""
+    return f"{PREDICTIONS}{epoch:04d}-{images}-{sha256}.safetensors"
+
+
+def aside(folder: str, name: str, mark: str) -> str:
+    """The path for a damaged file; `mark` tells apart those that had the same name."""
+    return f"aside/{folder}/{mark}-{name}"
 
 
 def digest(content: bytes) -> str:
@@ -73,35 +95,76 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def canonical(value: Any) -> bytes:
+    """The one JSON text of a value that is hashed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def address_of(spec: dict[str, Any]) -> str:
+    """The address of a chain: 128 bits of the SHA-256 of the fields of its spec, as hex."""
+    return digest(canonical(spec))[:32]
+
+
 def seal(manifest: Manifest) -> bytes:
-    """A manifest as JSON, with the hash of what it says."""
-    says = json.loads(json.dumps({"format": FORMAT, **dataclasses.asdict(manifest)}, allow_nan=False))
-    return (json.dumps({"sha256": digest(_canonical(says)), **says}, indent=1) + "\n").encode()
+    """A manifest as JSON that carries its own hash."""
+    fields = {"format": FORMAT, **manifest.as_json()}
+    return (json.dumps({"sha256": digest(canonical(fields)), **fields}, indent=1) + "\n").encode()
 
 
 def unseal(content: bytes) -> Manifest:
     """The manifest that `seal` wrote.
 
     Raises:
-        ValueError: it is damaged.
+        DamagedError: it is none, or does not match its hash.
         OtherFormatError: another version of this program wrote it.
     """
     try:
-        says = json.loads(content)
-        if says.pop("sha256") != digest(_canonical(says)):
-            raise ValueError("it does not match its hash")
-        if (version := says.pop("format")) != FORMAT:
-            raise OtherFormatError(f"it is of format {version}; expected {FORMAT}")
-        end = says.pop("end")
-        weights = {int(epoch): Content(**content) for epoch, content in says.pop("weights").items()}
-        return Manifest(
-            **{**says, "epochs": tuple(says["epochs"])},
-            weights=weights,
-            end=End(Content(**end["network"]), Content(**end["optimizer"])) if end else None,
-        )
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"it is damaged: {error}") from None
+        fields = json.loads(content)
+        matches = fields.pop("sha256") == digest(canonical(fields))
+        version = fields.pop("format")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise DamagedError("it is no manifest") from None
+    if not matches:
+        raise DamagedError("it does not match its hash")
+    if version != FORMAT:
+        raise OtherFormatError(f"its format is {version}; expected {FORMAT}")
+    try:
+        return decode(Manifest, fields)
+    except ValueError as error:
+        raise DamagedError(str(error)) from None
 
 
-def _canonical(says: dict[str, Any]) -> bytes:
-    return json.dumps(says, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+def is_hashed(name: str) -> bool:
+    """Whether a file of this name is a manifest or a file of tensors."""
+    return epochs_of(name) is not None or TENSORS.fullmatch(name) is not None
+
+
+def read_verified(files: Place | TolerantFiles, folder: str, name: str) -> bytes | None:
+    """Read a manifest or a file of tensors that matches its hash; None if it is not there.
+
+    Raises:
+        DamagedError: it does not match, or belongs to another chain.
+        OtherFormatError: it is a manifest of another version of this program.
+        PlaceError: a Place cannot be read.
+    """
+    damage = DamagedError()
+    for _ in range(2):  # what a network garbled once may be right the next time
+        content = files.read(f"{folder}/{name}")
+        if content is None:
+            return None
+        try:
+            _verify(content, folder, name)
+            return content
+        except DamagedError as error:
+            damage = error
+    raise damage
+
+
+def _verify(content: bytes, folder: str, name: str) -> None:
+    if found := TENSORS.fullmatch(name):
+        if digest(content) != found[1]:
+            raise DamagedError("it does not match its hash")
+        return
+    manifest = unseal(content)
+    if (manifest.folder, manifest.name) != (folder, name):
+        raise DamagedError("it belongs to another chain")

@@ -1,35 +1,32 @@
 """The store as a pipeline uses it.
 
-store.chain(spec)        as far as it was trained, by anyone
-store.claim(spec)        the same, to go on with; None while another trains it
-store.weights(...)       of a checkpoint
-store.says(...)          what a checkpoint's network said of some images
+    store.chain(spec)                   a stage as far as anyone has trained it
+    store.open_writer(spec)             the same, to train on; None while another process trains it
+    store.load_weights(checkpoint)
+    store.load_predictions(checkpoint, images)     and save_predictions
+
+`NoStore` has the same methods and stores nothing.
 """
 
 import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Self
 
-from moe.result import Epoch
 from moe.stages import Checkpoint, Spec
-from moe.store.care import Care
-from moe.store.claims import Claim
-from moe.store.entries import ATTEMPTS, Entries, folder_of
-from moe.store.leases import Leases, TakenError, Timing
+from moe.store.entries import Entries, folder_of
+from moe.store.files import Place, TolerantFiles
 from moe.store.location import default_location, place_at
-from moe.store.manifest import Content, Manifest
-from moe.store.place import Place
-from moe.store.session import Session
+from moe.store.locks import Leases, Timing
+from moe.store.manifest import ATTEMPTS, Content, Manifest
 from moe.store.tensors import State
+from moe.store.writer import ChainWriter, MemoryWriter
 from moe.training.loop import Chain, End
 
-CLERKS = 4  # threads that write
-
-
-def _chain(spec: Spec, found: Manifest) -> Chain:
-    return Chain(spec, [Epoch(**epoch) for epoch in found.epochs])
+THREADS = 4  # that write
+NOTE_USE_EVERY_S = 3600.0
 
 
 def _warn(sentence: str) -> None:
@@ -37,129 +34,166 @@ def _warn(sentence: str) -> None:
 
 
 class Store:
-    """The stages that were trained at a place. It never raises for the place's sake: what fails is trained again.
+    """The stages that were trained at a place. It never raises because of the place: what fails is trained again.
 
     Args:
-        place: a folder, a URL that fsspec knows, or a Place; by default the user's own store.
-        warn: told in a sentence what went wrong.
+        location: a folder, a URL that fsspec supports, or a Place; by default the user's own store.
+        warn: called with a sentence when something went wrong.
         timing: of commits, heartbeats and waiting.
-        since: when the study that this serves began, in seconds since 1970; what was used since then is not evicted.
 
     Raises:
-        ValueError: the place is none; the sentence begins with it.
+        ValueError: the location is none; the sentence begins with it.
     """
 
     def __init__(
         self,
-        place: "str | Place | None" = None,
+        location: str | Place | None = None,
         *,
         warn: Callable[[str], None] = _warn,
         timing: Timing | None = None,
-        since: float | None = None,
     ) -> None:
-        opened = place_at(place or default_location()) if place is None or isinstance(place, str) else place
-        self.name = opened.name
+        location = default_location() if location is None else location
+        place = place_at(location) if isinstance(location, str) else location
+        self.name = place.name
         self.timing = timing or Timing()
-        self._care = Care(opened, warn, self.timing.rest_s)
-        self._entries = Entries(self._care, warn)
-        self._leases = Leases(self._care, self.timing)
-        self._session = Session(self._care, self._leases, self.timing, since or time.time())
+        self._files = TolerantFiles(place, warn, self.timing.rest_s)
+        self._entries = Entries(self._files, warn)
+        self._leases = Leases(self._files, self.timing)
         self._manifests: dict[str, Manifest] = {}  # by folder, as last read
-        self._clerks = ThreadPoolExecutor(CLERKS, thread_name_prefix="store")
-        self._jobs: list[Future[object]] = []
+        self._uses_noted: dict[str, float] = {}  # by folder: when the last use was
+        self._threads = [ThreadPoolExecutor(1, thread_name_prefix="store") for _ in range(THREADS)]
+        self._pending: list[Future[object]] = []
 
     def chain(self, spec: Spec) -> Chain:
         """A stage as far as it is stored; its weights stay where they are."""
-        self._session.begin()
-        found = self._entries.newest(spec)
-        if found is None:
+        if (found := self._newest(spec)) is None:
             return Chain(spec)
-        self._manifests[folder_of(spec)] = found
         self._note_use(folder_of(spec))
-        return _chain(spec, found)
+        return Chain(spec, list(found.epochs))
+
+    def _newest(self, spec: Spec) -> Manifest | None:
+        found = self._entries.newest(spec)
+        if found:
+            self._manifests[folder_of(spec)] = found
+        return found
 
     def _note_use(self, folder: str) -> None:
-        if self._session.first_use(folder):
+        """Write when the chain was last used, at most once an hour: `gc` keeps what was used in the last day."""
+        last = self._uses_noted.get(folder)
+        if last is None or time.monotonic() - last >= NOTE_USE_EVERY_S:
+            self._uses_noted[folder] = time.monotonic()
+            self._submit(folder, lambda: self._write_use(folder))
 
-            def note() -> None:
-                if not self._care.replace(f"{folder}/used", str(time.time()).encode()):
-                    self._session.forget(folder)
+    def _write_use(self, folder: str) -> None:
+        if not self._files.replace(f"{folder}/used", str(time.time()).encode()):
+            self._uses_noted.pop(folder, None)  # so that the next use is written
 
-            self._submit(note)
-
-    def weights(self, checkpoint: Checkpoint) -> State | None:
-        """The weights of a checkpoint of a chain that was looked up; None where they are not there any more."""
+    def load_weights(self, checkpoint: Checkpoint) -> State | None:
+        """The weights of a checkpoint of a chain that was looked up; None if they are not there any more."""
         folder = folder_of(checkpoint)
-        found = self._manifests.get(folder)
-        content = found.weights.get(checkpoint.epoch) if found else None
-        return self._entries.load(folder, found, content) if found and content else None
+        manifest = self._manifests.get(folder)
+        content = manifest.weights.get(checkpoint.epoch) if manifest else None
+        return self._entries.load(folder, manifest, content) if manifest and content else None
 
-    def claim(self, spec: Spec) -> Claim | None:
-        """The right to train a chain on from where it is; None while another has it."""
-        self._session.begin()
+    def open_writer(self, spec: Spec) -> ChainWriter | None:
+        """The chain as far as it is stored, and the right to train it on; None while another process has that."""
         folder = folder_of(spec)
-        try:
-            lease = self._leases.acquire(folder) if self._care.exclusive() else None
-        except TakenError:
+        if (lease := self._leases.acquire(folder)) is None:
             return None
         try:
-            chain, filed = self._resumable(spec)
+            chain, stored = self._resumable(spec)
         except BaseException:
-            if lease:
-                self._leases.release(lease)
+            lease.beat(released=True)
             raise
         self._note_use(folder)
-        return Claim(self._entries, self._leases, lease, chain, filed, self.timing, self._submit)
+        return ChainWriter(self._entries, chain, stored, lease, self.timing, partial(self._submit, folder))
 
     def _resumable(self, spec: Spec) -> tuple[Chain, dict[int, Content]]:
-        """A chain with all that it takes to go on, and where its weights are.
+        """A chain with its resumable state, and the files of its weights.
 
-        One whose end is damaged gets set aside, and the next shorter one is taken.
+        A chain whose state is damaged is set aside, and the next shorter one is taken.
         """
+        folder = folder_of(spec)
         for _ in range(ATTEMPTS):
-            if (found := self._entries.newest(spec)) is None:
+            if (found := self._newest(spec)) is None:
                 break
-            self._manifests[folder_of(spec)] = found
-            chain = _chain(spec, found)
-            if found.end is None:  # patience has ended it
+            chain = Chain(spec, list(found.epochs))
+            if found.end is None:  # patience ended it
                 return chain, found.weights
-            network = self._entries.load(folder_of(spec), found, found.end.network)
-            optimizer = self._entries.load(folder_of(spec), found, found.end.optimizer) if network else None
+            network = self._entries.load(folder, found, found.end.network)
+            optimizer = self._entries.load(folder, found, found.end.optimizer) if network else None
             if network and optimizer:
                 chain.end = End(network, optimizer)
                 return chain, found.weights
         return Chain(spec), {}
 
-    def says(self, checkpoint: Checkpoint, of: str) -> State | None:
-        """What the checkpoint's network said of the images called `of`; None where that was not kept."""
-        return self._entries.says(checkpoint, of)
+    def load_predictions(self, checkpoint: Checkpoint, images: str) -> State | None:
+        """The checkpoint's predictions for a set of images, such as "stop"; None if they are not stored."""
+        return self._entries.load_predictions(checkpoint, images)
 
-    def keep(self, checkpoint: Checkpoint, of: str, state: State) -> None:
-        """Keep what the checkpoint's network said of the images called `of`."""
-        self._submit(lambda: self._entries.keep(checkpoint, of, state))
+    def save_predictions(self, checkpoint: Checkpoint, images: str, predictions: State) -> None:
+        """Store the checkpoint's predictions for a set of images."""
+        folder = folder_of(checkpoint)
+        self._submit(folder, lambda: self._entries.save_predictions(checkpoint, images, predictions))
 
-    def _submit(self, job: Callable[[], object]) -> "Future[object]":
-        future = self._clerks.submit(job)
-        self._jobs.append(future)
+    def _submit(self, folder: str, job: Callable[[], object]) -> "Future[object]":
+        """Run a job in a thread that runs all jobs of a folder, one after the other."""
+        future = self._threads[hash(folder) % THREADS].submit(job)
+        self._pending.append(future)
         return future
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Wait until all that was handed over is written, or has failed to be."""
         self._manifests.clear()  # the next run looks them up again
-        while self._jobs:
-            self._jobs.pop().result()
+        while self._pending:
+            self._pending.pop().result()
 
     def close(self) -> None:
-        """Write what is left and end the session."""
+        """Flush, and stop all threads."""
         try:
-            self.settle()
+            self.flush()
         finally:
-            self._clerks.shutdown()
-            self._session.close()
+            for thread in self._threads:
+                thread.shutdown()
+            self._leases.close()
 
     def __enter__(self) -> Self:
-        self._session.begin()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class NoStore:
+    """In place of a store: nothing is found and nothing is stored."""
+
+    timing = Timing()
+
+    def chain(self, spec: Spec) -> Chain:
+        """A stage before its first epoch."""
+        return Chain(spec)
+
+    def open_writer(self, spec: Spec) -> MemoryWriter:
+        """A stage before its first epoch, to train."""
+        return MemoryWriter(Chain(spec))
+
+    def load_weights(self, checkpoint: Checkpoint) -> State | None:
+        """None."""
+
+    def load_predictions(self, checkpoint: Checkpoint, images: str) -> State | None:
+        """None."""
+
+    def save_predictions(self, checkpoint: Checkpoint, images: str, predictions: State) -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""Tensors as bytes, in the safetensors format: nothing in it can run, and equal tensors give equal bytes."""
+"""Tensors as bytes, in the safetensors format: no code in it can run, and equal tensors give equal bytes."""
 
 import numpy as np
 import torch
@@ -12,15 +12,15 @@ State = dict[str, Tensor]
 def pack(state: State) -> bytes:
     """Tensors by name, on any device and in any layout, as bytes.
 
-    NumPy reorders them: torch would start threads of its own for that, which compete with those that train.
+    NumPy reorders them: torch would start its own threads for that, which compete with those that train.
     """
     return save({name: np.asarray(value.detach().cpu().numpy(), order="C") for name, value in sorted(state.items())})
 
 
 def unpack(content: bytes) -> State:
-    """What was packed, on the CPU; images and kernels with their channels last, as they are trained.
+    """The tensors that `pack` wrote, on the CPU; images and kernels with their channels last, as in training.
 
-    The layout decides which kernel computes, and so the last bits of what a network says.
+    The layout decides which kernel computes, and so the last bits of a prediction.
     """
     return {name: _channels_last(value) for name, value in load(content).items()}
 

@@ -57,8 +57,8 @@ def meet(location: str, question: Question, node: str) -> str | None:
 
 def write_mark(location: str, question: Question, who: str) -> str | None:
     """Write a file for others to find; why it could not be done."""
+    from moe.store.files import PlaceError
     from moe.store.location import place_at
-    from moe.store.place import PlaceError
 
     try:
         place_at(location).replace(f"{question.mark}/{who}", question.content)
@@ -69,8 +69,8 @@ def write_mark(location: str, question: Question, who: str) -> str | None:
 
 def read_mark(location: str, question: Question, who: str) -> str | None:
     """Find the file that another node has just written; where it is not, the reason if there is one, else ""."""
+    from moe.store.files import PlaceError
     from moe.store.location import place_at
-    from moe.store.place import PlaceError
 
     end = time.monotonic() + LOOK_AGAIN_S
     try:
@@ -93,7 +93,6 @@ def wipe(location: str, mark: str) -> None:
     place = place_at(location)
     for name in place.files(mark):
         place.remove(f"{mark}/{name}")
-    place.prune(mark)
 
 
 def wipe_old(location: str) -> None:

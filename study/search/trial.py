@@ -32,7 +32,6 @@ class Job:
     cpus: int
     gpus: float
     store: str | None  # where trained stages are; None: train every one
-    since: float  # when the driver began, in seconds since 1970: what was used since then stays in the store
 
 
 def evaluate(job: Job, config: dict[str, Any], report: Report) -> None:
@@ -101,9 +100,9 @@ def _train(job: Job, config: Config, report: Report) -> Result:
 @lru_cache(maxsize=1)
 def _store(job: Job) -> Any:
     """The job's store, opened once per process."""
-    from moe.store.store import Store
+    from moe.store import Store
 
-    return Store(job.store, warn=_warnings.append, since=job.since) if job.store else None
+    return Store(job.store, warn=_warnings.append) if job.store else None
 
 
 @lru_cache(maxsize=1)

@@ -3,12 +3,12 @@
     python -m tests.benchmarks.chaos [--seconds 120] [--processes 4] [--commit-every 0] [--seed 0]
 
 Each worker brings one stage after the other, drawn at random, to some number of epochs: real training of a small
-network on a few made-up images. What every epoch has to come to was computed before, without a store. Meanwhile, once
+network on a few made-up images. The right result of every epoch was computed before, without a store. Meanwhile, once
 in 20 epochs at most, a worker is killed (SIGKILL) or stopped for longer than its leases live (SIGSTOP, SIGCONT). In
 between a byte of some file is flipped, half a file cut off or a file deleted, whichever it is. Where most of what there
 is to train is stored, chains are evicted, by deleting their manifests.
 
-    reads      a stage's metrics, its weights, or what its network says of the images, as a worker got them from the
+    reads      a stage's metrics, its weights, or its predictions for the images, as a worker got them from the
                store or by training on from there; wrong, if one bit is not what it has to be
     trained    epochs trained to their end, by anyone
     cut short  epochs that a kill ended before that: they are no part of the ratio
@@ -49,10 +49,10 @@ from moe.config import CLASSES, FLOAT32, Config
 from moe.networks import Dropout, Layers, log_probs
 from moe.scheduler import Scheduler, StageTask, TrainedStage
 from moe.stages import STAGES, Request, Spec, plan
-from moe.store.care import Care
 from moe.store.entries import folder_of
-from moe.store.leases import Timing
-from moe.store.manifest import digest, epochs_of, unseal
+from moe.store.files import TolerantFiles
+from moe.store.locks import Timing
+from moe.store.manifest import DamagedError, OtherFormatError, digest, epochs_of, unseal
 from moe.store.store import Store
 from moe.store.tensors import State, pack
 from moe.training.loop import Chain, Epoch, Examples, best_epoch, to_floats, train
@@ -125,17 +125,17 @@ def images_for(stage: str, seed: int, count: int) -> tuple[Tensor, Tensor]:
     return images.byte().contiguous(memory_format=torch.channels_last)[rows], seen[rows]
 
 
-def lesson(spec: Spec, scene: Scene) -> tuple[Examples, Examples]:
+def examples_of(spec: Spec, scene: Scene) -> tuple[Examples, Examples]:
     """What a stage learns from and what stops it."""
     images, labels = images_for(spec.stage, spec.seed, scene.images)
     stop = len(labels) // 10
     return Examples(images[stop:], labels[stop:]), Examples(images[:stop], labels[:stop])
 
 
-def says(network: nn.Module, spec: Spec, scene: Scene) -> State:
-    """What a network says of the images that stop it."""
+def predict(network: nn.Module, spec: Spec, scene: Scene) -> State:
+    """A network's predictions for the images that stop it."""
     with torch.no_grad():
-        return {"log_probs": log_probs(network(to_floats(lesson(spec, scene)[1].images)))}
+        return {"log_probs": log_probs(network(to_floats(examples_of(spec, scene)[1].images)))}
 
 
 def hashed(state: State) -> str:
@@ -148,27 +148,27 @@ def metrics(epoch: Epoch) -> list[float]:
 
 @dataclass(frozen=True)
 class Truth:
-    """What a chain has to come to, epoch by epoch."""
+    """The right results of a chain, epoch by epoch."""
 
     metrics: list[list[float]]
     weights: dict[int, str]  # hashes, by epoch, of those that were the best so far
-    says: dict[int, str]
+    predictions: dict[int, str]
 
     @classmethod
     def of(cls, spec: Spec, scene: Scene) -> "Truth":
         """Train it, without a store."""
         chain = Chain(spec)
-        for _ in train(Request(spec, scene.epochs), chain, *lesson(spec, scene), CPU):
+        for _ in train(Request(spec, scene.epochs), chain, *examples_of(spec, scene), CPU):
             pass
-        weights, heard = {}, {}
+        weights, predictions = {}, {}
         for epoch, state in chain.weights.items():
             network = small("")
             network.load_state_dict(state)
-            weights[epoch], heard[epoch] = hashed(state), hashed(says(network, spec, scene))
-        return cls([metrics(epoch) for epoch in chain.epochs], weights, heard)
+            weights[epoch], predictions[epoch] = hashed(state), hashed(predict(network, spec, scene))
+        return cls([metrics(epoch) for epoch in chain.epochs], weights, predictions)
 
     def best(self, epochs: int) -> int:
-        """The epoch that a request for so many comes to."""
+        """The epoch that a request for so many resolves to."""
         return best_epoch([validation for _, _, validation, _ in self.metrics[:epochs]])
 
 
@@ -184,24 +184,24 @@ class Log:
 
 
 def work(scene: Scene, truths: dict[str, Truth], name: str) -> None:
-    """A worker: bring stages to some number of epochs until told to stop, and judge all that the store gives."""
+    """A worker: train stages until the file `stop` exists, and check what the store returns."""
     prepare()
     log, draw = Log(Path(scene.folder) / f"{name}.jsonl"), random.Random(f"{scene.seed}/{name}")
-    _listen(log)
+    _log_training(log)
     timing = dataclasses.replace(TIMING, commit_every_s=scene.commit_every_s)
     chains = specs(scene)
-    with Store(str(scene.store), warn=lambda said: log("warned", said=said), timing=timing) as store:
+    with Store(str(scene.store), warn=lambda sentence: log("warned", sentence=sentence), timing=timing) as store:
         while not scene.stop.exists():
             spec, epochs = draw.choice(chains), draw.randint(1, scene.epochs)
-            task = StageTask(Request(spec, epochs), lambda _, spec=spec: lesson(spec, scene))  # type: ignore[misc]
-            _judge(Scheduler(store).run(task, CPU), truths[spec.address], scene, log)
+            task = StageTask(Request(spec, epochs), lambda _, spec=spec: examples_of(spec, scene))  # type: ignore[misc]
+            _check(Scheduler(store).run(task, CPU), truths[spec.address], scene, log)
 
 
-def _listen(log: Log) -> None:
+def _log_training(log: Log) -> None:
     """Log each epoch that is trained and each manifest that is written."""
-    original = Care.create
+    original = TolerantFiles.create
 
-    def heard(request: Request, chain: Chain, *rest: Any) -> Iterator[Epoch]:
+    def logged(request: Request, chain: Chain, *rest: Any) -> Iterator[Epoch]:
         training, folder = train(request, chain, *rest), folder_of(request.spec)
         while not chain.finished(request.epochs):
             log("begun", folder=folder, epoch=len(chain.epochs) + 1)
@@ -209,19 +209,19 @@ def _listen(log: Log) -> None:
             log("trained", folder=folder, epoch=len(chain.epochs))
             yield epoch
 
-    def create(self: Care, path: str, content: bytes) -> bool | None:
+    def create(self: TolerantFiles, path: str, content: bytes) -> bool | None:
         written = original(self, path, content)
         folder, _, name = path.rpartition("/")
         if written and (epochs := epochs_of(name)):
             log("committed", folder=folder, epochs=epochs)
         return written
 
-    moe.scheduler.train = heard
-    Care.create = create  # type: ignore[method-assign]
+    moe.scheduler.train = logged
+    TolerantFiles.create = create  # type: ignore[method-assign]
 
 
-def _judge(stage: TrainedStage, truth: Truth, scene: Scene, log: Log) -> None:
-    """Compare all that a stage gives with what it has to be."""
+def _check(stage: TrainedStage, truth: Truth, scene: Scene, log: Log) -> None:
+    """Compare all that a stage returns with the right results."""
     request, store = stage.task.request, stage.scheduler.store
     spec = request.spec
     used = stage.chain.used(request.epochs)
@@ -233,16 +233,19 @@ def _judge(stage: TrainedStage, truth: Truth, scene: Scene, log: Log) -> None:
     judged("metrics", [metrics(epoch) for epoch in stage.chain.epochs[:used]] == truth.metrics[:used])
     judged("checkpoint", stage.checkpoint.epoch == best)
     store.chain(spec)
-    if (weights := store.weights(stage.checkpoint)) is not None:
+    if (weights := store.load_weights(stage.checkpoint)) is not None:
         judged("stored weights", hashed(weights) == truth.weights[best])
-    if (heard := store.says(stage.checkpoint, "stop")) is not None:
-        judged("stored words", hashed(heard) == truth.says[best])
-    judged("words", hashed(stage.predictions("stop", lambda network: says(network, spec, scene))) == truth.says[best])
+    if (stored := store.load_predictions(stage.checkpoint, "stop")) is not None:
+        judged("stored predictions", hashed(stored) == truth.predictions[best])
+    judged(
+        "predictions",
+        hashed(stage.predictions("stop", lambda network: predict(network, spec, scene))) == truth.predictions[best],
+    )
     judged("weights", hashed(stage.network.state_dict()) == truth.weights[best])
 
 
 class Accidents:
-    """What befalls the workers and the store."""
+    """Kills and pauses workers, and damages the store."""
 
     def __init__(self, scene: Scene, truths: dict[str, Truth]) -> None:
         self.scene, self.truths = scene, truths
@@ -263,8 +266,8 @@ class Accidents:
         worker.start()
         return worker
 
-    def happen(self) -> None:
-        """Let things happen until the time is up, then let the workers end."""
+    def run(self) -> None:
+        """Cause accidents until the time is up, then let the workers end."""
         end = time.monotonic() + self.scene.seconds
         quiet_until = EPOCHS_BETWEEN
         while time.monotonic() < end:
@@ -370,7 +373,7 @@ def committed(path: Path) -> int:
     """How many epochs a manifest tells of; 0 where it is damaged or gone."""
     try:
         return len(unseal(path.read_bytes()).epochs)
-    except (ValueError, FileNotFoundError):
+    except (DamagedError, OtherFormatError, FileNotFoundError):
         return 0
 
 
@@ -440,7 +443,7 @@ def tally(events: list[Event]) -> Tally:
                 damaged.add(path)
             case {"kind": "lost", "folder": folder, "epochs": epochs}:
                 lost.setdefault(folder, set()).update(range(1, epochs + 1))
-            case {"kind": "warned", "said": said} if found := SET_ASIDE.match(said):
+            case {"kind": "warned", "sentence": sentence} if found := SET_ASIDE.match(sentence):
                 count.set_aside += 1
                 epochs = epochs_of(found["name"])
                 if epochs and f"{found['folder']}/{found['why'].split()[0]}" in damaged:
@@ -475,14 +478,16 @@ def events_in(folder: Path) -> list[Event]:
     return found
 
 
-def chaos(scene: Scene, say: Callable[[str], object] = print) -> Tally:
-    """Let it happen in `scene.folder`, and count."""
+def chaos(scene: Scene, emit: Callable[[str], object] = print) -> Tally:
+    """Run a scene in its folder, and count."""
     prepare()
-    say(f"computing what {4 * scene.seeds} chains have to come to")
+    emit(f"computing the right results of {4 * scene.seeds} chains")
     truths = {spec.address: Truth.of(spec, scene) for spec in specs(scene)}
     epochs = sum(len(truth.metrics) for truth in truths.values())
-    say(f"{epochs} epochs, {scene.processes} processes, {scene.seconds:g} s, a commit every {scene.commit_every_s:g} s")
-    Accidents(scene, truths).happen()
+    emit(
+        f"{epochs} epochs, {scene.processes} processes, {scene.seconds:g} s, a commit every {scene.commit_every_s:g} s"
+    )
+    Accidents(scene, truths).run()
     return tally(events_in(Path(scene.folder)))
 
 
@@ -494,15 +499,15 @@ def main() -> int:
     parser.add_argument("--commit-every", type=float, default=0, metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", action="store_true", help="leave the store and the logs where they are")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="chaos-")
     try:
-        count = chaos(Scene(folder, asked.seconds, asked.processes, asked.commit_every, asked.seed))
+        count = chaos(Scene(folder, options.seconds, options.processes, options.commit_every, options.seed))
     finally:
-        if not asked.keep:
+        if not options.keep:
             shutil.rmtree(folder, ignore_errors=True)
-    print(count.table(), *([folder] if asked.keep else []), sep="\n")
-    wasteful = asked.commit_every == 0 and count.ratio > MOST_WASTE
+    print(count.table(), *([folder] if options.keep else []), sep="\n")
+    wasteful = options.commit_every == 0 and count.ratio > MOST_WASTE
     return 1 if count.wrong or count.failed or wasteful else 0
 
 

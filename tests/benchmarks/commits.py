@@ -3,8 +3,8 @@
     python -m tests.benchmarks.commits --data DIR [--runs 5] [--epochs 2] [--train-examples 5000]
 
 Alternating runs in one process: a config without a store, with an empty one on the local disk until everything is
-written, and again when all its stages are stored. Prints the times, the ratio of the first two, and how often and with
-how many bytes each run asked the place.
+written, and again when all its stages are stored. Prints the times, the ratio of the first two, and how many requests
+with how many bytes each run sent to the place.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import torch
 
 from moe import Config, Store, run
 from moe.data import DataSet, load
-from moe.metrics import Result
+from moe.result import Result
 from moe.store.location import place_at
 from moe.training.numerics import available_devices, best_precision
 from tests.benchmarks.report import circumstances, spread
@@ -30,7 +30,7 @@ KINDS = {"read": READS, "create": WRITES, "replace": WRITES, "files": LISTINGS, 
 
 
 class Counted:
-    """A place that counts what it is asked for."""
+    """A place that counts its requests."""
 
     def __init__(self, folder: str) -> None:
         self._place = place_at(folder)
@@ -39,12 +39,12 @@ class Counted:
         self.bytes: Counter[str] = Counter()
 
     def __getattr__(self, name: str) -> Any:
-        asked = getattr(self._place, name)
-        if not callable(asked):
-            return asked
+        operation = getattr(self._place, name)
+        if not callable(operation):
+            return operation
 
         def counted(*arguments: Any) -> Any:
-            answer = asked(*arguments)
+            answer = operation(*arguments)
             kind = KINDS.get(name, REST)
             with self._one_at_a_time:  # the store writes from several threads
                 self.requests[kind] += 1
@@ -54,8 +54,8 @@ class Counted:
 
         return counted
 
-    def told(self) -> str:
-        """All since the last time, in words."""
+    def report(self) -> str:
+        """All requests since the last report, in words."""
         parts = [f"{self.requests[kind]} {kind}" for kind in (READS, WRITES, LISTINGS, REST)]
         parts += [f"{self.bytes[kind] / 1e6:.2f} MB of {kind}" for kind in (READS, WRITES)]
         self.requests.clear()
@@ -69,13 +69,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a folder with CIFAR-10")
     for name, default in (("runs", 5), ("epochs", 2), ("train-examples", 5000)):
         parser.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     here = circumstances()
-    data = load("auto", asked.data)
+    data = load("auto", options.data)
     precision = best_precision(available_devices()[0].type)
-    config = Config(epochs=asked.epochs, train_examples=asked.train_examples, precision=precision)
+    config = Config(epochs=options.epochs, train_examples=options.train_examples, precision=precision)
     run(Config(train_examples=100, test_examples=50), data)  # torch's lazy imports
-    times = [measured(config, data) for _ in range(asked.runs)]
+    times = [measured(config, data) for _ in range(options.runs)]
     without, empty, stored = zip(*times, strict=True)
     ratios = [kept / bare for kept, bare in zip(empty, without, strict=True)]
     print(f"without a store        {spread(without)} s")
@@ -91,14 +91,14 @@ def measured(config: Config, data: DataSet) -> tuple[float, float, float]:
         place = Counted(folder)
         with Store(place) as store:
             empty, first = _timed(lambda: run(config, data, store))
-            asked_empty = place.told()
+            requests_empty = place.report()
             stored, second = _timed(lambda: run(config, data, store))
-            asked_stored = place.told()
+            requests_stored = place.report()
     if first.score != second.score:
         raise SystemExit("a stored run found something else")
     print(f"without {without:.2f} s")
-    print(f"  with an empty store {empty:.2f} s: {asked_empty}")
-    print(f"  all stored {stored:.3f} s: {asked_stored}", flush=True)
+    print(f"  with an empty store {empty:.2f} s: {requests_empty}")
+    print(f"  all stored {stored:.3f} s: {requests_stored}", flush=True)
     return without, empty, stored
 
 

@@ -17,18 +17,19 @@ from moe import Config, run
 from moe.data import DataSet
 from moe.scheduler import Scheduler, StageTask
 from moe.stages import Request
-from moe.store.claims import LeaseLostError
 from moe.store.entries import folder_of
-from moe.store.leases import Owner, Timing, _born
-from moe.store.local import Local
+from moe.store.files import Local
+from moe.store.locks import Owner, Timing
 from moe.store.store import Store
+from moe.store.writer import LeaseLostError
 from moe.training.loop import Chain
 from tests.conftest import coloured
-from tests.store_helpers import AT_ONCE, Faulty, a_spec, advance, children, claimed, pretend, same, straight
+from tests.store_helpers import AT_ONCE, Faulty, a_spec, advance, children, open_writer, pretend, same, straight
 
 CPU = torch.device("cpu")
 SPEC = a_spec()
 FOLDER = folder_of(SPEC)
+ME = Owner.of(os.getpid())
 BRISK = Timing(beat_s=0.05, ttl_s=1.0, poll_s=0.02)
 PATIENT = Timing(beat_s=0.05, ttl_s=1000, stuck_s=1000, poll_s=0.02)  # waits for whoever lives
 
@@ -45,20 +46,20 @@ def store(place, timing=BRISK, **settings):
 
 
 def seconds_until_claimed(waiter, most=10.0):
-    """How long it takes until the claim can be had."""
+    """How long it takes until the writer can be had."""
     began = time.monotonic()
-    while (claim := waiter.claim(SPEC)) is None:
+    while (writer := waiter.open_writer(SPEC)) is None:
         assert time.monotonic() - began < most
         time.sleep(0.01)
-    with claim:
+    with writer:
         return time.monotonic() - began
 
 
 def refused(waiter, seconds):
-    """Whether the claim cannot be had for so long."""
+    """Whether the writer cannot be had for so long."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if waiter.claim(SPEC) is not None:
+        if waiter.open_writer(SPEC) is not None:
             return False
         time.sleep(0.02)
     return True
@@ -66,7 +67,7 @@ def refused(waiter, seconds):
 
 def held(place, owner, beat=None):
     """The files of a lease that nobody beats for."""
-    place.create(f"{FOLDER}/lease-0001.json", json.dumps(dataclasses.asdict(owner)).encode())
+    place.create(f"{FOLDER}/lease-0001.json", owner.model_dump_json().encode())
     if beat is not None:
         place.replace(f"{FOLDER}/lease-0001.beat", json.dumps(beat).encode())
 
@@ -74,22 +75,22 @@ def held(place, owner, beat=None):
 class TestOneAtATime:
     def test_while_one_lives_another_waits_and_once_it_is_released_goes_at_once(self, place):
         with store(place) as first, store(place) as second:
-            with claimed(first, SPEC):
+            with open_writer(first, SPEC):
                 assert refused(second, 2.5 * BRISK.ttl_s)
-            first.settle()
-            assert second.claim(SPEC) is not None
+            first.flush()
+            assert second.open_writer(SPEC) is not None
 
     def test_of_eight_that_claim_at_once_one_is_given_it(self, place):
         stores = [Store(place, timing=PATIENT) for _ in range(8)]
         with ThreadPoolExecutor(8) as pool:
-            claims = list(pool.map(lambda each: each.claim(SPEC), stores))
-        assert len([claim for claim in claims if claim is not None]) == 1
+            claims = list(pool.map(lambda each: each.open_writer(SPEC), stores))
+        assert len([writer for writer in claims if writer is not None]) == 1
         for each in stores:
             each.close()
 
     def test_another_stage_is_free(self, place):
-        with store(place) as first, store(place) as second, claimed(first, SPEC):
-            assert second.claim(a_spec("gate")) is not None
+        with store(place) as first, store(place) as second, open_writer(first, SPEC):
+            assert second.open_writer(a_spec("gate")) is not None
 
     def test_generations_count_up_and_none_is_deleted(self, place):
         with store(place) as first:
@@ -98,44 +99,37 @@ class TestOneAtATime:
         leases = sorted(name for name in place.files(FOLDER) if name.startswith("lease-") and name.endswith(".json"))
         assert leases == ["lease-0001.json", "lease-0002.json", "lease-0003.json"]
 
-    def test_a_session_says_that_it_is_there_until_it_is_closed(self, place):
-        with store(place) as first:
-            first.chain(SPEC)
-            (name,) = place.files("sessions")
-            says = json.loads(place.read(f"sessions/{name}"))
-            assert says["since"] <= says["beat"] <= time.time()
-        assert place.files("sessions") == {}
-
     def test_where_no_lease_can_be_had_everyone_trains_and_is_told_once(self, place):
         class Plain(Faulty):
-            def exclusive(self):
-                return False
+            def create(self, path, content):
+                self.replace(path, content)
+                return True
 
         warned = []
         with store(Plain(place), warn=warned.append) as first, store(Plain(place), warn=warned.append) as second:
-            with claimed(first, SPEC), claimed(second, SPEC), claimed(second, a_spec("gate")):
+            with open_writer(first, SPEC), open_writer(second, SPEC), open_writer(second, a_spec("gate")):
                 assert len(warned) == 2
             assert all(said.startswith("two trials may train one stage") for said in warned)
             assert advance(first, SPEC, 2).losses == advance(second, SPEC, 2).losses
 
 
 def hold(folder, timing, say):
-    """In another process: claim, say so and hold on."""
-    with Store(folder, timing=timing) as opened, claimed(opened, SPEC):
+    """In another process: open a writer, say so and hold on."""
+    with Store(folder, timing=timing) as opened, open_writer(opened, SPEC):
         say.send("claimed")
         say.recv()
 
 
 def train_when_told(folder, timing, say):
-    """In another process: claim, then an epoch each time it is told to, saying how that went."""
+    """In another process: open a writer, then train an epoch each time it is told to, saying how that went."""
     with Store(folder, timing=timing) as opened:
         try:
-            with claimed(opened, SPEC) as claim:
+            with open_writer(opened, SPEC) as writer:
                 say.send("claimed")
-                for _ in pretend(Request(SPEC, 3), claim.chain):
+                for _ in pretend(Request(SPEC, 3), writer.chain):
                     say.recv()
-                    claim.advanced()
-                    say.send(len(claim.chain.epochs))
+                    writer.epoch_done()
+                    say.send(len(writer.chain.epochs))
         except LeaseLostError:
             say.send("lost")
     say.send("ended")
@@ -169,35 +163,35 @@ class TestDeath:
             assert refused(waiter, 0.3)
             os.kill(process.pid, signal.SIGKILL)
             process.join()
-            assert waiter.claim(SPEC) is not None
+            assert waiter.open_writer(SPEC) is not None
 
     def test_a_living_process_has_not_gone(self):
-        assert not Owner.me().gone()
+        assert not ME.has_ended()
 
     def test_a_process_that_only_waits_to_be_reaped_has_gone(self):
         process = subprocess.Popen(["sleep", "60"])
-        owner = dataclasses.replace(Owner.me(), pid=process.pid, born=_born(process.pid))
-        assert not owner.gone()
+        owner = Owner.of(process.pid)
+        assert not owner.has_ended()
         process.kill()
         while state_of(process.pid) != "Z":
             time.sleep(0.01)
-        assert owner.gone()
+        assert owner.has_ended()
         process.wait()
-        assert owner.gone()
+        assert owner.has_ended()
 
     def test_a_process_number_used_again_is_not_its_former_owner(self):
-        assert dataclasses.replace(Owner.me(), born="1").gone()
+        assert ME.replace(started="1").has_ended()
 
-    @pytest.mark.parametrize("change", [{"boot": "another"}, {"boot": ""}, {"processes": "another"}])
+    @pytest.mark.parametrize("change", [{"machine": "another"}, {"machine": ""}])
     def test_of_an_owner_elsewhere_only_its_beat_can_tell(self, change, place):
-        owner = dataclasses.replace(Owner.me(), **change, born="1")
-        assert not owner.gone()
+        owner = ME.replace(**change, started="1")
+        assert not owner.has_ended()
         held(place, owner, {"beats": 3, "epochs": 1, "released": False})
         with store(place, dataclasses.replace(BRISK, ttl_s=0.5)) as waiter:
             assert 0.5 <= seconds_until_claimed(waiter) < 3
 
     def test_an_owner_elsewhere_that_beats_is_waited_for(self, place):
-        held(place, dataclasses.replace(Owner.me(), boot="another"))
+        held(place, ME.replace(machine="another"))
         with store(place, dataclasses.replace(BRISK, ttl_s=0.5)) as waiter:
             for beats in range(15):
                 place.replace(f"{FOLDER}/lease-0001.beat", json.dumps({"beats": beats, "epochs": 0}).encode())
@@ -205,12 +199,12 @@ class TestDeath:
             assert seconds_until_claimed(waiter) >= 0.3
 
     def test_one_that_looks_again_after_long_takes_over_nothing_that_has_beaten_meanwhile(self, place):
-        held(place, dataclasses.replace(Owner.me(), boot="another"), {"beats": 1})
+        held(place, ME.replace(machine="another"), {"beats": 1})
         with store(place, dataclasses.replace(BRISK, ttl_s=0.3)) as waiter:
-            assert waiter.claim(SPEC) is None
+            assert waiter.open_writer(SPEC) is None
             time.sleep(0.6)
             place.replace(f"{FOLDER}/lease-0001.beat", json.dumps({"beats": 2}).encode())
-            assert waiter.claim(SPEC) is None
+            assert waiter.open_writer(SPEC) is None
 
     @pytest.mark.parametrize("content", [b"", b"\0\0\0", b"[]", b'{"pid": 1}', b'{"token": "x", "pid": "many"}'])
     def test_a_damaged_lease_is_waited_for_as_long_as_one_without_a_beat(self, content, place):
@@ -219,7 +213,7 @@ class TestDeath:
             assert 0.3 <= seconds_until_claimed(waiter) < 3
 
     def test_a_damaged_beat_is_no_release(self, place):
-        held(place, dataclasses.replace(Owner.me(), boot="another"))
+        held(place, ME.replace(machine="another"))
         place.replace(f"{FOLDER}/lease-0001.beat", b"\0\0\0")
         with store(place, dataclasses.replace(BRISK, ttl_s=0.3)) as waiter:
             assert 0.3 <= seconds_until_claimed(waiter) < 3
@@ -244,7 +238,7 @@ class TestPause:
         with store(place) as reader:
             chain = reader.chain(SPEC)
             assert chain.losses == straight(SPEC, 3).losses
-            assert same(reader.weights(chain.resolve(3)), straight(SPEC, 3).weights[2])
+            assert same(reader.load_weights(chain.resolve(3)), straight(SPEC, 3).weights[2])
 
     @pytest.mark.parametrize("bits", [0.0, 0.25])
     @pytest.mark.parametrize("paused_at", ["safetensors", "chain"])
@@ -264,21 +258,21 @@ class TestPause:
                 return super().create(path, content)
 
         with store(Paused(place), dataclasses.replace(AT_ONCE, commit_every_s=1000)) as late:
-            with claimed(late, SPEC) as claim:
-                for _ in pretend(Request(SPEC, 3), claim.chain):
-                    claim.advanced()
-            with store(place, AT_ONCE) as other, claimed(other, SPEC) as theirs:
+            with open_writer(late, SPEC) as writer:
+                for _ in pretend(Request(SPEC, 3), writer.chain):
+                    writer.epoch_done()
+            with store(place, AT_ONCE) as other, open_writer(other, SPEC) as theirs:
                 for number, _ in enumerate(pretend(Request(SPEC, 4), theirs.chain, bits=bits), 1):
-                    theirs.advanced()
-                    other.settle()
+                    theirs.epoch_done()
+                    other.flush()
                     if number == 2:
                         awake.set()
-                        late.settle()
+                        late.flush()
         warned = []
         with store(place, warn=warned.append) as reader:
             chain = reader.chain(SPEC)
             assert len(chain.epochs) >= 3
-            found = {epoch: reader.weights(chain.resolve(epoch)) for epoch in range(1, len(chain.epochs) + 1)}
+            found = {epoch: reader.load_weights(chain.resolve(epoch)) for epoch in range(1, len(chain.epochs) + 1)}
             whole = [straight(SPEC, 4, bits) for bits in {0.0, bits}]
             assert any(
                 all(same(state, one.weights[one.resolve(epoch).epoch]) for epoch, state in found.items())
@@ -289,18 +283,18 @@ class TestPause:
     def test_an_owner_that_beats_but_gets_nowhere_is_not_waited_for(self, place):
         impatient = dataclasses.replace(PATIENT, stuck_s=0.5)
         with store(place, PATIENT) as stuck, store(place, impatient) as waiter:
-            claim = claimed(stuck, SPEC)
+            writer = open_writer(stuck, SPEC)
             assert 0.5 <= seconds_until_claimed(waiter) < 5
             time.sleep(2 * PATIENT.beat_s)
-            next(pretend(Request(SPEC, 3), claim.chain))
+            next(pretend(Request(SPEC, 3), writer.chain))
             with pytest.raises(LeaseLostError):
-                claim.advanced()
+                writer.epoch_done()
 
     def test_an_owner_that_gets_on_is_waited_for(self, place):
         impatient = dataclasses.replace(PATIENT, stuck_s=1.0)
-        with store(place, PATIENT) as slow, store(place, impatient) as waiter, claimed(slow, SPEC) as claim:
-            for _ in pretend(Request(SPEC, 5), claim.chain):
-                claim.advanced()
+        with store(place, PATIENT) as slow, store(place, impatient) as waiter, open_writer(slow, SPEC) as writer:
+            for _ in pretend(Request(SPEC, 5), writer.chain):
+                writer.epoch_done()
                 assert refused(waiter, 0.5)
 
     def test_owners_whose_epochs_take_longer_than_anyone_waits_still_get_there(self, place, monkeypatch):
@@ -362,7 +356,7 @@ class TestSideBySide:
         monkeypatch.setattr("moe.scheduler.train", pretend)
         heard = []
         with store(place, PATIENT) as other, store(place, PATIENT) as ours:
-            taken = claimed(other, SPEC)
+            taken = open_writer(other, SPEC)
 
             def watch(stage, epoch, *_):
                 heard.append((stage, epoch))
@@ -378,10 +372,10 @@ class TestSideBySide:
     def test_what_another_trained_meanwhile_is_not_trained_again(self, place, monkeypatch):
         monkeypatch.setattr("moe.scheduler.train", pretend)
         with store(place, PATIENT) as other, store(place, PATIENT) as ours, ThreadPoolExecutor(1) as pool:
-            with claimed(other, SPEC) as claim:
+            with open_writer(other, SPEC) as writer:
                 waiting = pool.submit(Scheduler(ours).run, task(SPEC, 3), CPU)
-                for _ in pretend(Request(SPEC, 3), claim.chain):
-                    claim.advanced()
+                for _ in pretend(Request(SPEC, 3), writer.chain):
+                    writer.epoch_done()
             stage = waiting.result(timeout=10)
             assert (len(stage.chain.epochs), stage.trained) == (3, [])
             assert same(stage.weights(), straight(SPEC, 3).weights[2])
@@ -423,16 +417,16 @@ class TestSideBySide:
             raise RuntimeError("told to stop")
 
         with store(place, PATIENT) as other, store(place, PATIENT) as ours, ThreadPoolExecutor(1) as pool:
-            original = ours.claim
+            original = ours.open_writer
 
-            def claim(spec):
+            def first_refused(spec):
                 if spec == SPEC:  # asked for before the error, and refused after it
                     failed.wait()
                     time.sleep(0.2)
                 return original(spec)
 
-            monkeypatch.setattr(ours, "claim", claim)
-            with claimed(other, SPEC):
+            monkeypatch.setattr(ours, "open_writer", first_refused)
+            with open_writer(other, SPEC):
                 running = pool.submit(
                     Scheduler(ours, refuse).run_all, [task(a_spec("gate"), 2), task(SPEC, 2)], [CPU, CPU]
                 )

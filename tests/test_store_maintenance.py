@@ -6,35 +6,30 @@ import subprocess
 import sys
 import time
 import uuid
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
+from rich.filesize import decimal
 
 from moe import run
 from moe.config import Config
+from moe.result import Epoch
 from moe.stages import STAGES, plan
-from moe.store.__main__ import main
-from moe.store.care import Care
-from moe.store.damage import check
-from moe.store.entries import Entries, as_json, folder_of
-from moe.store.eviction import SLACK_S, carry_out, choose, evict
-from moe.store.eviction import plan as plan_gc
-from moe.store.inventory import Entry, Presence, take
-from moe.store.leases import Owner
-from moe.store.local import Local
+from moe.store.__main__ import main, size
+from moe.store.entries import Entries, folder_of
+from moe.store.files import Local, PlaceError, TolerantFiles
 from moe.store.location import place_at
-from moe.store.manifest import Manifest
-from moe.store.place import PlaceError
-from moe.store.session import DEAD_S
+from moe.store.maintenance import KEEP_S, Entry, delete, find_damage, plan_gc, read_aside, read_entries
+from moe.store.manifest import Manifest, canonical, digest
 from moe.store.store import Store
-from moe.store.words import ago, human, size
 from moe.training.numerics import Numerics
 
 SMALL = Config(epochs=2, train_examples=100, test_examples=50, batch_size=20)
 NUMERICS = Numerics(device="cpu", torch="2.6", instructions="AVX2")
 NOW = 1_800_000_000.0
+LONG_AGO = NOW - KEEP_S - 1  # used before the last day
 HEX = uuid.UUID(int=7).hex
 
 
@@ -63,34 +58,44 @@ def warned(sentence):
 
 
 def spec_of(seed, stage="gate"):
-    return plan(replace(SMALL, seed=seed), "f" * 64, NUMERICS)[stage].spec
+    return plan(SMALL.replace(seed=seed), "f" * 64, NUMERICS)[stage].spec
 
 
-def put(place, seed=0, used=NOW, stage="gate", epochs=1):
+def put(place, seed=0, used=LONG_AGO, stage="gate", epochs=1):
     """A chain of a few bytes, as a store writes it; its folder."""
     spec = spec_of(seed, stage)
-    folder, entries = folder_of(spec), Entries(Care(place, warned, 0), warned)
+    folder, entries = folder_of(spec), Entries(TolerantFiles(place, warned, 0), warned)
     weights = {epoch: entries.put(folder, {"weight": torch.full((100,), seed + epoch / 10)}) for epoch in (1, epochs)}
-    losses = tuple({"validation_loss": 1.0 / epoch} for epoch in range(1, epochs + 1))
-    entries.publish(folder, Manifest(spec=as_json(spec), epochs=losses, weights=weights, end=None, made={}))
+    entries.publish(
+        folder,
+        Manifest(spec=asdict(spec), epochs=tuple(map(epoch, range(1, epochs + 1))), weights=weights, end=None, made={}),
+    )
     if used is not None:
         place.replace(f"{folder}/used", str(used).encode())
     return folder
 
 
-def arrive(place, since=NOW, beat=NOW, **more):
-    """The file of a session; its path."""
-    path = f"sessions/{uuid.uuid4().hex}.json"
-    place.replace(path, json.dumps({"since": since, "beat": beat, **more}).encode())
-    return path
+def epoch(number):
+    return Epoch(loss=1.0, accuracy=0.5, validation_loss=1.0 / number, validation_accuracy=0.5, seconds=0.1)
+
+
+def plan_of(place, max_bytes=0, now=NOW):
+    return plan_gc(read_entries(place), read_aside(place), max_bytes, now)
 
 
 def gc(place, max_bytes=0, now=NOW):
-    return carry_out(place, plan_gc(take(place), max_bytes, now))
+    return delete(place, plan_of(place, max_bytes, now))
 
 
 def kept(place):
-    return {entry.folder for entry in take(place).entries if entry.files}
+    return {entry.folder for entry in read_entries(place)}
+
+
+def age(folder):
+    """Make all chains of a store those of the day before yesterday."""
+    for path in folder.glob("*/*/used"):
+        path.unlink()
+        path.write_text(str(time.time() - 2 * KEEP_S))
 
 
 def paths(folder):
@@ -106,55 +111,47 @@ def flip(path):
 
 
 def entry(name, used, size=10):
-    return Entry(folder=f"gate/{name}", files={"used": size}, used=used)
+    return Entry(folder=f"gate/{name}", files={"used": size}, used=used, unreadable=True)
 
 
-def presence(since, beat=NOW):
-    return Presence(path="sessions/x.json", bytes=1, since=since, beat=beat)
+def of_format_2(place, folder):
+    """Make the manifest of a chain one that a later version of this program wrote."""
+    fields = json.loads(place.read(f"{folder}/chain-0001.json")) | {"format": 2}
+    del fields["sha256"]
+    sealed = {"sha256": digest(canonical(fields)), **fields}
+    place.replace(f"{folder}/chain-0001.json", json.dumps(sealed).encode())
 
 
 class TestWhatLiesInAStore:
     def test_it_is_what_was_trained(self, folder, trained):
-        inventory = take(Local(folder))
-        assert {entry.stage for entry in inventory.entries} == set(STAGES)
-        assert {entry.epochs for entry in inventory.entries} == {2}
-        assert {entry.stage: entry.predictions for entry in inventory.entries} == {
-            **dict.fromkeys(STAGES, 2),
-            "mixture": 1,
-        }
-        assert sum(entry.bytes for entry in inventory.entries) == sum(
-            (trained[0] / path).stat().st_size for path in paths(trained[0])
-        )
-        assert all(0 <= time.time() - entry.used < 600 for entry in inventory.entries)
+        entries = read_entries(Local(folder))
+        assert {entry.folder.split("/")[0] for entry in entries} == set(STAGES)
+        assert {entry.epochs for entry in entries} == {2}
+        assert sum(entry.bytes for entry in entries) == sum_of(trained[0])
+        assert all(0 <= time.time() - entry.used < 600 for entry in entries)
 
     def test_the_most_recently_used_comes_first(self, place):
         middle, last, unknown, first = (put(place, n, used) for n, used in enumerate([NOW, NOW - 9, None, NOW + 9]))
-        assert [entry.folder for entry in take(place).entries] == [first, middle, last, unknown]
+        assert [entry.folder for entry in read_entries(place)] == [first, middle, last, unknown]
 
     def test_a_chain_that_is_only_begun_has_no_epochs(self, place):
         place.replace(f"gate/{HEX}/lease-0001.json", b"{}")
-        (found,) = take(place).entries
+        (found,) = read_entries(place)
         assert (found.epochs, found.used, found.bytes, found.unreadable) == (0, None, 2, False)
 
-    @pytest.mark.parametrize("content", [b"", b"soon", b"nan", b"\xff"])
+    @pytest.mark.parametrize("content", [b"", b"soon", b"nan", b"1e300", b"-1", b"\xff"])
     def test_a_damaged_time_of_use_is_none(self, place, content):
         place.replace(f"{put(place)}/used", content)
-        assert take(place).entries[0].used is None
-
-    def test_a_damaged_session_is_not_alive(self, place):
-        place.replace(arrive(place), b"[1]")
-        assert not take(place).sessions[0].alive(NOW)
+        assert read_entries(place)[0].used is None
 
 
 class TestVerify:
-    @pytest.mark.parametrize("kind", [r"chain-.*", r"[0-9a-f]{64}\..*", r"says-.*"])
+    @pytest.mark.parametrize("kind", [r"chain-.*", r"[0-9a-f]{64}\..*", r"predictions-.*"])
     def test_a_flipped_bit_is_found_named_and_made_good_by_the_next_run(self, folder, trained, data, kind, capsys):
         path = next(path for path in folder.glob("gate/*/*") if re.fullmatch(kind, path.name))
         flip(path)
         assert main(["--store", str(folder), "verify"]) == 5
-        found, last = capsys.readouterr().out.splitlines()
-        assert path.name in found
-        assert "1 damaged, set aside" in last
+        assert path.name in capsys.readouterr().out
         assert not path.exists()
         assert path.name in "".join(paths(folder / "aside"))
         assert main(["--store", str(folder), "verify"]) == 0
@@ -167,34 +164,39 @@ class TestVerify:
         hashed = [path for path in before if path.endswith(".safetensors") or "chain-" in path]
         total = sum((folder / path).stat().st_size for path in hashed)
         assert main(["--store", str(folder), "verify"]) == 0
-        assert capsys.readouterr().out == f"{len(hashed)} files ({human(total)}) checked in {folder}: none damaged\n"
+        assert capsys.readouterr().out == f"{len(hashed)} files ({decimal(total)}) checked in {folder}: none damaged\n"
         assert paths(folder) == before
 
-    def test_a_manifest_goes_with_what_it_lacks(self, place):
+    def faults(self, place, folder):
+        return find_damage(place, folder)[1]
+
+    def test_a_manifest_is_damaged_where_a_file_of_it_is_missing(self, place):
         folder = put(place, epochs=3)
         lost, *_ = (name for name in place.files(folder) if name.endswith(".safetensors"))
         place.remove(f"{folder}/{lost}")
-        (damage,) = check(place, folder).damages
-        assert damage.names == ("chain-0003.json",)
-        assert damage.why == f"{lost} is missing"
+        assert self.faults(place, folder).keys() == {"chain-0003.json"}
+        assert lost in self.faults(place, folder)["chain-0003.json"]
 
-    def test_a_manifest_goes_with_what_is_damaged_of_it(self, place):
+    def test_a_manifest_is_damaged_where_a_file_of_it_is(self, place):
         folder = put(place, epochs=3)
         bad, *_ = (name for name in place.files(folder) if name.endswith(".safetensors"))
         place.replace(f"{folder}/{bad}", b"half")
-        (damage,) = check(place, folder).damages
-        assert damage.names == ("chain-0003.json", bad)
+        assert self.faults(place, folder).keys() == {"chain-0003.json", bad}
 
     def test_content_that_no_manifest_needs_is_checked_too(self, place):
         place.replace(f"gate/{HEX}/{'a' * 64}.safetensors", b"half")
-        assert [damage.names for damage in check(place, f"gate/{HEX}").damages] == [(f"{'a' * 64}.safetensors",)]
+        assert self.faults(place, f"gate/{HEX}").keys() == {f"{'a' * 64}.safetensors"}
 
     def test_a_manifest_in_another_chains_folder_is_damage(self, place):
         here, there = put(place, 0), put(place, 1)
         for name in place.files(here):
             place.replace(f"{there}/{name}", place.read(f"{here}/{name}"))
-        (damage,) = check(place, there).damages
-        assert damage.why == "it belongs to another chain"
+        assert self.faults(place, there) == {"chain-0001.json": "it belongs to another chain"}
+
+    def test_a_manifest_of_another_format_is_no_damage(self, place):
+        folder = put(place)
+        of_format_2(place, folder)
+        assert self.faults(place, folder) == {}
 
     def test_a_manifest_that_a_longer_one_replaces_meanwhile_is_no_damage(self, place, monkeypatch):
         folder = put(place)
@@ -206,7 +208,7 @@ class TestVerify:
             return manifest if path.endswith("chain-0001.json") else None
 
         monkeypatch.setattr(place, "read", replaced)
-        assert check(place, folder).damages == ()
+        assert self.faults(place, folder) == {}
 
     def test_what_reads_well_the_second_time_is_no_damage(self, place, monkeypatch):
         folder, read, seen = put(place), place.read, set()
@@ -219,7 +221,7 @@ class TestVerify:
             return content[:-1]
 
         monkeypatch.setattr(place, "read", garbled)
-        assert check(place, folder).damages == ()
+        assert self.faults(place, folder) == {}
 
     def test_damage_in_a_store_that_cannot_be_written_is_named_all_the_same(self, folder, monkeypatch, capsys):
         flip(next(folder.glob("gate/*/chain-*.json")))
@@ -227,52 +229,33 @@ class TestVerify:
         def refused(*_):
             raise PlaceError("read-only")
 
-        monkeypatch.setattr(Local, "move", refused)
+        monkeypatch.setattr(Local, "replace", refused)
         assert main(["--store", str(folder), "verify"]) == 5
         found, last = capsys.readouterr().out.splitlines()
-        assert "chain-0002.json: it is damaged" in found or "does not match" in found
+        assert "chain-0002.json: " in found
         assert "not all of it set aside" in last
         assert "read-only" in last
 
 
-class TestChoosing:
+class TestPlan:
     @pytest.mark.parametrize(
         ("max_bytes", "chosen"),
         [(30, []), (29, ["old"]), (20, ["old"]), (19, ["old", "middle"]), (0, ["old", "middle", "new"])],
     )
     def test_the_least_recently_used_go_until_the_rest_fits(self, max_bytes, chosen):
-        entries = [entry("new", NOW), entry("middle", NOW - 5), entry("old", NOW - 9)]
-        assert [found.address for found in choose(entries, [], max_bytes, NOW)] == chosen
+        entries = [entry("new", LONG_AGO), entry("middle", LONG_AGO - 5), entry("old", LONG_AGO - 9)]
+        plan = plan_gc(entries, {}, max_bytes, NOW)
+        assert [found.folder for found in plan.chains] == [f"gate/{name}" for name in chosen]
+        assert len(plan.kept) == 3 - len(chosen)
 
-    def test_what_was_used_since_a_running_study_began_stays(self):
-        entries = [entry("before", NOW - 1000 - SLACK_S - 1), entry("since", NOW - 1000 - SLACK_S)]
-        assert [found.address for found in choose(entries, [presence(NOW - 1000)], 0, NOW)] == ["before"]
+    @pytest.mark.parametrize(("ago_s", "stays"), [(KEEP_S - 1, True), (KEEP_S, False), (0, True), (-KEEP_S, True)])
+    def test_what_was_used_in_the_last_day_stays_and_what_another_clock_dates_later(self, ago_s, stays):
+        one = entry("one", NOW - ago_s)
+        assert plan_gc([one], {}, 0, NOW).kept == ((one,) if stays else ())
 
-    def test_the_oldest_of_several_running_studies_counts(self):
-        entries = [entry("long ago", NOW - 5000)]
-        assert choose(entries, [presence(NOW - 10), presence(NOW - 6000), presence(NOW - 10)], 0, NOW) == []
-
-    def test_a_study_whose_process_was_killed_protects_nothing_at_once(self, place):
-        put(place)
-        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-            born = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
-            owner = asdict(replace(Owner.me(), pid=process.pid, born=born))
-            arrive(place, owner=owner)
-            gc(place)
-            assert len(kept(place)) == 1
-            process.kill()
-        gc(place)
-        assert kept(place) == set()
-
-    @pytest.mark.parametrize(("silent_s", "stays"), [(DEAD_S - 1, True), (DEAD_S, False), (-30, True)])
-    def test_a_study_without_a_beat_protects_nothing(self, silent_s, stays):
-        entries = [entry("one", NOW)]
-        assert choose(entries, [presence(NOW, NOW - silent_s)], 0, NOW) == ([] if stays else entries)
-
-    def test_without_a_sign_of_use_it_is_in_the_making_or_the_first_to_go(self):
+    def test_what_has_no_time_of_use_is_the_first_to_go(self):
         entries = [entry("used", 5.0), entry("unknown", None)]
-        assert [found.address for found in choose(entries, [], 10, NOW)] == ["unknown"]
-        assert [found.address for found in choose(entries, [presence(NOW)], 0, NOW)] == ["used"]
+        assert [found.folder for found in plan_gc(entries, {}, 10, NOW).chains] == ["gate/unknown"]
 
 
 class TestGc:
@@ -288,36 +271,55 @@ class TestGc:
         assert again.score == trained[1].score
         assert {name for name, stage in again.stages.items() if not stage.epochs_reused} == {"gate"}
 
-    def test_nothing_is_left_of_an_emptied_store_not_even_folders(self, folder):
-        gc(Local(folder), 0, time.time())
-        assert list(folder.iterdir()) == []
+    def test_no_file_is_left_of_an_emptied_store(self, folder):
+        gc(Local(folder), 0, time.time() + 2 * KEEP_S)
+        assert paths(folder) == []
 
-    def test_a_dry_run_says_what_would_go_and_deletes_nothing(self, folder, capsys):
+    def test_a_dry_run_shows_what_would_go_and_deletes_nothing(self, folder, capsys):
+        age(folder)
         before = paths(folder)
         assert main(["--store", str(folder), "gc", "--max-bytes", "0", "--dry-run"]) == 0
         said = capsys.readouterr().out
-        assert f"Would free {human(sum_of(folder))}: 5 chains" in said
+        assert f"Would free {decimal(sum_of(folder))}: 5 chains" in said
         assert all(path.split("/")[1][:8] in said for path in before)
         assert paths(folder) == before
 
-    def test_a_store_at_work_keeps_what_it_uses_until_it_is_closed(self, folder, data, capsys):
+    def test_what_a_run_has_used_stays_for_a_day(self, folder, data, capsys):
+        age(folder)
         before = {path for path in paths(folder) if not path.endswith("used")}
         with Store(str(folder), warn=warned) as store:
             run(SMALL, data, store)
-            assert main(["--store", str(folder), "gc", "--max-bytes", "1 kB"]) == 0
-            said = capsys.readouterr().out
-            assert "Freed 0 B: 0 chains" in said
-            assert re.search(r"more than 1.0 kB: .* MB are needed by 1 running session\n", said)
-            assert before <= set(paths(folder))
+        assert main(["--store", str(folder), "gc", "--max-bytes", "1 kB"]) == 0
+        said = capsys.readouterr().out
+        assert "Freed 0 bytes: 0 chains" in said
+        assert "more than 1.0 kB" in said
+        assert before <= set(paths(folder))
+        age(folder)
         assert main(["--store", str(folder), "gc", "--max-bytes", "1 kB"]) == 0
         assert "more than" not in capsys.readouterr().out
         assert paths(folder) == []
 
+    def test_help_names_the_day(self, capsys):
+        with pytest.raises(SystemExit):
+            main(["gc", "--help"])
+        assert "24 hours" in " ".join(capsys.readouterr().out.split())
+
+    def test_a_use_is_written_again_after_an_hour(self, tmp_path, monkeypatch):
+        place = Local(tmp_path)
+        folder, clock = put(place), [1000.0]
+        monkeypatch.setattr("moe.store.store.time.time", lambda: NOW + clock[0])
+        monkeypatch.setattr("moe.store.store.time.monotonic", lambda: clock[0])
+        with Store(str(tmp_path), warn=warned) as store:
+            for clock[0], used in ((1000.0, 1000.0), (4599.0, 1000.0), (4600.0, 4600.0)):
+                store.chain(spec_of(0))
+                store.flush()
+                assert float(place.read(f"{folder}/used")) == NOW + used
+
     def test_at_every_moment_a_reader_finds_a_whole_chain_or_none(self, place, monkeypatch):
         folder, remove, moments = put(place, epochs=3), place.remove, []
-        reader = Entries(Care(place, warned, 0), warned)  # a warning would be a damaged chain
+        reader = Entries(TolerantFiles(place, warned, 0), warned)  # a warning would be a damaged chain
         spec = spec_of(0)
-        before = reader.newest(spec)
+        before, plan = reader.newest(spec), plan_of(place)
 
         def watched(path):
             remove(path)
@@ -328,12 +330,12 @@ class TestGc:
                 assert all(states)
 
         monkeypatch.setattr(place, "remove", watched)
-        assert evict(place, take(place).entries[0])
+        assert len(delete(place, plan)[0]) == 1
         assert moments[0][0] is None
         assert len(moments) == 4
         assert kept(place) == set()
         assert place.files("aside/gate") == {}
-        assert take(place).aside == {}
+        assert read_aside(place) == {}
 
     def test_a_sign_of_use_goes_last(self, place, monkeypatch):
         folder, gone = put(place), []
@@ -346,50 +348,43 @@ class TestGc:
 
     def test_a_chain_that_came_into_use_after_it_was_listed_stays(self, place):
         idle, busy = put(place, 0), put(place, 1)
-        planned = plan_gc(take(place), 0, NOW)
+        planned = plan_of(place)
         place.replace(f"{busy}/used", str(NOW + 1).encode())
-        freed = carry_out(place, planned)
-        assert [entry.folder for entry in freed.chains] == [idle]
-        assert [entry.folder for entry in freed.spared] == [busy]
+        deleted, used = delete(place, planned)
+        assert [entry.folder for entry in deleted] == [idle]
+        assert [entry.folder for entry in used] == [busy]
         assert kept(place) == {busy}
-        assert check(place, busy).damages == ()
+        assert find_damage(place, busy)[1] == {}
 
-    def test_what_serves_nobody_goes_whatever_the_limit(self, place):
+    def test_what_nobody_needs_goes_whatever_the_limit(self, place):
         folder = put(place, epochs=3)
-        place.replace(f"{folder}/says-0001-stop-{'b' * 64}.safetensors", b"kept")
+        place.replace(f"{folder}/predictions-0001-stop-{'b' * 64}.safetensors", b"kept")
         whole = place.files(folder)
         place.replace(f"{folder}/{'a' * 64}.safetensors", b"never published")
         place.replace(f"{folder}/.partial-{HEX}", b"half")
+        place.replace(f"{folder}/says-0001-stop-{'b' * 64}.safetensors", b"an earlier version's")
         place.replace(f"gate/{HEX}/{'a' * 64}.safetensors", b"never published")
         place.replace(f"gate/{HEX}/lease-0001.json", b"{}")
-        place.replace(f"probe-{HEX}", b"")
         place.replace(f"aside/{folder}/12345678-used", b"damaged")
-        arrive(place, beat=NOW - 25 * 3600)
-        arrive(place, beat=NOW - 23 * 3600)
-        assert len(plan_gc(take(place), 10**9, NOW).leftovers) == 7
+        assert len(plan_of(place, 10**9).leftovers) == 6
         gc(place, 10**9)
         assert kept(place) == {folder}
         assert place.files(folder) == whole
-        assert place.files("") == {}
-        assert take(place).aside == {}
-        assert [session.beat for session in take(place).sessions] == [NOW - 23 * 3600]
+        assert read_aside(place) == {}
 
-    def test_what_may_be_in_the_making_stays_while_anyone_is_at_work(self, place):
-        folder = put(place, used=NOW - 10_000)
+    def test_what_may_be_in_the_making_stays_for_a_day(self, place):
+        folder = put(place, used=NOW)
         making = f"{folder}/{'a' * 64}.safetensors", f"{folder}/.partial-{HEX}", f"gate/{HEX}/lease-0001.json"
-        for path in (*making, f"probe-{HEX}", f"aside/{folder}/12345678-used"):
+        for path in making:
             place.replace(path, b"x")
-        dead, alive = arrive(place, beat=NOW - 25 * 3600), arrive(place, since=NOW - 9)
+        place.replace(f"gate/{HEX}/used", str(NOW - 9).encode())
         gc(place, 10**9)
-        assert all(place.read(path) for path in (*making, f"probe-{HEX}"))
-        assert take(place).aside == {}
-        assert (place.read(dead), bool(place.read(alive))) == (None, True)
+        assert all(place.read(path) for path in making)
 
     def test_what_a_manifest_of_another_format_needs_is_not_taken_for_a_leftover(self, place):
         folder = put(place)
         before = place.files(folder)
-        manifest = json.loads(place.read(f"{folder}/chain-0001.json"))
-        place.replace(f"{folder}/chain-0001.json", json.dumps({**manifest, "format": 2}).encode())
+        of_format_2(place, folder)
         gc(place, 10**9)
         assert place.files(folder).keys() == before.keys()
 
@@ -417,51 +412,49 @@ class TestGc:
         gc(place)
         assert paths(tmp_path) == [f"{folder}/notes.txt"]
 
-    def test_an_empty_folder_goes_unless_someone_may_just_be_making_it(self, tmp_path):
-        place = Local(tmp_path)
-        (tmp_path / "gate" / HEX).mkdir(parents=True)
-        session = arrive(place)
-        gc(place)
-        assert place.folders("gate") == [HEX]
-        place.remove(session)
-        gc(place)
-        assert list(tmp_path.iterdir()) == []
+
+class TestNames:
+    """A name read from a file is never a path."""
+
+    def stored(self, tmp_path, **changed):
+        """A store with a sealed manifest that names a file outside of it, and that file."""
+        victim, place = tmp_path / f"{'a' * 64}.safetensors", Local(tmp_path / "store")
+        victim.write_bytes(b"mine")
+        folder = put(place)
+        fields = json.loads(place.read(f"{folder}/chain-0001.json"))
+        del fields["sha256"]
+        fields["weights"]["1"]["sha256"] = f"../../../{'a' * 64}"
+        sealed = {"sha256": digest(canonical(fields)), **fields}
+        place.replace(f"{folder}/chain-0001.json", json.dumps(sealed).encode())
+        return place, folder, victim
+
+    def test_a_manifest_that_names_one_elsewhere_is_set_aside_unopened(self, tmp_path, monkeypatch):
+        _, folder, victim = self.stored(tmp_path)
+        read, opened, said = Path.read_bytes, [], []
+        monkeypatch.setattr(Path, "read_bytes", lambda path: (opened.append(path.resolve()), read(path))[1])
+        with Store(str(tmp_path / "store"), warn=said.append) as store:
+            assert store.chain(spec_of(0)).epochs == []
+        assert opened
+        assert victim not in opened
+        assert len(said) == 1
+        assert f"{folder}/chain-0001.json" in said[0]
+
+    def test_nothing_elsewhere_is_deleted_by_a_longer_chain_by_verify_or_by_gc(self, tmp_path):
+        place, folder, victim = self.stored(tmp_path)
+        shorter = place.read(f"{folder}/chain-0001.json")
+        put(place, epochs=3)
+        assert "chain-0001.json" not in place.files(folder)
+        place.replace(f"{folder}/chain-0001.json", shorter)
+        assert main(["--store", place.name, "verify"]) == 5
+        place.replace(f"{folder}/chain-0001.json", shorter)
+        place.replace(f"{folder}/used", b"5")
+        assert main(["--store", place.name, "gc", "--max-bytes", "0"]) == 0
+        assert paths(tmp_path / "store") == []
+        assert victim.read_bytes() == b"mine"
 
 
 def sum_of(folder):
     return sum((folder / path).stat().st_size for path in paths(folder))
-
-
-def test_a_folder_that_is_pruned_before_its_first_file_is_there_is_made_again(tmp_path, monkeypatch):
-    place, mkdir, prunes = Local(tmp_path), Path.mkdir, iter((True, True))
-
-    def pruned(path, *arguments, **settings):
-        mkdir(path, *arguments, **settings)
-        if next(prunes, False):
-            place.prune("gate/a")
-
-    monkeypatch.setattr(Path, "mkdir", pruned)
-    place.replace("gate/a/used", b"x")
-    assert place.read("gate/a/used") == b"x"
-    assert next(prunes, None) is None
-
-
-def test_pruning_takes_empty_folders_only_and_never_the_root(tmp_path):
-    place = Local(tmp_path / "store")
-    place.replace("gate/a/used", b"x")
-    place.replace("gate/b/used", b"x")
-    place.remove("gate/b/used")
-    for folder in ("gate/a", "gate/b", "gate/none"):
-        place.prune(folder)
-    assert (place.folders("gate"), place.read("gate/a/used")) == (["a"], b"x")
-    place.remove("gate/a/used")
-    place.prune("gate/gone")
-    assert place.folders("") == ["gate"]
-    place.prune("gate/a")
-    (tmp_path / "store" / "nearly").mkdir()
-    place.prune("nearly/gone")
-    place.prune("")
-    assert list(tmp_path.rglob("*")) == [tmp_path / "store"]
 
 
 class TestWords:
@@ -475,9 +468,7 @@ class TestWords:
     def test_a_size_may_have_a_unit(self, text, value):
         assert size(text) == value
 
-    @pytest.mark.parametrize(
-        "text", ["", "-1", "-5GB", "many", "20XB", "1e9", "20 G B", "inf", "nan", "GB", "1.GB", "٣"]
-    )
+    @pytest.mark.parametrize("text", ["", "-1", "many", "20XB", "1e9", "20 G B", "inf", "nan", "GB", "1.GB", "٣"])
     def test_any_other_size_is_refused_in_one_sentence(self, text, capsys):
         with pytest.raises(SystemExit) as ended:
             main(["gc", "--max-bytes", text])
@@ -486,26 +477,11 @@ class TestWords:
         assert sentence.startswith(f"python -m moe.store gc: --max-bytes is {text!r}; expected ")
         assert "TiB" in sentence
 
-    @pytest.mark.parametrize(
-        ("count", "said"),
-        [
-            (0, "0 B"),
-            (999, "999 B"),
-            (1000, "1.0 kB"),
-            (999_949, "999.9 kB"),
-            (999_950, "1.0 MB"),
-            (10**15, "1000.0 TB"),
-        ],
-    )
-    def test_bytes_are_written_with_the_unit_that_keeps_them_short(self, count, said):
-        assert human(count) == said
-
-    @pytest.mark.parametrize(
-        ("seconds", "said"),
-        [(-5, "0 s ago"), (119, "119 s ago"), (120, "2 min ago"), (7200, "2 h ago"), (3 * 86400, "3 days ago")],
-    )
-    def test_times_are_written_with_the_unit_that_keeps_them_short(self, seconds, said):
-        assert ago(seconds) == said
+    def test_a_negative_size_with_a_unit_is_refused_too(self, capsys):
+        with pytest.raises(SystemExit) as ended:
+            main(["gc", "--max-bytes", "-5GB"])
+        assert ended.value.code == 2
+        assert "--max-bytes" in capsys.readouterr().err
 
 
 class TestCommandLine:
@@ -523,10 +499,11 @@ class TestCommandLine:
         head, *rows, last = done.stdout.splitlines()
         assert head.split()[0] == "stage"
         assert {row.split()[0] for row in rows} == set(STAGES)
-        assert all(re.search(r" small +100 +2(, stopped)? +batch_size=20 test_examples=50 +[12] ", row) for row in rows)
-        assert last == f"5 chains, 10 epochs, {human(sum_of(folder))} in {folder}"
+        assert all(re.search(r" small +2(, stopped)? +batch_size=20 test_examples=50 +100 +[12] ", row) for row in rows)
+        assert last == f"5 chains, 10 epochs, {decimal(sum_of(folder))} in {folder}"
 
     def test_gc_frees_without_torch(self, folder, tmp_path):
+        age(folder)
         done = self.call(tmp_path, "gc", "--max-bytes", "0", "--store", str(folder))
         assert done.returncode == 0, done.stderr
         assert paths(folder) == []
@@ -542,7 +519,7 @@ class TestCommandLine:
         for command, said in (
             (["ls"], "holds no chains"),
             (["verify"], "0 files"),
-            (["gc", "--max-bytes", "0"], "0 B"),
+            (["gc", "--max-bytes", "0"], "Freed 0 bytes"),
         ):
             assert main([*command, "--store", str(tmp_path / "none")]) == 0
             assert said in capsys.readouterr().out
@@ -579,7 +556,7 @@ class TestCommandLine:
         def fails(*_):
             raise failure
 
-        monkeypatch.setattr("moe.store.local.os.scandir", fails)
+        monkeypatch.setattr("moe.store.files.os.scandir", fails)
         assert main([*command, "--store", str(tmp_path)]) == code
         said = capsys.readouterr().err.splitlines()
         assert len(said) == sentences

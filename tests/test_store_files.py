@@ -5,13 +5,13 @@ import logging
 import os
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from moe.store.local import PARTIAL, Local
+from moe.store.files import PARTIAL, Local, PlaceError, Remote, TolerantFiles
 from moe.store.location import checked, default_location, place_at
-from moe.store.place import PlaceError
-from moe.store.remote import Remote
+from tests.store_helpers import Faulty
 
 KINDS = ("folder", "memory", "local", "s3")
 NOTHING = "nothing/here"
@@ -98,12 +98,6 @@ class TestEveryPlace:
         place.remove("a/1")
         assert sorted(place.files("a")) == ["0", "2"]
 
-    def test_a_moved_file_is_at_its_new_path_alone(self, place):
-        place.replace("a/b", b"x")
-        place.move("a/b", "aside/a/b-1")
-        assert place.read("a/b") is None
-        assert place.read("aside/a/b-1") == b"x"
-
     def test_a_removed_file_is_gone(self, place):
         place.replace("a/b", b"x")
         place.replace("a/c", b"x")
@@ -111,31 +105,14 @@ class TestEveryPlace:
         assert place.read("a/b") is None
         assert place.files("a") == {"c": 1}
 
-    def test_moving_or_removing_nothing_is_nothing(self, place):
-        place.move(NOTHING, "aside/it")
+    def test_removing_nothing_is_nothing(self, place):
         place.remove(NOTHING)
-        assert place.read("aside/it") is None
-        assert place.files("aside") == {}
+        assert place.files("nothing") == {}
 
     def test_a_file_can_be_created_again_where_one_was_removed(self, place):
         place.create("a/b", b"first")
         place.remove("a/b")
         assert place.create("a/b", b"second") is True
-
-    def test_pruning_deletes_no_file(self, place):
-        place.replace("a/b/kept", b"x")
-        place.replace("a/c/gone", b"x")
-        place.remove("a/c/gone")
-        for folder in ("a/b", "a/c", "a", NOTHING):
-            place.prune(folder)
-        assert place.files("a/b") == {"kept": 1}
-        assert place.read("a/b/kept") == b"x"
-        place.replace("a/c/new", b"x")
-        assert place.files("a/c") == {"new": 1}
-
-    def test_exclusive_is_true_and_leaves_no_trace(self, place):
-        assert place.exclusive() is True
-        assert (place.files(""), place.folders("")) == ({}, [])
 
     def test_of_eight_that_create_one_file_exactly_one_is_first(self, place):
         if "local://" in place.name:
@@ -202,18 +179,35 @@ class TestPlacesThatFail:
         self.refuses(Remote("s3://no-such-bucket/store"), reads=False)
 
 
-class TestFolder:
-    def test_pruning_deletes_empty_folders_up_to_the_root(self, tmp_path):
-        place = Local(tmp_path / "store")
-        place.replace("a/b/c/gone", b"x")
-        place.replace("d/kept", b"x")
-        place.remove("a/b/c/gone")
-        place.prune("a/b/c")
-        assert place.folders("") == ["d"]
-        place.remove("d/kept")
-        place.prune("d")
-        assert (tmp_path / "store").is_dir()
+class TestTolerantFiles:
+    def test_a_moved_file_is_at_its_new_path_alone(self, place):
+        files = TolerantFiles(place, pytest.fail, 0)
+        place.replace("a/b", b"x")
+        assert files.move("a/b", "aside/a/1-b") is True
+        assert (place.read("a/b"), place.read("aside/a/1-b")) == (None, b"x")
+        assert files.move(NOTHING, "aside/it") is False
+        assert place.files("aside") == {}
 
+    def test_after_a_failure_that_kind_of_operation_rests_ten_times_as_long_as_the_failure_took(self, monkeypatch):
+        place, warned, now = Faulty(Local(Path("/nowhere")), 1, "once"), [], [0.0]
+        monkeypatch.setattr("moe.store.files.time.monotonic", lambda: now[0])
+        files = TolerantFiles(place, warned.append, 600)
+
+        def fail(path):
+            now[0] += 2
+            raise PlaceError("no answer")
+
+        monkeypatch.setattr(place, "read", fail)
+        assert files.read("a") is None
+        monkeypatch.setattr(place, "read", lambda _: b"x")
+        now[0] = 21.9
+        assert files.read("a") is None
+        now[0] = 22.0
+        assert files.read("a") == b"x"
+        assert len(warned) == 1
+
+
+class TestFolder:
     def test_it_leaves_no_partial_file_behind(self, tmp_path):
         place = Local(tmp_path)
         place.create("a/b", b"x")

@@ -1,0 +1,222 @@
+"""Leases: one process at a time trains a chain, and another takes over when it dies.
+
+    lease-0003.json     created once, never replaced: which process holds generation 3
+    lease-0003.beat     replaced every ten seconds: a count, the epochs so far, whether the lease is released
+
+The highest generation holds. To take over is to create the next one; none is deleted while a chain is in use. A
+waiter takes a holder for dead if its beat has not changed for a minute by the waiter's own clock, so clocks are never
+compared; on the same machine it also sees that the process has ended. A holder that was paused finds the next
+generation and stops. Leases only save work: two processes that train one chain get the same bits.
+"""
+
+import os
+import re
+import socket
+import threading
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeVar
+
+from moe.schema import Model, decode
+from moe.store.files import TolerantFiles
+
+_LEASE = re.compile(r"lease-(\d{4,})\.json")
+
+Value = TypeVar("Value", bound=Model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Intervals of a store, in seconds."""
+
+    commit_every_s: float = 30.0  # the most training that is lost with a process, besides the epoch it was in
+    beat_s: float = 10.0
+    ttl_s: float = 60.0  # a holder without a beat for so long is dead
+    stuck_s: float = 900.0  # a holder without another epoch for so long is not waited for
+    poll_s: float = 0.5  # between two attempts at a stage that another process trains
+    rest_s: float = 600.0  # after a failure of the store, at most
+
+
+class Owner(Model):
+    """The process that holds a lease."""
+
+    token: str  # another one for each lease
+    host: str
+    machine: str  # this boot of the machine and, for containers, its process namespace; "" if unknown
+    pid: int
+    started: str | None  # in ticks since boot: process ids are used again
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """A process of this machine, with a new token."""
+        host = socket.gethostname()
+        return cls(token=uuid.uuid4().hex, host=host, machine=_machine(), pid=pid, started=_start_of(pid))
+
+    def has_ended(self) -> bool:
+        """Whether the process ran on this machine and is known to have ended."""
+        return bool(self.machine) and self.machine == _machine() and self.started != _start_of(self.pid)
+
+
+def _machine() -> str:
+    with suppress(OSError):
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    return ""
+
+
+def _start_of(pid: int) -> str | None:
+    """When a living process started; None if there is none. A zombie has ended."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else fields[19]
+    return None
+
+
+class Beat(Model):
+    """The heartbeat of a lease."""
+
+    beats: int = 0
+    epochs: int = 0
+    released: bool = False
+
+
+class Lease:
+    """The right to train a chain until another process takes over.
+
+    Generation 0 stands for none: the store cannot give leases, and another process may train the same chain.
+    """
+
+    def __init__(self, files: TolerantFiles, folder: str, generation: int) -> None:
+        self.epochs = 0  # trained so far: a sign of progress
+        self.over = False  # released or lost
+        self._files = files
+        self._folder = folder
+        self._generation = generation
+        self._beats = 0
+        self._checked = time.monotonic()
+        self._lock = threading.Lock()
+
+    def holds(self, most_age_s: float) -> bool:
+        """Whether no other process has taken over, looked up unless that was done in the last `most_age_s`."""
+        if self._generation and not self.over and time.monotonic() - self._checked >= most_age_s:
+            self._checked = time.monotonic()
+            self.over = _newest(self._files, self._folder) > self._generation
+        return not self.over
+
+    def beat(self, released: bool = False) -> None:
+        """Write that the holder is alive, or that it has released the lease."""
+        with self._lock:
+            if self._generation and not self.over:
+                self.over = released
+                self._beats += 1
+                beat = Beat(beats=self._beats, epochs=self.epochs, released=released)
+                self._files.replace(_path(self._folder, self._generation, "beat"), beat.model_dump_json().encode())
+
+
+@dataclass
+class _LeaseState:
+    """What a waiter has seen of another's lease, by its own clock."""
+
+    beat: bytes | None
+    epochs: int
+    changed: float
+    advanced: float
+
+
+class Leases:
+    """The leases that this process holds or waits for. One thread writes the beats of all of them."""
+
+    def __init__(self, files: TolerantFiles, timing: Timing) -> None:
+        self._files = files
+        self._timing = timing
+        self._exclusive: bool | None = None  # unknown until the first lease
+        self._held: list[Lease] = []
+        self._seen: dict[tuple[str, int], _LeaseState] = {}
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def acquire(self, folder: str) -> Lease | None:
+        """The lease of a chain's folder; None if another process holds it."""
+        if self._exclusive is False:
+            return Lease(self._files, folder, 0)
+        newest = _newest(self._files, folder)
+        if newest and not self._is_free(folder, newest):
+            return None
+        path, owner = _path(folder, newest + 1, "json"), Owner.of(os.getpid())
+        content = owner.model_dump_json().encode()
+        if not self._files.create(path, content):
+            holder = _read(self._files, path, Owner)
+            if holder and holder.token != owner.token:  # with our token in it, only the answer was lost
+                return None
+            if holder is None:
+                return Lease(self._files, folder, 0)
+        lease = Lease(self._files, folder, newest + 1 if self._is_exclusive(path, content) else 0)
+        with self._lock:
+            self._held.append(lease)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._beat, name="store-leases", daemon=True)
+                self._thread.start()
+        return lease
+
+    def _is_exclusive(self, path: str, content: bytes) -> bool:
+        """Try once to create a file that exists: some services take an exclusive write for a plain one."""
+        if self._exclusive is None:
+            created = self._files.create(path, content)
+            self._exclusive = None if created is None else not created
+            if created:
+                self._files.remove(path)
+                where = self._files.place.name
+                self._files.warn_once("lease", f"two trials may train one stage: {where} creates no file exclusively")
+        return self._exclusive is not False
+
+    def _is_free(self, folder: str, generation: int) -> bool:
+        """Whether the holder has released the lease, has died, or is stuck."""
+        content = self._files.read(_path(folder, generation, "beat"))
+        beat = _decoded(content, Beat) or Beat()
+        owner = _read(self._files, _path(folder, generation, "json"), Owner)
+        if beat.released or (owner and owner.has_ended()):
+            return True
+        now = time.monotonic()
+        state = self._seen.setdefault((folder, generation), _LeaseState(content, beat.epochs, now, now))
+        if content != state.beat:
+            state.beat, state.changed = content, now
+        if beat.epochs != state.epochs:
+            state.epochs, state.advanced = beat.epochs, now
+        return now - state.changed > self._timing.ttl_s or now - state.advanced > self._timing.stuck_s
+
+    def _beat(self) -> None:
+        while not self._closed.wait(self._timing.beat_s):
+            with self._lock:
+                self._held = held = [lease for lease in self._held if not lease.over]
+            for lease in held:
+                if lease.holds(self._timing.beat_s):
+                    lease.beat()
+
+    def close(self) -> None:
+        """Stop the beats."""
+        self._closed.set()
+        if self._thread:
+            self._thread.join()
+
+
+def _path(folder: str, generation: int, kind: str) -> str:
+    return f"{folder}/lease-{generation:04d}.{kind}"
+
+
+def _newest(files: TolerantFiles, folder: str) -> int:
+    """The highest generation of a lease; 0 if there is none."""
+    return max((int(found[1]) for name in files.files(folder) if (found := _LEASE.fullmatch(name))), default=0)
+
+
+def _read(files: TolerantFiles, path: str, model: type[Value]) -> Value | None:
+    return _decoded(files.read(path), model)
+
+
+def _decoded(content: bytes | None, model: type[Value]) -> Value | None:
+    """What a file holds; None if it is damaged or absent."""
+    with suppress(ValueError):
+        return decode(model, content or b"")
+    return None
