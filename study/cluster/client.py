@@ -24,6 +24,8 @@ ENV = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S),
 
 _MODULE = "study.run"
 
+Texts = dict[str, str]
+
 
 class MissingJobError(ClusterError):
     """The cluster does not have this job: it was restarted since."""
@@ -41,7 +43,7 @@ class Job:
     study: str
     results: str  # the results folder on the cluster
     words: tuple[str, ...]  # the options of study.run
-    env: dict[str, str]  # given with --env
+    env: Texts  # given with --env
     status: str  # as Ray has it: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED
     started: float  # seconds since 1970
     exit_code: int | None  # negative: the signal that killed it
@@ -51,11 +53,6 @@ class Job:
     def over(self) -> bool:
         """Whether it has ended."""
         return self.status in ("SUCCEEDED", "FAILED", "STOPPED")
-
-    @property
-    def killed(self) -> bool:
-        """Whether it ended without an exit code of its own: its study can be resumed."""
-        return self.over and self.status != "SUCCEEDED" and (self.exit_code is None or self.exit_code < 0)
 
     @property
     def code(self) -> int:

@@ -8,6 +8,7 @@ A folder here that holds another study, has more runs or is in use stays as it i
 """
 
 import base64
+import gzip
 import io
 import shutil
 import sys
@@ -99,7 +100,7 @@ def _extract(archive: bytes, folder: Path) -> None:
     """Extract the files of an archive, each inside the folder."""
     folder.mkdir()
     try:
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(archive))) as tar:
             for member in tar:
                 path = PurePosixPath(member.name)
                 if path.is_absolute() or not path.parts or any(part.startswith(".") for part in path.parts):

@@ -32,8 +32,6 @@ def submit(request: Request) -> int:
     for job in earlier:
         if job.study == request.name and not job.over:
             raise ClusterError(f"study {job.study} is running as {job.id}; expected another --name, or stop it first")
-    if missing := package.untracked():
-        emit(f"Not sent, because git does not track them: {', '.join(missing)}")
     assert request.run
     with package.copied(space_file(request.run)) as folder:
         if request.dry_run:
@@ -120,12 +118,9 @@ def status(request: Request) -> int:
     """List the studies of the cluster, or print how one of them is."""
     jobs = connect(request.address, request.without_authentication)
     found = jobs.studies()
-    if request.name:
-        emit(_described(_pick(found, request), jobs))
-        return Exit.DONE
-    if not found:
+    if not (found or request.name):
         emit(f"{request.address} has no study; one from before a restart continues with resume NAME -- --results DIR")
-    for name in dict.fromkeys(job.study for job in found):
+    for name in [request.name] if request.name else dict.fromkeys(job.study for job in found):
         emit(_described(_pick(found, replace(request, name=name)), jobs))
     return Exit.DONE
 
@@ -239,7 +234,7 @@ def _report_end(request: Request, job: Job, log: str) -> int:
     code = Exit.DONE if job.status == "STOPPED" and done >= trials else job.code
     if code in (Exit.DONE, Exit.TOO_MANY_FAILED, Exit.INTERRUPTED):
         emit(f"Fetch it:  {request.command('fetch', job.study)}")
-    if code in (Exit.TOO_MANY_FAILED, Exit.INTERRUPTED) or (job.killed and code != Exit.DONE):
+    if code in (Exit.TOO_MANY_FAILED, Exit.INTERRUPTED) or (job.exit_code is None and code != Exit.DONE):
         emit(f"Go on:     {request.command('resume', job.study)}")
     return code
 
@@ -249,11 +244,10 @@ def _outcome(job: Job) -> str:
         return "is running"
     if job.status == "STOPPED":
         return "was stopped"
-    if job.exit_code is None and job.status == "FAILED":
+    if job.exit_code is None and job.code != Exit.DONE:
         return f"was lost: {' '.join(job.message.split())[:300]}"
-    if job.exit_code is not None and job.exit_code < 0:
-        return f"was killed by signal {-job.exit_code}"
-    return f"ended with exit code {job.code}"
+    signal = -(job.exit_code or 0)
+    return f"was killed by signal {signal}" if signal > 0 else f"ended with exit code {job.code}"
 
 
 def _described(job: Job, jobs: Jobs) -> str:

@@ -203,10 +203,5 @@ def job_words(request: Request, name: str, before: Options | None) -> list[str]:
         if not (run.store or run.no_store):
             values |= {"store": before.store, "no_store": before.no_store}
     values["results"] = values["results"].absolute()
-    words: list[str] = []
-    for field, value in values.items():
-        if value is True:
-            words.append(option(field))
-        elif value is not None and value is not False:
-            words += [option(field), str(value)]
-    return words
+    given = {option(name): value for name, value in values.items() if value is not None and value is not False}
+    return [word for name, value in given.items() for word in ([name] if value is True else [name, str(value)])]

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from study.cluster.options import SPACE_FOLDER
@@ -15,17 +15,12 @@ PACKAGES = ("moe", "study")  # all that a job imports
 
 def files(root: Path = ROOT) -> list[str]:
     """The paths of the files to send, relative to the root."""
-    tracked = [path for path in _git(root, "ls-files", "-z", *PACKAGES) if (root / path).is_file()]
-    if "study/__init__.py" in tracked:
-        return tracked
+    with suppress(OSError):  # no git
+        listed = subprocess.run(["git", "ls-files", "-z", *PACKAGES], cwd=root, capture_output=True, check=False).stdout
+        paths = listed.decode(errors="surrogateescape").split("\0")
+        if "study/__init__.py" in paths:
+            return [path for path in paths if (root / path).is_file()]
     return sorted(path.relative_to(root).as_posix() for name in PACKAGES for path in (root / name).rglob("*.py"))
-
-
-def untracked(root: Path = ROOT) -> list[str]:
-    """The modules that stay here because git does not track them."""
-    if "study/__init__.py" not in _git(root, "ls-files", "-z", *PACKAGES):
-        return []
-    return [path for path in _git(root, "ls-files", "-z", "--others", *PACKAGES) if path.endswith(".py")]
 
 
 @contextmanager
@@ -40,12 +35,3 @@ def copied(space_file: Path | None = None, root: Path = ROOT) -> Iterator[Path]:
             (folder / SPACE_FOLDER).mkdir()
             shutil.copyfile(space_file, folder / SPACE_FOLDER / space_file.name)
         yield folder
-
-
-def _git(root: Path, *words: str) -> list[str]:
-    """The paths that a git command lists; none outside a checkout or without git."""
-    try:
-        done = subprocess.run(["git", *words], cwd=root, capture_output=True, check=False)
-    except OSError:
-        return []
-    return [path for path in done.stdout.decode(errors="surrogateescape").split("\0") if path]

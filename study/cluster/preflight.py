@@ -25,7 +25,7 @@ from study.search.resources import Resources, allot
 
 NODES_S = 180.0  # for all nodes together, each of which may have to decode the data first
 VISIBLE_S = 5.0  # a network file system may show a new file late
-SAME_MINOR = ("python", "ray")  # versions that all nodes must have
+SAME_MINOR = ("python", "ray", "torch")  # with others a trial has other results, or does not run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,12 +128,12 @@ def _ask_all(wanted: Wanted) -> tuple[list[Node], list[str]]:
         except GetTimeoutError:
             silent.append(f"node {alive[node_id]} did not answer within {NODES_S:.0f} s")
         except RayError as error:
-            silent.append(f"node {alive[node_id]} cannot run a trial: {_last_line(str(error))}")
+            silent.append(f"node {alive[node_id]} cannot run a trial: {_last_line(error)}")
     return nodes, silent
 
 
-def _last_line(text: str) -> str:
-    return " ".join(text.strip().splitlines()[-1].split())[:300] if text.strip() else "no reason given"
+def _last_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
 
 
 def look(wanted: Wanted, address: str) -> Node:
@@ -217,15 +217,19 @@ def _reachable(nodes: list[Node], silent: list[str]) -> Check:
 
 def _versions(nodes: list[Node]) -> Check:
     ours = machine.versions()
-    differing = []
-    for node in nodes:
-        for name, version in node.versions.items():
-            if name in SAME_MINOR and version.split(".")[:2] != ours[name].split(".")[:2]:
-                return Check("versions", False, f"{node.name} has {name} {version}; expected {ours[name]}, as here")
-            if version != ours[name]:
-                differing.append(f"{node.name} has {name} {version}, not {ours[name]}")
-    same = ", ".join(f"{name} {ours[name]}" for name in (*SAME_MINOR, "torch"))
-    return Check("versions", True, "; ".join(differing) or f"{same} on every node")
+    same = ", ".join(f"{name} {ours[name]}" for name in SAME_MINOR)
+    other = [
+        (name, version, f"{node.name} has {name} {version}; expected {ours[name]}, as the driver has")
+        for node in nodes
+        for name, version in node.versions.items()
+        if version != ours[name]
+    ]
+    wrong = [text for name, version, text in other if name in SAME_MINOR and _minor(version) != _minor(ours[name])]
+    return Check("versions", not wrong, "; ".join(wrong or [text for *_, text in other]) or f"{same} on every node")
+
+
+def _minor(version: str) -> list[str]:
+    return version.split(".")[:2]
 
 
 def _folder(use: str, wanted: Wanted, unwritable: str | None, nodes: list[Node], needed: bool) -> Check:
