@@ -20,14 +20,14 @@ def person(tmp_path_factory):
 @pytest.fixture(scope="module")
 def follower(person):
     """A study that is on its way there, and the command that follows it."""
-    with person.start("--", *person.study, "--trials", "40", "--name", "four") as process:
+    with person.start("--", *person.study, "--trials", "200", "--name", "four") as process:
         yield process
 
 
 @pytest.fixture(scope="module")
 def running(person, follower):
     """The study once it has a complete trial."""
-    printed = until(follower, "1 of 40 trials done")
+    printed = until(follower, "1 of 200 trials done")
     assert "Submitted as study-four-1.\n" in printed
     return printed
 
@@ -50,18 +50,18 @@ def test_a_wrong_token_is_refused(person):
     assert (code, len(printed.splitlines()), "RAY_AUTH_TOKEN" in printed) == (4, 1, True)
 
 
-def test_every_node_is_checked_before_the_first_trial(running):
-    first = next(number for number, line in enumerate(running) if line.startswith("trial 1 started"))
-    checks = [line.split()[:2] for line in running[:first] if line.startswith(("ok ", "failed "))]
-    assert checks == [["ok", name] for name in ("nodes", "versions", "data", "results", "store")]
-
-
-def test_a_folder_that_the_nodes_do_not_share_is_refused_in_a_dry_run(person, running):
+def test_a_folder_that_the_nodes_do_not_share_is_refused_in_a_dry_run(person):
     each_its_own = "/proc/self/cwd/results"  # every node has a working folder of its own
     code, printed = person.call("--dry-run", "--", *person.study, "--results", each_its_own)
     assert code == 4, printed
     assert [line.split()[1] for line in printed.splitlines() if line.startswith("failed")] == ["results"]
     assert printed.splitlines()[-1] == "No study was submitted."
+
+
+def test_every_node_is_checked_before_the_first_trial(running):
+    first = next(number for number, line in enumerate(running) if line.startswith("trial 1 started"))
+    checks = [line.split()[:2] for line in running[:first] if line.startswith(("ok ", "failed "))]
+    assert checks == [["ok", name] for name in ("nodes", "versions", "data", "results", "store")]
 
 
 def test_a_running_study_is_not_submitted_again(person, running):
@@ -81,7 +81,7 @@ def test_ctrl_c_while_following_leaves_the_study_running(person, running):
 
 def test_a_study_survives_a_lost_node_and_a_stop_is_exit_code_75(person, follower, stopped):
     again = f"python -m study.submit resume --address {person.cluster.url} four"
-    assert f"of 40 trials. Go on with: {again}\n" in stopped
+    assert f"of 200 trials. Go on with: {again}\n" in stopped
     assert follower.returncode == 75
     assert person.complete("four")
 
