@@ -10,11 +10,10 @@ from study.machine import versions
 WANTED = Wanted(
     folders={"results": "/r", "store": "/s"}, dataset="cifar10", data_folder=None, fingerprint="f" * 64, mark=".check-1"
 )
-GOOD = {"results": None, "store": None}
 
 
 def a_node(name="node 10.0.0.2 (two)", **changes):
-    return Node(**{"name": name, "versions": versions(), "folders": GOOD, "data": None, **changes})
+    return Node(**{"name": name, "versions": versions(), "problems": {}, **changes})
 
 
 @pytest.fixture(autouse=True)
@@ -46,25 +45,16 @@ def test_other_versions_are_named_and_pass():
 
 
 @pytest.mark.parametrize(
-    ("use", "needed", "ok"), [("results", True, False), ("store", True, False), ("store", False, True)]
+    ("use", "store_given", "ok"),
+    [("results", False, False), ("data", False, False), ("store", True, False), ("store", False, True)],
 )
-def test_a_folder_that_a_node_does_not_share_is_refused_where_it_is_needed(use, needed, ok):
-    wrong = a_node(folders={**GOOD, use: "does not have what the driver wrote there"})
-    check = preflight._folder(use, WANTED, None, [a_node(), wrong], needed)
-    assert (check.name, check.ok) == (use, ok)
-    assert ok or wrong.name in check.sentence
-    assert preflight._folder(use, WANTED, None, [a_node()], needed).ok
-
-
-def test_a_folder_that_the_driver_cannot_write_is_refused():
-    check = preflight._folder("results", WANTED, "cannot write there: Permission denied", [], True)
-    assert (check.ok, "the driver cannot write there: Permission denied" in check.sentence) == (False, True)
-
-
-def test_data_that_a_node_cannot_load_are_refused_with_the_way_out():
-    assert preflight._data(WANTED, [a_node(), a_node()]).ok
-    check = preflight._data(WANTED, [a_node(), a_node("node 3", data="/d is not a folder")])
-    assert (check.ok, "node 3: /d is not a folder; expected --data" in check.sentence) == (False, True)
+def test_what_a_node_cannot_use_is_refused_but_for_a_store_that_was_not_asked_for(use, store_given, ok):
+    wrong = a_node("node 3", problems={use: "cannot be read"})
+    checks = {check.name: check for check in preflight._usable(WANTED, [a_node(), wrong], store_given)}
+    assert list(checks) == ["results", "store", "data"]
+    assert {name for name, check in checks.items() if not check.ok} == ({use} if not ok else set())
+    assert ok or "node 3 cannot be read; expected" in checks[use].sentence
+    assert all(check.ok for check in preflight._usable(WANTED, [a_node()], store_given))
 
 
 @pytest.mark.parametrize("place", ["{folder}/results", "memory://check/results"])
@@ -95,7 +85,7 @@ def test_the_checks_leave_nothing_behind_however_they_end(tmp_path):
 
     def end_early():
         with preflight._marks(wanted) as unwritable:
-            assert unwritable == GOOD
+            assert unwritable == {}
             assert preflight._has_mark(folders["results"], ".check-1")
             sys.exit(1)
 
@@ -119,5 +109,4 @@ def test_a_node_is_looked_at_as_a_whole(tmp_path):
     )
     node = preflight.look(wanted, "10.0.0.1")
     assert node.name == f"node 10.0.0.1 ({socket.gethostname()})"
-    assert (node.versions, node.folders) == (versions(), {"results": None})
-    assert node.data
+    assert (node.versions, set(node.problems)) == (versions(), {"data"})

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from moe.console import Exit
+from moe.console import Exit, warn
 from study.machine import ClusterError
 from study.options import NAME
 from study.run import RESUME_COMMAND
@@ -21,8 +21,6 @@ TIMEOUT_S = (10.0, 120.0)  # to connect, and between two packets
 
 #: how Ray stops a study, and how it prints
 ENV = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S), "PYTHONUNBUFFERED": "1"}
-
-_MODULE = "study.run"
 
 Texts = dict[str, str]
 
@@ -101,14 +99,7 @@ class Jobs:
         with errors(self.address):
             self.client.stop_job(job_id)
 
-    def submit(
-        self,
-        job_id: str,
-        command: list[str],
-        package: Path,
-        env: dict[str, str],
-        metadata: dict[str, str] | None = None,
-    ) -> None:
+    def submit(self, job_id: str, command: list[str], package: Path, env: Texts, metadata: Texts | None = None) -> None:
         """Submit a job.
 
         Args:
@@ -142,9 +133,8 @@ def connect(address: str, without_authentication: bool) -> Jobs:
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):  # Ray prefers them to the address
         os.environ.pop(name, None)
     os.environ["RAY_AUTH_MODE"] = "disabled"  # the token is our header, and only where it is asked for
-    host = urlsplit(address).hostname or ""
-    if host in ("localhost", "::1") or host.startswith("127."):
-        os.environ["no_proxy"] = "*"  # a tunnel's end: not for a proxy
+    if loopback := _is_loopback(address):
+        os.environ["no_proxy"] = "*"  # the end of a tunnel is not for a proxy
     try:
         client_class = _client_class()
         from ray.exceptions import AuthenticationError
@@ -155,6 +145,8 @@ def connect(address: str, without_authentication: bool) -> Jobs:
             client = client_class(address)
         except AuthenticationError:
             where, token = find_token()
+            if address.startswith("http:") and not loopback:
+                warn(address, "over http the token can be read on the way; better use https or a tunnel")
             try:
                 return Jobs(client_class(address, headers={"Authorization": f"Bearer {token}"}), address)
             except AuthenticationError:
@@ -165,6 +157,11 @@ def connect(address: str, without_authentication: bool) -> Jobs:
             "RAY_AUTH_MODE=token, or give --without-authentication"
         )
     return Jobs(client, address)
+
+
+def _is_loopback(address: str) -> bool:
+    host = urlsplit(address).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _client_class() -> type[Any]:
@@ -243,7 +240,7 @@ def _job(details: Any) -> Job:
         id=details.submission_id,
         study=metadata.get("study", ""),
         results=metadata.get("results", ""),
-        words=tuple(words[words.index(_MODULE) + 1 :]) if _MODULE in words else (),
+        words=tuple(words[4:]),  # after exec python -m study.run
         env={name: value for name, value in env.items() if name not in (*ENV, RESUME_COMMAND)},
         status=str(details.status.value),
         started=(details.start_time or 0) / 1000,

@@ -7,18 +7,16 @@ import re
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from moe.cli import refuse
-from moe.config import HOLDOUT
 from moe.console import Exit, duration, emit, warn
 from study import machine
 from study.cluster import fetch as fetching
 from study.cluster import package
 from study.cluster.client import STOP_S, Job, Jobs, TakenError, connect
 from study.cluster.logs import Follower
-from study.cluster.options import PROGRAM, RESUME, Request, job_words, space_file
+from study.cluster.options import PROGRAM, Action, Request, job_words, space_file
 from study.machine import ClusterError
 from study.options import Options, parse, space_of
 from study.run import RESUME_COMMAND
@@ -28,7 +26,7 @@ def submit(request: Request) -> int:
     """Submit a study, or its continuation, and follow it; with --dry-run, a job that checks the nodes."""
     jobs = connect(request.address, request.without_authentication)
     earlier = jobs.studies()
-    request, before = _resumed(request, earlier) if request.action == RESUME else (request, None)
+    request, before = _resumed(request, earlier) if request.action == "resume" else (request, None)
     for job in earlier:
         if job.study == request.name and not job.over:
             raise ClusterError(f"study {job.study} is running as {job.id}; expected another --name, or stop it first")
@@ -59,7 +57,7 @@ def _resumed(request: Request, earlier: list[Job]) -> tuple[Request, Options | N
             f"{request.address} does not have the options of study {name}; expected its results folder there: "
             f"{PROGRAM} resume {name} ... -- --results DIR",
         )
-    return replace(request, name=name, env={**(last.env if last else {}), **request.env}), before
+    return request.replace(name=name, env={**(last.env if last else {}), **request.env}), before
 
 
 def _parse(words: tuple[str, ...]) -> Options | None:
@@ -91,7 +89,7 @@ def _submit_free(request: Request, jobs: Jobs, folder: Path, before: Options | N
     for name in [request.name] if request.name else _new_names(request):
         job_id = next(free for number in itertools.count(1) if (free := f"study-{name}-{number}") not in taken)
         words = job_words(request, name, before)
-        results = words[-words[::-1].index("--results")]
+        results = words[words.index("--results") + 1]
         env = {**request.env, RESUME_COMMAND: request.command("resume", name)}
         try:
             metadata = {"study": name, "results": results, "commit": machine.commit() or ""}
@@ -108,7 +106,7 @@ def _submit_free(request: Request, jobs: Jobs, folder: Path, before: Options | N
 def _new_names(request: Request) -> list[str]:
     """Names for a study without one: its space and this moment, and others for one submitted at the same moment."""
     assert request.run
-    space = space_of(request.run.space or "notebook", request.run.protocol or HOLDOUT).name
+    space = space_of(request.run.space or "notebook", request.run.protocol or "holdout").name
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", space).lstrip("._-")[:50] or "study"
     first = f"{plain}-{time.strftime('%Y%m%d-%H%M%S')}"
     return [first, *(f"{first}-{number}" for number in range(2, 10))]
@@ -121,7 +119,7 @@ def status(request: Request) -> int:
     if not (found or request.name):
         emit(f"{request.address} has no study; one from before a restart continues with resume NAME -- --results DIR")
     for name in [request.name] if request.name else dict.fromkeys(job.study for job in found):
-        emit(_described(_pick(found, replace(request, name=name)), jobs))
+        emit(_described(_pick(found, request.replace(name=name)), jobs))
     return Exit.DONE
 
 
@@ -171,7 +169,7 @@ def fetch(request: Request) -> int:
     return Exit.DONE
 
 
-ACTIONS: dict[str, Callable[[Request], int]] = {
+ACTIONS: dict[Action, Callable[[Request], int]] = {
     "submit": submit, "status": status, "logs": logs, "stop": stop, "fetch": fetch, "resume": submit,
 }  # fmt: skip
 

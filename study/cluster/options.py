@@ -8,27 +8,29 @@ import argparse
 import os
 import re
 import shlex
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from moe.cli import Parser, option, refuse
-from moe.config import HOLDOUT
+from pydantic import Field
+
+from moe.cli import Parser, add_options, from_options, option, refuse
+from moe.schema import Model, fields
 from study.options import Options, parse, space_of, study_name
 from study.space import PRESETS
 
 PROGRAM = "python -m study.submit"
-SUBMIT, STATUS, LOGS, STOP, FETCH, RESUME = "submit", "status", "logs", "stop", "fetch", "resume"
-ACTIONS = {
-    SUBMIT: "submit a study and follow it",
-    STATUS: "list the studies of the cluster, or print how one of them is",
-    LOGS: "print what a study has printed",
-    STOP: "let a study save and end, as Ctrl-C does",
-    FETCH: "copy a study's records, tables and figures here",
-    RESUME: "continue a study",
+Action = Literal["submit", "status", "logs", "stop", "fetch", "resume"]
+#: for each action a sentence, and its own options that are fields
+ACTIONS: dict[Action, tuple[str, tuple[str, ...]]] = {
+    "submit": ("Submit a study and follow it.", ("detach", "dry_run")),
+    "status": ("List the studies of the cluster, or print how one of them is.", ()),
+    "logs": ("Print what a study has printed.", ("follow",)),
+    "stop": ("Let a study save and end, as Ctrl-C does.", ()),
+    "fetch": ("Copy a study's records, tables and figures here.", ("results",)),
+    "resume": ("Continue a study.", ("detach", "dry_run")),
 }
-SENDS = (SUBMIT, RESUME)  # the actions that options of study.run may follow
+SENDS = ("submit", "resume")  # the actions that options of study.run may follow
 
 #: the options of a study's last job that a resume takes over if they are not given; the rest is in the study's folder
 CARRIED = ("gpus_per_trial", "cpus_per_trial", "concurrency")
@@ -51,21 +53,20 @@ the code of the study: 0 done, 3 too many trials failed, 4 data or machine, 75 i
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
+class Request(Model):
     """What the command line asks for."""
 
-    action: str
-    on: str = "ray"
+    action: Action
+    on: Annotated[Literal["ray"], Field(description="what runs the study")] = "ray"
     address: str  # URL of the dashboard
+    without_authentication: Annotated[bool, Field(description="use a cluster that lets everybody run code")] = False
     name: str | None = None
-    without_authentication: bool = False
-    env: dict[str, str] = field(default_factory=dict)
-    detach: bool = False
-    dry_run: bool = False
-    follow: bool = False
-    results: Path = Path("results")  # on this machine, for fetch
-    source: Path | None = None  # on the cluster, for fetch
+    detach: Annotated[bool, Field(description="return once the study is submitted")] = False
+    dry_run: Annotated[bool, Field(description="check every node in a job, run no study")] = False
+    env: Annotated[dict[str, str], Field(default_factory=dict)]
+    follow: Annotated[bool, Field(description="continue until the study ends; Ctrl-C leaves it running")] = False
+    results: Annotated[Path, Field(title="DIR", description="the results folder on this machine")] = Path("results")
+    source: Path | None = None  # the results folder on the cluster, for fetch
     run: Options | None = None  # of study.run
     results_given: bool = False  # whether they have --results
 
@@ -79,60 +80,44 @@ def read(arguments: list[str]) -> Request:
     """Read the command line; invalid options exit with code 2."""
     at = arguments.index("--") if "--" in arguments else len(arguments)
     own, separator, words = arguments[:at], arguments[at : at + 1], arguments[at + 1 :]
-    action = own.pop(0) if own and not own[0].startswith("-") else SUBMIT
-    if action not in ACTIONS:
-        refuse(PROGRAM, f"the action is {action!r}; expected {', '.join(ACTIONS)}")
+    named = own.pop(0) if own and not own[0].startswith("-") else "submit"
+    action: Action | None = next((action for action in ACTIONS if action == named), None)
+    if action is None:
+        refuse(PROGRAM, f"the action is {named!r}; expected {', '.join(get_args(Action))}")
     if separator and action not in SENDS:
         refuse(PROGRAM, f"{action} is followed by --; expected no options of study.run")
-    parser = _parser(action)
-    found, unknown = parser.parse_known_args(own)
+    given, unknown = parser(action).parse_known_args(own)
     if unknown:
         after = "the action first, and options of study.run after --" if action in SENDS else "no more than NAME"
         refuse(PROGRAM, f"{unknown[0]} is not an option of {action}; expected {after}")
-    given = vars(found)
-    request = Request(action=action, **{**given, "env": dict(given.get("env", ()))})
+    given.env = dict(getattr(given, "env", ()))
+    request = from_options(Request, given, PROGRAM, action=action)
     return _with_run(request, words) if action in SENDS else request
 
 
-def _parser(action: str) -> Parser:
-    parser = Parser(
-        prog=PROGRAM if action == SUBMIT else f"{PROGRAM} {action}",
-        description=f"{ACTIONS[action].capitalize()}.",
+def parser(action: Action = "submit") -> Parser:
+    """The options of an action, without those of study.run."""
+    description, names = ACTIONS[action]
+    found = Parser(
+        prog=PROGRAM if action == "submit" else f"{PROGRAM} {action}",
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_EPILOG.format(program=PROGRAM),
     )
-    parser.add_argument("--on", choices=("ray",), default="ray", help="what runs the study (ray)")
     address = os.environ.get("RAY_API_SERVER_ADDRESS")
-    words = "of the cluster's dashboard, such as http://head:8265 (default: RAY_API_SERVER_ADDRESS)"
-    parser.add_argument("--address", type=_url, default=address, required=not address, metavar="URL", help=words)
-    words = "use a cluster that lets everybody run code"
-    parser.add_argument("--without-authentication", action="store_true", help=words)
-    if action != SUBMIT:
-        parser.add_argument("name", nargs="?", type=study_name, metavar="NAME", help="of the study")
+    help_text = "of the cluster's dashboard, such as http://head:8265 (default: RAY_API_SERVER_ADDRESS)"
+    found.add_argument("--address", type=_url, default=address, required=not address, metavar="URL", help=help_text)
+    add_options(found, Request, "on", "without_authentication", *names)
+    if action != "submit":
+        found.add_argument("name", nargs="?", type=study_name, metavar="NAME", help="of the study")
     if action in SENDS:
-        _add_sending(parser)
-    if action == LOGS:
-        words = "continue until the study ends; Ctrl-C leaves it running"
-        parser.add_argument("--follow", action="store_true", help=words)
-    if action == FETCH:
-        words = "the results folder on this machine (results)"
-        parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help=words)
-        words = "the results folder on the cluster, for a study from before a restart"
-        parser.add_argument("--from", dest="source", type=Path, metavar="DIR", help=words)
-    return parser
-
-
-def _add_sending(parser: Parser) -> None:
-    parser.add_argument("--detach", action="store_true", help="return once the study is submitted")
-    parser.add_argument("--dry-run", action="store_true", help="check every node in a job, run no study")
-    parser.add_argument(
-        "--env",
-        type=_variable,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a variable for every process of the study; all users of the cluster can read it: no secrets",
-    )
+        help_text = "for every process of the study; all users of the cluster can read it: no secrets"
+        settings: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME=VALUE"}
+        found.add_argument("--env", type=_variable, help=help_text, **settings)
+    if action == "fetch":
+        help_text = "the results folder on the cluster, for a study from before a restart"
+        found.add_argument("--from", dest="source", type=Path, metavar="DIR", help=help_text)
+    return found
 
 
 def _url(text: str) -> str:
@@ -164,17 +149,17 @@ def _with_run(request: Request, words: list[str]) -> Request:
         refuse(PROGRAM, f"--address is {run.address} after --; expected it before, as the URL of the cluster")
     if run.dry_run:
         refuse(PROGRAM, "--dry-run is after --; expected it before")
-    if run.resume and request.action == SUBMIT:
+    if run.resume and request.action == "submit":
         refuse(PROGRAM, f"--resume is after --; expected {PROGRAM} resume ... [NAME]")
     for name in ("results", "data"):
         if re.match(r"[a-z0-9]+:/", place := str(getattr(run, name))):  # a URL, as Path writes it
             refuse(PROGRAM, f"--{name} is {place}; expected a folder that all nodes have: only --store may be a URL")
     if request.name and run.name not in (None, request.name):
         refuse(PROGRAM, f"--name is {run.name} after --; expected {request.name}, as before")
-    if run.space or request.action == SUBMIT:
-        space_of(run.space or "notebook", run.protocol or HOLDOUT)
-    run = run if given else replace(run, results=Path("results"))
-    return replace(request, run=run, results_given=given, name=request.name or run.name)
+    if run.space or request.action == "submit":
+        space_of(run.space or "notebook", run.protocol or "holdout")
+    run = run if given else run.replace(results=Path("results"))
+    return request.replace(run=run, results_given=given, name=request.name or run.name)
 
 
 def space_file(run: Options) -> Path | None:
@@ -192,8 +177,9 @@ def job_words(request: Request, name: str, before: Options | None) -> list[str]:
     """
     run = request.run
     assert run
-    values: dict[str, Any] = {**vars(run), "address": "auto", "name": name, "dry_run": request.dry_run}
-    values |= {"resume": request.action == RESUME, "data": run.data and run.data.absolute()}
+    values: dict[str, Any] = {field: getattr(run, field) for field in fields(Options)}
+    values |= {"address": "auto", "name": name, "dry_run": request.dry_run}
+    values |= {"resume": request.action == "resume", "data": run.data and run.data.absolute()}
     if file := space_file(run):
         values["space"] = f"{SPACE_FOLDER}/{file.name}"
     if before:

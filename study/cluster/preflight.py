@@ -45,8 +45,7 @@ class Node:
 
     name: str
     versions: Mapping[str, str]
-    folders: Mapping[str, str | None]  # why a folder cannot be used; None where it can
-    data: str | None  # why the data cannot be loaded; None where they can
+    problems: Mapping[str, str]  # why results, store or data cannot be used there
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def check_nodes(options: Options, *, dataset: str, data_folder: Path | None, fin
     Raises:
         ClusterError: a check failed, or Ray does not answer.
     """
-    store = options.location()
+    store = options.location
     wanted = Wanted(
         folders={"results": str(options.results.absolute()), **({"store": store} if store else {})},
         dataset=dataset,
@@ -82,11 +81,10 @@ def check_nodes(options: Options, *, dataset: str, data_folder: Path | None, fin
         mark=f".check-{uuid.uuid4().hex}",
     )
     with connected(options.address, None):
-        with _marks(wanted) as unwritable:
+        with _marks(wanted) as problems:
             nodes, silent = _ask_all(wanted)
-        checks = [_reachable(nodes, silent), _versions(nodes), _data(wanted, nodes)]
-        for use in wanted.folders:
-            checks.append(_folder(use, wanted, unwritable[use], nodes, use == "results" or bool(options.store)))
+        driver = Node(name="the driver", versions=machine.versions(), problems=problems)
+        checks = [_reachable(nodes, silent), _versions(nodes), *_usable(wanted, [driver, *nodes], bool(options.store))]
         for check in checks:
             emit(str(check))
         if failed := [check.name for check in checks if not check.ok]:
@@ -97,12 +95,12 @@ def check_nodes(options: Options, *, dataset: str, data_folder: Path | None, fin
 
 
 @contextlib.contextmanager
-def _marks(wanted: Wanted) -> Iterator[dict[str, str | None]]:
-    """This process's file in every folder while nodes read it; for each folder, why it could not be written."""
+def _marks(wanted: Wanted) -> Iterator[dict[str, str]]:
+    """This process's file in every folder while nodes read it; why folders could not be written."""
     paths = [Path(place) for place in wanted.folders.values() if "://" not in place]
     new = [folder for path in paths for folder in (path, *path.parents) if not folder.exists()]
     try:
-        yield {use: write_mark(place, wanted.mark) for use, place in wanted.folders.items()}
+        yield {use: why for use, place in wanted.folders.items() if (why := write_mark(place, wanted.mark))}
     finally:
         for place in wanted.folders.values():
             remove_mark(place, wanted.mark)
@@ -141,12 +139,10 @@ def look(wanted: Wanted, address: str) -> Node:
     import moe.pipeline
     import moe.store  # noqa: F401  # what a trial imports
 
-    return Node(
-        name=f"node {address} ({socket.gethostname()})",
-        versions=machine.versions(),
-        folders={use: unusable(place, wanted.mark) for use, place in wanted.folders.items()},
-        data=missing_data(wanted.dataset, wanted.data_folder, wanted.fingerprint),
-    )
+    problems = {use: unusable(place, wanted.mark) for use, place in wanted.folders.items()}
+    problems["data"] = missing_data(wanted.dataset, wanted.data_folder, wanted.fingerprint)
+    found = {use: why for use, why in problems.items() if why}
+    return Node(name=f"node {address} ({socket.gethostname()})", versions=machine.versions(), problems=found)
 
 
 def missing_data(dataset: str, folder: Path | None, fingerprint: str) -> str | None:
@@ -156,8 +152,8 @@ def missing_data(dataset: str, folder: Path | None, fingerprint: str) -> str | N
     try:
         found = load(dataset, folder, download=False).fingerprint
     except DataError as error:
-        return str(error)
-    return None if found == fingerprint else f"has {dataset} {found[:12]}; expected {fingerprint[:12]}, as elsewhere"
+        return f"cannot load them: {error}"
+    return None if found == fingerprint else f"has other data, {found[:12]}, than the driver, {fingerprint[:12]}"
 
 
 def unusable(place: str, mark: str) -> str | None:
@@ -232,23 +228,16 @@ def _minor(version: str) -> list[str]:
     return version.split(".")[:2]
 
 
-def _folder(use: str, wanted: Wanted, unwritable: str | None, nodes: list[Node], needed: bool) -> Check:
-    place, count = wanted.folders[use], len(nodes)
-    found = (f"{node.name} {why}" for node in nodes if (why := node.folders[use]))
-    wrong = f"the driver {unwritable}" if unwritable else next(found, None)
-    if not wrong:
-        return Check(use, True, f"{place}, {'writable' if count == 1 else f'the same on all {count} nodes'}")
-    if not needed:
-        return Check(
-            use, True, f"{place} is not the same on every node: less is reused than with --store on shared disk"
-        )
-    or_url = ", or a URL" if use == "store" else ""
-    return Check(use, False, f"{place}: {wrong}; expected a writable folder that all nodes share{or_url}")
-
-
-def _data(wanted: Wanted, nodes: list[Node]) -> Check:
-    for node in nodes:
-        if node.data:
-            expected = "expected --data with a folder that every node has, or --dataset shapes"
-            return Check("data", False, f"{node.name}: {node.data}; {expected}")
-    return Check("data", True, f"{wanted.dataset} {wanted.fingerprint[:12]} on every node")
+def _usable(wanted: Wanted, nodes: list[Node], store_given: bool) -> Iterator[Check]:
+    """The checks of the folders and the data; a store that is not shared is refused only if it was asked for."""
+    shared = "expected a writable folder that all nodes share"
+    for use, what, expected in (
+        ("results", wanted.folders["results"], shared),
+        ("store", wanted.folders.get("store", "none"), f"{shared}, or a URL"),
+        ("data", wanted.dataset, "expected --data with a folder that every node has, or --dataset shapes"),
+    ):
+        wrong = [f"{node.name} {node.problems[use]}" for node in nodes if use in node.problems]
+        if wrong and use == "store" and not store_given:
+            yield Check(use, True, f"{what} is not the same on every node: with --store on shared disk more is reused")
+        else:
+            yield Check(use, not wrong, f"{what}: {wrong[0]}; {expected}" if wrong else f"{what}, on every node")
