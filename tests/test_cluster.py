@@ -81,7 +81,7 @@ def test_ctrl_c_while_following_leaves_the_study_running(person, running):
 
 def test_a_study_survives_a_lost_node_and_a_stop_is_exit_code_75(person, follower, stopped):
     again = f"python -m study.submit resume --address {person.cluster.url} four"
-    assert f"of 200 trials. Go on with: {again}\n" in stopped
+    assert stopped.count(again) == 2  # by the study itself, and by the command
     assert follower.returncode == 75
     assert person.complete("four")
 

@@ -1,11 +1,7 @@
-import errno
-import io
-import os
 import shlex
 
 import pytest
 
-from study import run as run_module
 from study.cluster import jobs as actions
 from study.cluster import package
 from study.cluster.client import Job
@@ -60,11 +56,6 @@ def test_a_study_is_submitted_under_its_name_with_the_command_that_resumes_it(co
     resume = sent["runtime_env"]["env_vars"]["STUDY_RESUME_COMMAND"]
     assert resume == f"python -m study.submit resume --address {URL} x"
     assert (options(sent).name, options(sent).address) == ("x", "auto")
-
-
-def test_the_study_itself_prints_the_command_that_resumes_it(monkeypatch):
-    monkeypatch.setenv("STUDY_RESUME_COMMAND", "python -m study.submit resume x")
-    assert run_module._resume_command(parse([]), None) == "python -m study.submit resume x"
 
 
 def test_a_study_that_is_running_is_not_submitted_again(command):
@@ -226,19 +217,3 @@ def test_the_end_of_a_study_names_its_exit_code_and_what_comes_next(ended: Job, 
     assert actions._report_end(read(["stop", "--address", URL]), ended, log) == code
     printed = capsys.readouterr().out
     assert {action for action in ("fetch", "resume") if f"study.submit {action}" in printed} == hints
-
-
-def test_a_study_is_left_running_where_its_log_cannot_be_written(command, monkeypatch, capsys):
-    class Full(io.StringIO):
-        def write(self, _):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        def fileno(self):
-            return spare
-
-    spare = os.open(os.devnull, os.O_WRONLY)
-    client = Client(details(), script=[["one\n"]])
-    monkeypatch.setattr("sys.stdout", Full())
-    code, _ = command(client, "logs", "x", "--follow")
-    os.close(spare)
-    assert (code, client.stopped) == (4, [])

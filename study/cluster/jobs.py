@@ -233,7 +233,7 @@ def _report_end(request: Request, job: Job, log: str) -> int:
     if code in (Exit.DONE, Exit.TOO_MANY_FAILED, Exit.INTERRUPTED):
         emit(f"Fetch it:  {request.command('fetch', job.study)}")
     if code in (Exit.TOO_MANY_FAILED, Exit.INTERRUPTED) or (job.exit_code is None and code != Exit.DONE):
-        emit(f"Go on:     {request.command('resume', job.study)}")
+        emit(f"Continue:  {request.command('resume', job.study)}")
     return code
 
 
