@@ -18,7 +18,7 @@ from study.console import duration, say, tolerate
 from study.definition import Wanted, define, wanted
 from study.folder import Folder, FolderError
 from study.options import PROGRAM, Options, parse
-from study.search.resources import Resources, allot, local
+from study.search.resources import Resources, local
 from study.study import COMPLETE, FAILED, Record, Run, Study, now
 
 if TYPE_CHECKING:
@@ -98,13 +98,13 @@ def _with_data(options: Options, asked: Wanted, allotted: Resources | None, stop
     except DataError as error:
         return _cannot(str(error))
     say(f"Data: {data.source}")
-    allotted = _checked(options, allotted)
+    allotted = _checked(options, asked, data, allotted)
     precision = _precision(asked, allotted)
     study = define(asked, data, resolve(asked.sampler, asked.space, asked.trials), precision)
     folder = Folder(options.results / study.name)
     say(_headline(study, allotted))
     if options.dry_run:
-        say(_costs(study, allotted, folder))
+        say(_costs(study, allotted, folder) if options.address == "local" else "Nothing was written.")
         return DONE
     with folder.locked():
         _check_unchanged(folder, asked.before)
@@ -123,16 +123,16 @@ def _check_unchanged(folder: Folder, before: Study | None) -> None:
         raise FolderError(f"{folder.path} was changed by another driver meanwhile; run the command again")
 
 
-def _checked(options: Options, allotted: Resources | None) -> Resources:
-    """What a trial gets, once torch or the cluster has been asked whether it is there."""
+def _checked(options: Options, asked: Wanted, data: "DataSet", allotted: Resources | None) -> Resources:
+    """What a trial gets, once torch, or every node of the cluster, has been checked."""
     if allotted is None:
-        from study.search.ray_cluster import machines
+        from study.cluster.preflight import check_nodes
 
-        allotted = allot(options, machines(options.address))
-    if options.address == "local" or options.dry_run:
-        from study.search.trial import devices
+        folder = Path(asked.data_folder).resolve() if asked.data_folder else None
+        return check_nodes(options, dataset=data.name, data_folder=folder, fingerprint=data.fingerprint)
+    from study.search.trial import devices
 
-        devices(allotted.gpus_per_trial)
+    devices(allotted.gpus_per_trial)
     return allotted
 
 

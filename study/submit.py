@@ -1,8 +1,32 @@
-"""`python -m study.submit`: a study on a cluster. See `study/cluster/`."""
+"""`python -m study.submit`: a study on a cluster, and the commands for one that runs there. See `study/cluster/`."""
 
 import sys
 
-from study.cluster.__main__ import main
+from moe.console import Exit, fail, tolerate_encoding, warn
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; the exit code."""
+    from study.cluster.options import PROGRAM, read  # imports are here so that Ctrl-C while they load is handled
+    from study.folder import FolderError
+    from study.machine import ClusterError
+
+    try:
+        request = read(sys.argv[1:] if arguments is None else arguments)
+        tolerate_encoding()
+        from study.cluster.jobs import ACTIONS  # Ray
+
+        return ACTIONS[request.action](request)
+    except KeyboardInterrupt:
+        warn(PROGRAM, "interrupted")
+        return Exit.INTERRUPTED
+    except (ClusterError, FolderError) as error:
+        return fail(PROGRAM, str(error))
+    except OSError as error:
+        if not error.filename:
+            raise
+        return fail(PROGRAM, f"{error.filename}: {error.strerror}")
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,14 +1,12 @@
-"""A study handed to a cluster: `python -m study.submit --on ray --address URL -- --trials 200`.
+"""A study on a cluster: `python -m study.submit --address URL -- --trials 200`.
 
-    options     the command line, refused where it is wrong before anything is contacted
-    contact     whether the cluster answers, and whom it lets in; plain HTTP
-    package     the files that it gets
-    probe       asks every node, as a job on the cluster: node.py is what it asks, checks.py what follows
-    jobs        Ray's jobs: submit, stop, list, follow
-    launching   what comes before a study is submitted, and the submission
-    telling     what is said of a study; following.py reads its log as it grows
-    actions     what the six commands do with these
-    fetching    the study's folder, brought here; sending.py is the part that runs on the cluster
+    options     the command line
+    jobs        the actions: submit, status, logs, stop, fetch, resume
+    client      Ray's job client: connection, token, jobs
+    logs        the log of a job as it grows
+    package     the files that a job gets
+    preflight   checks of every node, on the cluster, before the first trial
+    fetch       a study's folder, copied here
 
-Jobs are the only way in: nothing but the dashboard's URL has to be reached from here.
+Another kind of cluster is a module beside `jobs` with the same six functions.
 """

@@ -1,282 +1,266 @@
-"""Ray's jobs: a study is one, and so is every question to the cluster.
+"""The actions of `python -m study.submit` on a Ray cluster; each takes a request and returns the exit code."""
 
-A study's jobs are study-<name>-1, -2, ...; what they are stands in their metadata.
-"""
-
-import json
-import logging
-import os
+import contextlib
+import io
+import itertools
 import re
-import shlex
 import time
 import uuid
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from study.cluster.contact import find_token
-from study.cluster.options import words
-from study.cluster.wire import heard
+from moe.cli import refuse
+from moe.console import Exit, duration, emit, warn
+from study import machine
+from study.cluster import fetch as fetching
+from study.cluster import package
+from study.cluster.client import STOP_S, Job, Jobs, TakenError, connect
+from study.cluster.logs import Follower
+from study.cluster.options import PROGRAM, Action, Request, job_words, space_file
 from study.machine import ClusterError
-from study.options import NAME, Options
-from study.run import DONE, ENVIRONMENT, INTERRUPTED, RESUME_COMMAND
-
-RUNNING, SUCCEEDED, FAILED, STOPPED = "running", "succeeded", "failed", "stopped"
-
-ANSWER_S = 150.0  # for a question as a whole
-LOOK_S = 0.5  # between two looks whether it has ended
-WITHDRAW_S = 15  # for a question to take back what it wrote, before it is killed
-OLD_S = 600.0  # after its end, when nobody waits for a question's answer any more
-STOP_S = 60  # for a study to save and end, before it is killed
-REQUEST_S = (10.0, 120.0)  # to connect, and between two packets
-
-_QUESTION = "question-"
-
-#: how Ray is to stop a study
-ENV = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S), "PYTHONUNBUFFERED": "1"}
+from study.options import Options, parse, space_of
+from study.run import RESUME_COMMAND
 
 
-class ForgottenError(ClusterError):
-    """A job that the cluster does not know: it was started anew since."""
+def submit(request: Request) -> int:
+    """Submit a study, or its continuation, and follow it; with --dry-run, a job that checks the nodes."""
+    jobs = connect(request.address, request.without_authentication)
+    earlier = jobs.studies()
+    request, before = _resumed(request, earlier) if request.action == "resume" else (request, None)
+    for job in earlier:
+        if job.study == request.name and not job.over:
+            raise ClusterError(f"study {job.study} is running as {job.id}; expected another --name, or stop it first")
+    assert request.run
+    with package.copied(space_file(request.run)) as folder:
+        if request.dry_run:
+            words = job_words(request, request.name or _new_names(request)[0], before)
+            code = _run(jobs, "check", "study.run", words, folder, request.env, _show).code
+            emit("No study was submitted.")
+            return code
+        job_id, name = _submit_free(request, jobs, folder, before)
+    if request.detach:
+        emit(f"Submitted as {job_id}.\n{_commands(request, name)}")
+        return Exit.DONE
+    return _follow(request, jobs, job_id, name, f"Submitted as {job_id}.")
 
 
-class TakenError(ClusterError):
-    """Another job has this id."""
+def _resumed(request: Request, earlier: list[Job]) -> tuple[Request, Options | None]:
+    """The request with the name and the --env of the study's last job, and the options of that job, if known."""
+    last = next(reversed(_of(earlier, request.name)), None)
+    if not (last or request.name):
+        refuse(PROGRAM, f"{request.address} has no study; expected the NAME of the one to resume")
+    name = last.study if last else request.name
+    before = _parse(last.words) if last else None
+    if not (before or request.results_given):
+        refuse(
+            PROGRAM,
+            f"{request.address} does not have the options of study {name}; expected its results folder there: "
+            f"{PROGRAM} resume {name} ... -- --results DIR",
+        )
+    return request.replace(name=name, env={**(last.env if last else {}), **request.env}), before
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One run of a study on the cluster."""
-
-    id: str
-    study: str
-    state: str  # running, succeeded, failed or stopped
-    results: str  # the folder of its folder, there
-    options: str  # of study.run, as JSON; another version of this program may have written them
-    env: dict[str, str]  # that was given for it
-    started: float  # seconds since 1970
-    exit_code: int | None  # negative: the signal that killed it
-    message: str  # of Ray, on the state
-
-    @property
-    def over(self) -> bool:
-        """Whether it has ended."""
-        return self.state != RUNNING
-
-    @property
-    def code(self) -> int:
-        """The exit code of its study; a stop leaves none behind, and a study that was killed can go on as well."""
-        if self.state == SUCCEEDED:
-            return DONE
-        if self.state == STOPPED or (self.exit_code or 0) < 0:
-            return INTERRUPTED
-        return ENVIRONMENT if self.exit_code is None else self.exit_code
+def _parse(words: tuple[str, ...]) -> Options | None:
+    """The options of a job; None where another version submitted it, which had others."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return parse(list(words)) if words else None
+    except SystemExit:
+        return None
 
 
-@dataclass(frozen=True)
-class Jobs:
-    """A cluster's jobs. Whatever goes wrong on the way to it is a `ClusterError`."""
-
-    client: Any  # a ray.job_submission.JobSubmissionClient
-    address: str
-
-    def studies(self) -> list[Job]:
-        """The jobs that are studies, the newest last."""
-        return self.listed()[0]
-
-    def listed(self) -> tuple[list[Job], int]:
-        """The jobs that are studies, the newest last, and how many call themselves so that cannot be read."""
-        with answering(self.address):
-            called = [details for details in self.client.list_jobs() if (details.metadata or {}).get("study")]
-        found = [_job(details) for details in called if _is_readable(details.metadata)]
-        return sorted(found, key=lambda job: job.started), len(called) - len(found)
-
-    def ids(self) -> set[str]:
-        """Of all jobs, whoever submitted them."""
-        with answering(self.address):
-            return {details.submission_id for details in self.client.list_jobs()}
-
-    def look(self, identity: str) -> Job:
-        """One job as it is now; a `ForgottenError` where there is none."""
-        with answering(self.address):
-            return _job(self.client.get_job_info(identity))
-
-    def log(self, identity: str) -> str:
-        """All that a job has printed."""
-        with answering(self.address):
-            return str(self.client.get_job_logs(identity))
-
-    def tail(self, identity: str) -> AsyncGenerator[str, None]:
-        """What a job prints, from its beginning to its end; errors as they come."""
-        stream: AsyncGenerator[str, None] = self.client.tail_job_logs(identity)
-        return stream
-
-    def stop(self, identity: str) -> None:
-        """Let a job end, in order."""
-        with answering(self.address):
-            self.client.stop_job(identity)
-
-    def launch(
-        self, identity: str, run: Options, package: Path, env: dict[str, str], commit: str | None, resume: str
-    ) -> None:
-        """Submit a study.
-
-        Args:
-            identity: the job's id.
-            run: the options of study.run, with a name.
-            package: the folder that the job gets.
-            env: for every process of the study.
-            commit: of the code, for the record.
-            resume: the command that goes on with it, for the study to say.
-
-        Raises:
-            TakenError: there is a job of this id.
-        """
-        assert run.name
-        given = words(run)
-        entries = {"results": str(run.results), "options": json.dumps(given), "commit": commit or ""}
-        with answering(self.address):
-            self.client.submit_job(
-                entrypoint=_entrypoint("study.run", given),
-                submission_id=identity,
-                runtime_env={"working_dir": str(package), "env_vars": {**env, **ENV, RESUME_COMMAND: resume}},
-                metadata={"study": run.name, **entries},
-            )
-
-    def ask(self, module: str, question: list[str], package: Path, env: dict[str, str]) -> dict[str, Any]:
-        """What a module of ours answers on the cluster, in a job that a later question has it forget."""
-        identity = f"{_QUESTION}{uuid.uuid4().hex}"
-        given = {**env, "PYTHONUNBUFFERED": "1", "RAY_JOB_STOP_WAIT_TIME_S": str(WITHDRAW_S)}
-        details = None
-        with answering(self.address):
-            self._forget_questions()
-            try:
-                self.client.submit_job(
-                    entrypoint=_entrypoint(module, [json.dumps(question)]),
-                    submission_id=identity,
-                    runtime_env={"working_dir": str(package), "env_vars": given},
-                )
-                details = self._ended(identity)
-                log = self.client.get_job_logs(identity)
-            finally:
-                if not (details and details.status.is_terminal()):
-                    with suppress(Exception):  # it is not worth an error
-                        self.client.stop_job(identity)
-        if (answer := heard(log)) is None:
-            raise ClusterError(f"a job on the cluster did not answer; its last words: {_last_words(log, details)}")
-        return answer
-
-    def _forget_questions(self) -> None:
-        """Have the cluster forget the questions that are long over: just after its end Ray would list one anew."""
-        for details in self.client.list_jobs():
-            is_question = (details.submission_id or "").startswith(_QUESTION)
-            if is_question and details.status.is_terminal() and time.time() - (details.end_time or 0) / 1000 > OLD_S:
-                with suppress(Exception):  # it is not worth an error
-                    self.client.delete_job(details.submission_id)
-
-    def _ended(self, identity: str) -> Any:
-        end = time.monotonic() + ANSWER_S
-        while not (details := self.client.get_job_info(identity)).status.is_terminal() and time.monotonic() < end:
-            time.sleep(LOOK_S)
-        return details
+def _run(
+    jobs: Jobs, kind: str, module: str, words: list[str], folder: Path, env: dict[str, str], show: Callable[[str], None]
+) -> Job:
+    """Run a job that is no study to its end; it is stopped where that is interrupted."""
+    job_id = f"{kind}-{uuid.uuid4().hex}"
+    try:
+        jobs.submit(job_id, [module, *words], folder, env)
+        return Follower(jobs, job_id, show).follow()
+    except BaseException:
+        with contextlib.suppress(ClusterError):
+            jobs.stop(job_id)
+        raise
 
 
-def connect(address: str, token: bool) -> Jobs:
-    """The jobs of a cluster.
+def _submit_free(request: Request, jobs: Jobs, folder: Path, before: Options | None) -> tuple[str, str]:
+    """Submit under the first name that is free; the id of the job and the name."""
+    taken = jobs.ids()
+    for name in [request.name] if request.name else _new_names(request):
+        job_id = next(free for number in itertools.count(1) if (free := f"study-{name}-{number}") not in taken)
+        words = job_words(request, name, before)
+        results = words[words.index("--results") + 1]
+        env = {**request.env, RESUME_COMMAND: request.command("resume", name)}
+        try:
+            metadata = {"study": name, "results": results, "commit": machine.commit() or ""}
+            jobs.submit(job_id, ["study.run", *words], folder, env, metadata)
+        except TakenError:
+            continue
+        except BaseException:
+            warn(PROGRAM, f"{job_id} may have been submitted; see: {request.command('status', name)}")
+            raise
+        return job_id, name
+    raise ClusterError(f"another command has just submitted study {request.name}; nothing was submitted")
+
+
+def _new_names(request: Request) -> list[str]:
+    """Names for a study without one: its space and this moment, and others for one submitted at the same moment."""
+    assert request.run
+    space = space_of(request.run.space or "notebook", request.run.protocol or "holdout").name
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", space).lstrip("._-")[:50] or "study"
+    first = f"{plain}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return [first, *(f"{first}-{number}" for number in range(2, 10))]
+
+
+def status(request: Request) -> int:
+    """List the studies of the cluster, or print how one of them is."""
+    jobs = connect(request.address, request.without_authentication)
+    found = jobs.studies()
+    if not (found or request.name):
+        emit(f"{request.address} has no study; one from before a restart continues with resume NAME -- --results DIR")
+    for name in [request.name] if request.name else dict.fromkeys(job.study for job in found):
+        emit(_described(_pick(found, request.replace(name=name)), jobs))
+    return Exit.DONE
+
+
+def logs(request: Request) -> int:
+    """Print what a study has printed, and with --follow what it still prints."""
+    jobs = connect(request.address, request.without_authentication)
+    job = _pick(jobs.studies(), request)
+    if request.follow:
+        return _follow(request, jobs, job.id, job.study)
+    _show(jobs.log(job.id))
+    return Exit.DONE
+
+
+def stop(request: Request) -> int:
+    """Let a study save and end, and wait for it."""
+    jobs = connect(request.address, request.without_authentication)
+    found = jobs.studies()
+    running = [job for job in found if not job.over]
+    if not request.name and len(running) != 1:
+        known = ", ".join(job.study for job in running) or "none"
+        refuse(PROGRAM, f"NAME is missing; expected one of the running studies of {request.address}: {known}")
+    job = _pick(found, request) if request.name else running[0]
+    log = jobs.log(job.id)
+    if job.over:
+        return _report_end(request, job, log)
+    jobs.stop(job.id)
+    opening = f"Stopping study {job.study}: it saves and ends, or is killed after {STOP_S} s."
+    return _follow(request, jobs, job.id, job.study, opening, printed=len(log), stopping=True)
+
+
+def fetch(request: Request) -> int:
+    """Copy a study's records, tables and figures here."""
+    jobs = connect(request.address, request.without_authentication)
+    name, source = request.name, request.source and str(request.source.absolute())
+    if not (name and source):
+        job = _pick(jobs.studies(), request, "; one from before a restart comes with fetch NAME --from DIR")
+        name, source = job.study, source or job.results
+    pieces: list[str] = []
+    with package.copied() as folder:
+        job = _run(jobs, "fetch", "study.cluster.fetch", [source, name], folder, {}, pieces.append)
+    log = "".join(pieces)
+    if job.status != "SUCCEEDED":
+        lines = [line for line in log.splitlines() if line.strip()]
+        raise ClusterError(" ".join((lines or [job.message])[-1].split())[:300])
+    count = fetching.unpack(log, request.results, name)
+    emit(f"Study {name}: {count} files in {request.results / name}")
+    return Exit.DONE
+
+
+ACTIONS: dict[Action, Callable[[Request], int]] = {
+    "submit": submit, "status": status, "logs": logs, "stop": stop, "fetch": fetch, "resume": submit,
+}  # fmt: skip
+
+
+def _of(found: list[Job], name: str | None) -> list[Job]:
+    """The jobs of a study, or of all; without those that study.run refused, if there are others."""
+    its = [job for job in found if name in (None, job.study)]
+    return [job for job in its if job.code != Exit.USAGE] or its
+
+
+def _pick(found: list[Job], request: Request, hint: str = "") -> Job:
+    """The last job of the study that is named, or of any; an unknown one exits with code 2.
 
     Args:
-        address: the dashboard's URL.
-        token: whether it asks for one; where it does not, none is sent.
-
-    Raises:
-        ClusterError: Ray's part for jobs is not installed here, or the cluster does not answer.
+        hint: what else to do about an unknown one.
     """
-    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):  # Ray would prefer them to the address
-        os.environ.pop(name, None)
-    os.environ["RAY_AUTH_MODE"] = "token" if token else "disabled"
-    os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] = "1"  # a package holds what it is to hold
+    its = _of(found, request.name)
+    if not its:
+        known = ", ".join(dict.fromkeys(job.study for job in found))
+        named = f"NAME is {request.name}; expected a study of {request.address}: {known}"
+        refuse(PROGRAM, f"{named if found else f'{request.address} has no study'}{hint}")
+    running = [job for job in its if request.name and not job.over]  # a later one may have been refused beside it
+    return (running or its)[-1]
+
+
+def _follow(
+    request: Request, jobs: Jobs, job_id: str, name: str, opening: str = "", *, printed: int = 0, stopping: bool = False
+) -> int:
+    """Print what a study prints until it ends, or until Ctrl-C; the exit code.
+
+    Args:
+        opening: what to print first.
+        printed: characters of its log that are not to be printed.
+        stopping: whether it was told to stop.
+    """
+    follower = Follower(jobs, job_id, _show, printed)
     try:
-        import aiohttp  # noqa: F401
-        from ray.job_submission import JobSubmissionClient
-    except ImportError as error:
-        raise ClusterError(
-            f'jobs need ray[default], of which {error.name} is missing here: pip install ".[cluster]"'
-        ) from None
-
-    class Client(JobSubmissionClient):  # type: ignore[misc]
-        """One that gives up on a cluster that is silent, and tells what it knows to this one only."""
-
-        def _do_request(self, *arguments: Any, **options: Any) -> Any:
-            ours = {"timeout": REQUEST_S, "auth": _as_it_is, "allow_redirects": False}
-            return super()._do_request(*arguments, **{**ours, **options})
-
-    for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
-        logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)  # they tell how a package travels
-    ours = {"Authorization": f"Bearer {find_token()[1]}"} if token else {}  # Ray reads it once in a process's life
-    with answering(address):
-        return Jobs(Client(address, headers=ours), address)
+        if opening:
+            emit(opening)
+        job = follower.follow()
+    except KeyboardInterrupt:
+        state = "is stopping" if stopping else "is still running"
+        if follower.broken:
+            state = f"last answered {duration(time.monotonic() - follower.answered)} ago"
+        emit(f"\nStudy {name} {state}.\n{_commands(request, name, stopping)}")
+        return Exit.INTERRUPTED
+    return _report_end(request, job, jobs.log(job_id))
 
 
-def _as_it_is(request: Any) -> Any:
-    """Authenticate a request no further: without this, a password from ~/.netrc would replace the token."""
-    return request
+def _commands(request: Request, name: str, stopping: bool = False) -> str:
+    """The commands for a study that is running."""
+    stop = "" if stopping else f"Stop it:   {request.command('stop', name)}\n"
+    return f"Come back: {request.command('logs', name, '--follow')}\n{stop}Fetch it:  {request.command('fetch', name)}"
 
 
-@contextmanager
-def answering(address: str) -> Iterator[None]:
-    """Whatever Ray and its HTTP raise, as a `ClusterError`."""
-    from ray.exceptions import RayError
-
-    try:
-        yield
-    except (RuntimeError, OSError, ValueError, RayError) as error:
-        raise _kind(str(error))(f"{address}: {_reason(str(error))}") from error
-
-
-def _kind(said: str) -> type[ClusterError]:
-    if "status code 404" in said:
-        return ForgottenError
-    return TakenError if "already exists" in said else ClusterError
+def _report_end(request: Request, job: Job, log: str) -> int:
+    """Print how a study ended and what comes next; its exit code."""
+    emit(f"Study {job.study} {_outcome(job)}.")
+    done, trials = _progress(log) or (0, 1)
+    code = Exit.DONE if job.status == "STOPPED" and done >= trials else job.code
+    if code in (Exit.DONE, Exit.TOO_MANY_FAILED, Exit.INTERRUPTED):
+        emit(f"Fetch it:  {request.command('fetch', job.study)}")
+    if code in (Exit.TOO_MANY_FAILED, Exit.INTERRUPTED) or (job.exit_code is None and code != Exit.DONE):
+        emit(f"Continue:  {request.command('resume', job.study)}")
+    return code
 
 
-def _reason(said: str) -> str:
-    """An error in a line; of a traceback, which the dashboard's may be, what it was about."""
-    lines = said.splitlines()
-    errors = [line for line in lines if re.match(r"\s*[\w.]+Error: ", line)] if len(lines) > 1 else []
-    return " ".join((errors[-1] if errors else said).split())[:300]
+def _outcome(job: Job) -> str:
+    if not job.over:
+        return "is running"
+    if job.status == "STOPPED":
+        return "was stopped"
+    if job.exit_code is None and job.code != Exit.DONE:
+        return f"was lost: {' '.join(job.message.split())[:300]}"
+    signal = -(job.exit_code or 0)
+    return f"was killed by signal {signal}" if signal > 0 else f"ended with exit code {job.code}"
 
 
-def _entrypoint(module: str, words: list[str]) -> str:
-    """A command for the cluster's shell, which goes: a signal is for the study and not for a shell before it."""
-    return f"exec {shlex.join(['python', '-m', module, *words])}"
+def _described(job: Job, jobs: Jobs) -> str:
+    """A study in one line."""
+    progress = _progress(jobs.log(job.id))
+    trials = f"{progress[0]} of {progress[1]} trials done" if progress else "no trial done yet"
+    began = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.started))
+    return f"{job.study} {_outcome(job)}; {trials}; {job.id} since {began}; results in {job.results}/{job.study}"
 
 
-def _last_words(log: str, details: Any) -> str:
-    if not details.status.is_terminal():
-        return f"nothing within {ANSWER_S:.0f} s"
-    said = [line for line in log.splitlines() if line.strip()] or [details.message or "none"]
-    return str(said[-1]).strip()[:300]
+def _progress(log: str) -> tuple[int, int] | None:
+    """How many trials were complete, and how many are to be, when a study last printed it."""
+    found = re.findall(r"(\d+) of (\d+) trials", log)
+    return (int(found[-1][0]), int(found[-1][1])) if found else None
 
 
-def _is_readable(metadata: dict[str, str]) -> bool:
-    """Whether a job is what `launch` made, and its study's name can be a folder's."""
-    return bool(NAME.fullmatch(metadata["study"])) and metadata.get("results", "").startswith("/")
-
-
-def _job(details: Any) -> Job:
-    metadata = details.metadata or {}
-    state = str(getattr(details.status, "value", details.status)).lower()
-    env = (details.runtime_env or {}).get("env_vars") or {}
-    return Job(
-        id=details.submission_id,
-        study=metadata.get("study", ""),
-        state=state if state in (SUCCEEDED, FAILED, STOPPED) else RUNNING,
-        results=metadata.get("results", ""),
-        options=metadata.get("options", ""),
-        env={name: value for name, value in env.items() if name not in (*ENV, RESUME_COMMAND)},
-        started=(details.start_time or 0) / 1000,
-        exit_code=details.driver_exit_code,
-        message=details.message or "",
-    )
+def _show(piece: str) -> None:
+    emit(piece, end="")

@@ -1,46 +1,42 @@
-"""The options of `python -m study.submit`, and how wrong ones are refused: at once, without torch, Ray or a network.
+"""The options of `python -m study.submit`; invalid ones exit with code 2, without torch, Ray or a network.
 
-python -m study.submit --on ray --address URL -- --trials 200     what follows -- is for study.run
-python -m study.submit status --address URL [NAME]                and logs, stop, fetch, resume likewise
+python -m study.submit --address URL -- --trials 200         what follows -- is for study.run
+python -m study.submit status --address URL [NAME]           and logs, stop, fetch, resume likewise
 """
 
 import argparse
 import os
 import re
 import shlex
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from moe.cli import Parser, option, refuse
-from moe.config import HOLDOUT
+from pydantic import Field
+
+from moe.cli import Parser, add_options, from_options, option, refuse
+from moe.schema import Model, fields
 from study.options import Options, parse, space_of, study_name
 from study.space import PRESETS
 
 PROGRAM = "python -m study.submit"
-SUBMIT, STATUS, LOGS, STOP, FETCH, RESUME = "submit", "status", "logs", "stop", "fetch", "resume"
-
-#: what each action does, and whether options of study.run may follow it
-ACTIONS = {
-    SUBMIT: ("check the cluster, submit a study and follow it", True),
-    STATUS: ("list the studies of the cluster, or say how one of them is", False),
-    LOGS: ("print what a study has printed", False),
-    STOP: ("let a study save and end, as Ctrl-C does", False),
-    FETCH: ("copy a study's records, tables and figures here", False),
-    RESUME: ("go on with a study", True),
+Action = Literal["submit", "status", "logs", "stop", "fetch", "resume"]
+#: for each action a sentence, and its own options that are fields
+ACTIONS: dict[Action, tuple[str, tuple[str, ...]]] = {
+    "submit": ("Submit a study and follow it.", ("detach", "dry_run")),
+    "status": ("List the studies of the cluster, or print how one of them is.", ()),
+    "logs": ("Print what a study has printed.", ("follow",)),
+    "stop": ("Let a study save and end, as Ctrl-C does.", ()),
+    "fetch": ("Copy a study's records, tables and figures here.", ("results",)),
+    "resume": ("Continue a study.", ("detach", "dry_run")),
 }
-BACKENDS = {"ray": "study.cluster.actions"}  # --on: the module whose functions are named after the actions
+SENDS = ("submit", "resume")  # the actions that options of study.run may follow
 
-#: of a study's earlier run, what a resume takes over if it is not given anew; the rest is in the study's folder
+#: the options of a study's last job that a resume takes over if they are not given; the rest is in the study's folder
 CARRIED = ("gpus_per_trial", "cpus_per_trial", "concurrency")
+SPACE_FOLDER = "submitted"  # where a space file is among the files of a job
 
-#: the words of a variable's name, between _, by which it is taken for a secret
-_SECRET = re.compile(r"\w*(APIKEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL)S?|KEYS?|PASS|AUTH", re.IGNORECASE)
-_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^@\s]*@")
-_OURS = ("RAY_JOB_", "STUDY_", "PYTHONUNBUFFERED")  # how a job is run is not for --env
-_REMOTE = re.compile(r"[a-z0-9]+:/")  # a URL, as a path has it
-_UNSAID = "/dev/null/unsaid"  # stands for --results where it is not given: no folder can be there
+_NOT_GIVEN = "/dev/null/results"  # in place of --results where it is not given: no folder can be there
 _EPILOG = """\
 {program} [submit] --address URL [options] -- OPTIONS OF study.run
 {program} status   --address URL [NAME]
@@ -49,134 +45,79 @@ _EPILOG = """\
 {program} fetch    --address URL [NAME] [--results DIR] [--from DIR]
 {program} resume   --address URL [NAME] [options] [-- OPTIONS OF study.run]
 
-NAME is a study's; without it, status lists all, stop takes the one at work and the others take the newest one.
-Paths among the options of study.run are paths of the cluster; relative ones are taken from the folder you are in.
+Without NAME, status lists all studies, stop takes the only running one and the others take the newest one.
+Paths among the options of study.run are paths of the cluster; relative ones start at the folder you are in.
 
-exit codes: 0 done, 1 a bug, 2 wrong usage, 4 cluster or machine; an action that waits for the study's end has the
-study's own: 0 done, 3 too many trials failed, 4 data or machine, 75 interrupted or left alone, and resumable
+exit codes: 0 done, 1 a bug, 2 wrong usage, 4 cluster or machine; an action that waits for the end of a study has
+the code of the study: 0 done, 3 too many trials failed, 4 data or machine, 75 interrupted or left, and resumable
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What was asked for."""
+class Request(Model):
+    """What the command line asks for."""
 
-    action: str
-    on: str
+    action: Action
+    on: Annotated[Literal["ray"], Field(description="what runs the study")] = "ray"
     address: str  # URL of the dashboard
+    without_authentication: Annotated[bool, Field(description="use a cluster that lets everybody run code")] = False
     name: str | None = None
-    without_authentication: bool = False
-    env: dict[str, str] = field(default_factory=dict)
-    detach: bool = False
-    dry_run: bool = False
-    follow: bool = False
-    results: Path = Path("results")  # here, for fetch
-    source: Path | None = None  # there, for fetch
+    detach: Annotated[bool, Field(description="return once the study is submitted")] = False
+    dry_run: Annotated[bool, Field(description="check every node in a job, run no study")] = False
+    env: Annotated[dict[str, str], Field(default_factory=dict)]
+    follow: Annotated[bool, Field(description="continue until the study ends; Ctrl-C leaves it running")] = False
+    results: Annotated[Path, Field(title="DIR", description="the results folder on this machine")] = Path("results")
+    source: Path | None = None  # the results folder on the cluster, for fetch
     run: Options | None = None  # of study.run
-    placed: bool = False  # whether these have --results
+    results_given: bool = False  # whether they have --results
 
     def command(self, action: str, name: str, *words: str) -> str:
         """Another command about a study on the same cluster."""
-        open_door = ["--without-authentication"] if self.without_authentication else []
-        return shlex.join([*PROGRAM.split(), action, "--address", self.address, *open_door, name, *words])
+        open_cluster = ["--without-authentication"] if self.without_authentication else []
+        return shlex.join([*PROGRAM.split(), action, "--address", self.address, *open_cluster, name, *words])
 
 
-def read(arguments: list[str]) -> Asked:
-    """Read the command line; what is wrong on its face is refused with exit code 2."""
-    own, separator, words = _split(arguments)
-    action = own.pop(0) if own and not own[0].startswith("-") else SUBMIT
-    if action not in ACTIONS:
-        refuse(PROGRAM, f"the action is {action!r}; expected {', '.join(ACTIONS)}")
-    given = _given(action, own)
-    if separator and not ACTIONS[action][1]:
+def read(arguments: list[str]) -> Request:
+    """Read the command line; invalid options exit with code 2."""
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    own, separator, words = arguments[:at], arguments[at : at + 1], arguments[at + 1 :]
+    named = own.pop(0) if own and not own[0].startswith("-") else "submit"
+    action: Action | None = next((action for action in ACTIONS if action == named), None)
+    if action is None:
+        refuse(PROGRAM, f"the action is {named!r}; expected {', '.join(get_args(Action))}")
+    if separator and action not in SENDS:
         refuse(PROGRAM, f"{action} is followed by --; expected no options of study.run")
-    asked = Asked(action=action, **{**given, "env": dict(given.get("env", ()))})
-    return replace(asked, **_run(asked, words)) if ACTIONS[action][1] else asked
-
-
-def _given(action: str, own: list[str]) -> dict[str, Any]:
-    """What the words before -- say, by name."""
-    parser = _parser(action)
-    found, unknown = parser.parse_known_args(own)
+    given, unknown = parser(action).parse_known_args(own)
     if unknown:
-        _refuse_unknown(parser, action, unknown)
-    return vars(found)
+        after = "the action first, and options of study.run after --" if action in SENDS else "no more than NAME"
+        refuse(PROGRAM, f"{unknown[0]} is not an option of {action}; expected {after}")
+    given.env = dict(getattr(given, "env", ()))
+    request = from_options(Request, given, PROGRAM, action=action)
+    return _with_run(request, words) if action in SENDS else request
 
 
-def _refuse_unknown(parser: Parser, action: str, unknown: list[str]) -> NoReturn:
-    if action == SUBMIT and (misplaced := next((word for word in unknown if word in ACTIONS), None)):
-        refuse(
-            PROGRAM, f"{misplaced} stands after options; the action comes first: {PROGRAM} {misplaced} --address URL"
-        )
-    if ACTIONS[action][1]:
-        refuse(PROGRAM, f"{unknown[0]} stands before --; options of study.run follow it: -- {shlex.join(unknown)}")
-    parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-
-
-def _split(arguments: list[str]) -> tuple[list[str], bool, list[str]]:
-    if "--" not in arguments:
-        return list(arguments), False, []
-    at = arguments.index("--")
-    return arguments[:at], True, arguments[at + 1 :]
-
-
-def _parser(action: str) -> Parser:
-    parser = Parser(
-        prog=PROGRAM if action == SUBMIT else f"{PROGRAM} {action}",
-        description=f"{ACTIONS[action][0].capitalize()}.",
+def parser(action: Action = "submit") -> Parser:
+    """The options of an action, without those of study.run."""
+    description, names = ACTIONS[action]
+    found = Parser(
+        prog=PROGRAM if action == "submit" else f"{PROGRAM} {action}",
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_EPILOG.format(program=PROGRAM),
     )
-    parser.add_argument("--on", choices=tuple(BACKENDS), default="ray", help="what runs the study (ray)")
-    parser.add_argument(
-        "--address",
-        type=_url,
-        **_default("RAY_API_SERVER_ADDRESS"),
-        metavar="URL",
-        help="of the cluster's dashboard, such as http://head:8265 (default: RAY_API_SERVER_ADDRESS)",
-    )
-    parser.add_argument(
-        "--without-authentication", action="store_true", help="use a cluster that lets everybody run code"
-    )
-    if action != SUBMIT:
-        parser.add_argument("name", nargs="?", type=study_name, metavar="NAME", help="of the study")
-    if action in _ADD:
-        _ADD[action](parser)
-    return parser
-
-
-def _default(variable: str) -> dict[str, Any]:
-    value = os.environ.get(variable)
-    return {"default": value} if value else {"required": True}
-
-
-def _add_launch(parser: Parser) -> None:
-    parser.add_argument("--detach", action="store_true", help="leave once the study is submitted")
-    parser.add_argument("--dry-run", action="store_true", help="check everything, submit nothing")
-    parser.add_argument(
-        "--env",
-        type=_variable,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a variable for every process of the study, readable by all who may use the cluster: no secrets",
-    )
-
-
-def _add_follow(parser: Parser) -> None:
-    parser.add_argument("--follow", action="store_true", help="go on until the study ends; Ctrl-C leaves it alone")
-
-
-def _add_folders(parser: Parser) -> None:
-    parser.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="DIR", help="where it comes to here (results)"
-    )
-    parser.add_argument(
-        "--from", dest="source", type=Path, metavar="DIR", help="its results there, if the cluster forgot them"
-    )
-
-
-_ADD = {SUBMIT: _add_launch, RESUME: _add_launch, LOGS: _add_follow, FETCH: _add_folders}
+    address = os.environ.get("RAY_API_SERVER_ADDRESS")
+    help_text = "of the cluster's dashboard, such as http://head:8265 (default: RAY_API_SERVER_ADDRESS)"
+    found.add_argument("--address", type=_url, default=address, required=not address, metavar="URL", help=help_text)
+    add_options(found, Request, "on", "without_authentication", *names)
+    if action != "submit":
+        found.add_argument("name", nargs="?", type=study_name, metavar="NAME", help="of the study")
+    if action in SENDS:
+        help_text = "for every process of the study; all users of the cluster can read it: no secrets"
+        settings: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME=VALUE"}
+        found.add_argument("--env", type=_variable, help=help_text, **settings)
+    if action == "fetch":
+        help_text = "the results folder on the cluster, for a study from before a restart"
+        found.add_argument("--from", dest="source", type=Path, metavar="DIR", help=help_text)
+    return found
 
 
 def _url(text: str) -> str:
@@ -187,7 +128,7 @@ def _url(text: str) -> str:
         url, port = urlsplit(""), None
     if "@" in url.netloc:
         raise argparse.ArgumentTypeError("has credentials in it; expected a URL without: see RAY_AUTH_TOKEN_PATH")
-    plain = re.fullmatch(r"https?://[A-Za-z0-9._~:%/\[\]-]+", text)  # it will stand in commands that are copied
+    plain = re.fullmatch(r"https?://[A-Za-z0-9._~:%/\[\]-]+", text)  # it is printed in commands that are copied
     if not plain or not url.hostname or port == 0:
         raise argparse.ArgumentTypeError(f"is {text!r}; expected the URL of a dashboard, such as http://head:8265")
     return text.rstrip("/")
@@ -197,40 +138,28 @@ def _variable(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not sign or not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise argparse.ArgumentTypeError(f"is {name!r}; expected NAME=VALUE")
-    if name.startswith(_OURS):
-        raise argparse.ArgumentTypeError(f"is {name}=..., which is set for every job; expected another variable")
-    if any(_SECRET.fullmatch(word) for word in name.split("_")) or _WITH_PASSWORD.search(value):
-        raise argparse.ArgumentTypeError(
-            f"is {name}=..., which looks like a secret that all users of the cluster could read; "
-            "expected it in the nodes' own environment"
-        )
     return name, value
 
 
-def _run(asked: Asked, words: list[str]) -> dict[str, Any]:
-    """The options of study.run, and the study's name, which either side may give."""
-    run = parse(["--results", _UNSAID, *words])
-    placed = run.results != Path(_UNSAID)
-    run = run if placed else run.replace(results=Path("results"))
+def _with_run(request: Request, words: list[str]) -> Request:
+    """The request with the options of study.run; the name of the study may be on either side of --."""
+    run = parse(["--results", _NOT_GIVEN, *words])
+    given = run.results != Path(_NOT_GIVEN)
     if run.address != "local":
-        refuse(PROGRAM, f"--address is {run.address} after --; expected it before, as the cluster's URL")
+        refuse(PROGRAM, f"--address is {run.address} after --; expected it before, as the URL of the cluster")
     if run.dry_run:
-        refuse(PROGRAM, "--dry-run stands after --; expected it before, to check the cluster without submitting")
-    if run.resume and asked.action == SUBMIT:
-        refuse(PROGRAM, f"--resume stands after --; expected {PROGRAM} resume ... [NAME]")
+        refuse(PROGRAM, "--dry-run is after --; expected it before")
+    if run.resume and request.action == "submit":
+        refuse(PROGRAM, f"--resume is after --; expected {PROGRAM} resume ... [NAME]")
     for name in ("results", "data"):
-        if _REMOTE.match(str(place := getattr(run, name))):
-            refuse(PROGRAM, f"--{name} is {place}; expected a folder that all nodes see: only --store may be a URL")
-    if asked.name and run.name not in (None, asked.name):
-        refuse(PROGRAM, f"--name is {run.name} after --; expected {asked.name}, as before")
-    if run.space or asked.action == SUBMIT:
-        space_of(run.space or "notebook", run.protocol or HOLDOUT)
-    return {"run": run, "placed": placed, "name": asked.name or run.name}
-
-
-def absolute(run: Options) -> Options:
-    """With paths that mean the same from everywhere; those of a store are absolute already."""
-    return run.replace(results=run.results.absolute(), data=run.data and run.data.absolute())
+        if re.match(r"[a-z0-9]+:/", place := str(getattr(run, name))):  # a URL, as Path writes it
+            refuse(PROGRAM, f"--{name} is {place}; expected a folder that all nodes have: only --store may be a URL")
+    if request.name and run.name not in (None, request.name):
+        refuse(PROGRAM, f"--name is {run.name} after --; expected {request.name}, as before")
+    if run.space or request.action == "submit":
+        space_of(run.space or "notebook", run.protocol or "holdout")
+    run = run if given else run.replace(results=Path("results"))
+    return request.replace(run=run, results_given=given, name=request.name or run.name)
 
 
 def space_file(run: Options) -> Path | None:
@@ -238,28 +167,27 @@ def space_file(run: Options) -> Path | None:
     return Path(run.space).expanduser() if run.space and run.space not in PRESETS else None
 
 
-def carried(run: Options, before: Options, placed: bool) -> Options:
-    """The options of a resume, with those of the run before where it gives none.
+def job_words(request: Request, name: str, before: Options | None) -> list[str]:
+    """The options of study.run in a job.
 
     Args:
-        run: the options that are given.
-        before: those of the run before.
-        placed: whether --results is among the given ones, which have a default for it.
+        request: a submit or a resume.
+        name: of the study.
+        before: the options of the study's last job, for a resume.
     """
-    taken = {name: getattr(before, name) for name in CARRIED if getattr(run, name) is None}
-    if not placed:
-        taken["results"] = before.results
-    if not (run.store or run.no_store):
-        taken |= {"store": before.store, "no_store": before.no_store}
-    return run.replace(**taken)
-
-
-def words(run: Options) -> list[str]:
-    """The options as a command line has them; `parse` is the inverse."""
-    found: list[str] = []
-    for name, value in run:
-        if value is True:
-            found.append(option(name))
-        elif value is not None and value is not False:
-            found += [option(name), str(value)]
-    return found
+    run = request.run
+    assert run
+    values: dict[str, Any] = {field: getattr(run, field) for field in fields(Options)}
+    values |= {"address": "auto", "name": name, "dry_run": request.dry_run}
+    values |= {"resume": request.action == "resume", "data": run.data and run.data.absolute()}
+    if file := space_file(run):
+        values["space"] = f"{SPACE_FOLDER}/{file.name}"
+    if before:
+        values |= {field: getattr(before, field) for field in CARRIED if values[field] is None}
+        if not request.results_given:
+            values["results"] = before.results
+        if not (run.store or run.no_store):
+            values |= {"store": before.store, "no_store": before.no_store}
+    values["results"] = values["results"].absolute()
+    given = {option(name): value for name, value in values.items() if value is not None and value is not False}
+    return [word for name, value in given.items() for word in ([name] if value is True else [name, str(value)])]

@@ -1,0 +1,249 @@
+"""Ray's job client: the connection to a cluster, and those of its jobs that are studies."""
+
+import logging
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from moe.console import Exit, warn
+from study.machine import ClusterError
+from study.options import NAME
+from study.run import RESUME_COMMAND
+
+STOP_S = 60  # for a study to save and end, before it is killed
+TIMEOUT_S = (10.0, 120.0)  # to connect, and between two packets
+
+#: how Ray stops a study, and how it prints
+ENV = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S), "PYTHONUNBUFFERED": "1"}
+
+Texts = dict[str, str]
+
+
+class MissingJobError(ClusterError):
+    """The cluster does not have this job: it was restarted since."""
+
+
+class TakenError(ClusterError):
+    """Another job has this id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run of a study on the cluster."""
+
+    id: str
+    study: str
+    results: str  # the results folder on the cluster
+    words: tuple[str, ...]  # the options of study.run
+    env: Texts  # given with --env
+    status: str  # as Ray has it: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED
+    started: float  # seconds since 1970
+    exit_code: int | None  # negative: the signal that killed it
+    message: str  # Ray's, about the status
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.status in ("SUCCEEDED", "FAILED", "STOPPED")
+
+    @property
+    def code(self) -> int:
+        """The exit code of its study; Ray keeps none of a job that was stopped."""
+        if self.status == "SUCCEEDED":
+            return Exit.DONE
+        if self.status == "STOPPED" or (self.exit_code or 0) < 0:
+            return Exit.INTERRUPTED
+        return Exit.ENVIRONMENT if self.exit_code is None else self.exit_code
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """The jobs of a cluster. Every method raises a `ClusterError` where the cluster fails or does not answer."""
+
+    client: Any  # a ray.job_submission.JobSubmissionClient
+    address: str
+
+    def studies(self) -> list[Job]:
+        """The jobs that are studies, the newest last."""
+        with errors(self.address):
+            found = [_job(details) for details in self.client.list_jobs() if _is_study(details)]
+        return sorted(found, key=lambda job: job.started)
+
+    def ids(self) -> set[str]:
+        """The ids of all jobs, of whatever kind."""
+        with errors(self.address):
+            return {details.submission_id for details in self.client.list_jobs()}
+
+    def find(self, job_id: str) -> Job:
+        """One job as it is now.
+
+        Raises:
+            MissingJobError: there is none.
+        """
+        with errors(self.address):
+            return _job(self.client.get_job_info(job_id))
+
+    def log(self, job_id: str) -> str:
+        """All that a job has printed."""
+        with errors(self.address):
+            return str(self.client.get_job_logs(job_id))
+
+    def stop(self, job_id: str) -> None:
+        """Send a job its stop signal."""
+        with errors(self.address):
+            self.client.stop_job(job_id)
+
+    def submit(self, job_id: str, command: list[str], package: Path, env: Texts, metadata: Texts | None = None) -> None:
+        """Submit a job.
+
+        Args:
+            command: a module and its arguments, as `python -m` takes them.
+            package: the folder that becomes the job's working directory.
+            env: variables for every process of the job.
+            metadata: what the cluster keeps with the job.
+
+        Raises:
+            TakenError: there is a job of this id.
+        """
+        with errors(self.address):
+            self.client.submit_job(
+                entrypoint=f"exec {shlex.join(['python', '-m', *command])}",  # exec, so that signals reach Python
+                submission_id=job_id,
+                runtime_env={"working_dir": str(package), "env_vars": {**env, **ENV}},
+                metadata=metadata,
+            )
+
+
+def connect(address: str, without_authentication: bool) -> Jobs:
+    """The jobs of a cluster, after a first request without a token and, if the cluster wants one, another with it.
+
+    Args:
+        address: URL of the dashboard.
+        without_authentication: whether a cluster may be used that accepts everybody.
+
+    Raises:
+        ClusterError: the cluster does not answer, accepts everybody or refuses the token, or jobs need a package.
+    """
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):  # Ray prefers them to the address
+        os.environ.pop(name, None)
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # the token is our header, and only where it is asked for
+    if loopback := _is_loopback(address):
+        os.environ["no_proxy"] = "*"  # the end of a tunnel is not for a proxy
+    try:
+        client_class = _client_class()
+        from ray.exceptions import AuthenticationError
+    except ImportError as error:
+        raise ClusterError(f'jobs need ray[default]: {error}; expected pip install ".[cluster]" here') from None
+    with errors(f"{address} does not answer as the dashboard of a Ray cluster"):
+        try:
+            client = client_class(address)
+        except AuthenticationError:
+            where, token = find_token()
+            if address.startswith("http:") and not loopback:
+                warn(address, "over http the token can be read on the way; better use https or a tunnel")
+            try:
+                return Jobs(client_class(address, headers={"Authorization": f"Bearer {token}"}), address)
+            except AuthenticationError:
+                raise ClusterError(f"{address} does not accept the token in {where}") from None
+    if not without_authentication:
+        raise ClusterError(
+            f"{address} asks for no token, so everybody who reaches it can run code there; start the cluster with "
+            "RAY_AUTH_MODE=token, or give --without-authentication"
+        )
+    return Jobs(client, address)
+
+
+def _is_loopback(address: str) -> bool:
+    host = urlsplit(address).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _client_class() -> type[Any]:
+    import aiohttp  # noqa: F401  # Ray notices only later that it is missing
+    from ray.job_submission import JobSubmissionClient
+
+    class Client(JobSubmissionClient):  # type: ignore[misc]
+        """With a timeout, and without redirects and ~/.netrc, which would send or replace the token."""
+
+        def _do_request(self, *arguments: Any, **options: Any) -> Any:  # private: Ray offers no other way to set these
+            ours = {"timeout": TIMEOUT_S, "auth": lambda request: request, "allow_redirects": False}
+            return super()._do_request(*arguments, **ours, **options)
+
+    for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
+        logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)  # they log how the files are sent
+    return Client
+
+
+def find_token() -> tuple[str, str]:
+    """Where Ray finds the token, and the token.
+
+    Raises:
+        ClusterError: there is none, or it cannot be one.
+    """
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        where = "RAY_AUTH_TOKEN"
+    else:
+        try:
+            where, token = str(path), path.read_text("utf-8", errors="replace").strip()
+        except OSError:
+            raise ClusterError(f"the token is missing; expected it in RAY_AUTH_TOKEN or {path}") from None
+    if not re.fullmatch(r"[!-~]+", token):  # an error about the header would show it
+        raise ClusterError(f"what is in {where} is no token; expected letters and digits in one line")
+    return where, token
+
+
+@contextmanager
+def errors(place: str) -> Iterator[None]:
+    """Raise what Ray, HTTP and the decoding of an answer raise as a `ClusterError` that begins with the place."""
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except (RuntimeError, OSError, ValueError, TypeError, KeyError, RayError) as error:
+        text = str(error)
+        kind = MissingJobError if "status code 404" in text else ClusterError
+        if "already exists" in text:
+            kind = TakenError
+        raise kind(f"{place}: {_one_line(text)}") from error
+
+
+def _one_line(text: str) -> str:
+    """An error in a line; of a traceback, which the dashboard may send, the error at its end."""
+    lines = text.splitlines()
+    named = [line for line in lines if re.match(r"\s*[\w.]+Error: ", line)] if len(lines) > 1 else []
+    return " ".join((named[-1] if named else text).split())[:300]
+
+
+def _is_study(details: Any) -> bool:
+    """Whether a job is one that we submitted as a study; its id becomes part of a URL, its name a folder."""
+    metadata = details.metadata or {}
+    study = metadata.get("study", "")
+    ours = re.fullmatch(rf"study-{re.escape(study)}-\d+", details.submission_id or "")
+    return bool(ours and NAME.fullmatch(study) and metadata.get("results", "").startswith("/"))
+
+
+def _job(details: Any) -> Job:
+    metadata = details.metadata or {}
+    env = (details.runtime_env or {}).get("env_vars") or {}
+    try:
+        words = shlex.split(details.entrypoint)
+    except ValueError:  # of another program
+        words = []
+    return Job(
+        id=details.submission_id,
+        study=metadata.get("study", ""),
+        results=metadata.get("results", ""),
+        words=tuple(words[4:]),  # after exec python -m study.run
+        env={name: value for name, value in env.items() if name not in (*ENV, RESUME_COMMAND)},
+        status=str(details.status.value),
+        started=(details.start_time or 0) / 1000,
+        exit_code=details.driver_exit_code,
+        message=details.message or "",
+    )

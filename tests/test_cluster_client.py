@@ -1,0 +1,213 @@
+import contextlib
+import http.server
+import json
+import sys
+import threading
+
+import pytest
+
+from study.cluster.client import connect
+from study.machine import ClusterError
+from study.submit import main
+from tests.cluster_helpers import details, jobs
+
+
+class Dashboard(http.server.BaseHTTPRequestHandler):
+    """Answers as Ray's dashboard does."""
+
+    token: str | None = "right"
+    body = json.dumps({"ray_version": "2.60.0"})
+    redirect: str | None = None  # of requests with a token
+    listed = "[]"
+    received: list[str | None] = []  # noqa: RUF012  # the tokens
+
+    def do_GET(self):
+        given = self.headers.get("Authorization")
+        self.received.append(given)
+        wanted = self.token and f"Bearer {self.token}"
+        code = 401 if wanted and not given else 403 if wanted and given != wanted else 302 if self.redirect else 200
+        self.send_response(code)
+        if code == 302:
+            self.send_header("Location", f"{self.redirect}{self.path}")
+        self.end_headers()
+        self.wfile.write((self.listed if "/api/jobs" in self.path else self.body).encode())
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def dashboard(**changes):
+    handler = type("Changed", (Dashboard,), {"received": [], **changes})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", handler
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A home folder without a token; what `connect` sets in the environment does not stay."""
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("no_proxy", "RAY_AUTH_MODE"):
+        monkeypatch.setenv(name, "disabled")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def refused(url, without_authentication=False):
+    with pytest.raises(ClusterError) as error:
+        connect(url, without_authentication)
+    return str(error.value)
+
+
+def test_a_cluster_that_accepts_everybody_is_refused_unless_it_is_asked_for(monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")
+    with dashboard(token=None) as (url, cluster):
+        assert "--without-authentication" in refused(url)
+        assert connect(url, True).studies() == []
+    assert set(cluster.received) == {None}  # the token goes only where one is asked for
+
+
+def test_the_token_is_found_in_a_variable_a_named_file_or_the_home_folder(home, monkeypatch):
+    with dashboard() as (url, _):
+        assert ".ray/auth_token" in refused(url)
+        (home / ".ray").mkdir()
+        (home / ".ray" / "auth_token").write_text("right\n")
+        assert connect(url, False).studies() == []
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "token"))
+        assert str(home / "token") in refused(url)
+        (home / "token").write_text("wrong")
+        assert refused(url) == f"{url} does not accept the token in {home / 'token'}"
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "right")
+        assert connect(url, False).studies() == []
+
+
+@pytest.mark.parametrize("body", ["<html>", "[]", "{}", '{"ray_version": "1.2.0"}'])
+def test_another_service_and_an_old_ray_are_refused(body, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "right")
+    with dashboard(body=body) as (url, _):
+        assert refused(url).startswith(f"{url} does not answer as the dashboard of a Ray cluster: ")
+
+
+def test_the_token_goes_to_the_address_that_was_given_and_nowhere_else(monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "right")
+    with dashboard() as (elsewhere, other), dashboard(redirect=elsewhere) as (url, _):
+        client = connect(url, False)
+        with pytest.raises(ClusterError, match="302"):
+            client.studies()
+        assert other.received == []
+
+
+def test_a_loopback_address_is_not_for_a_proxy(monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "right")
+    with dashboard() as (proxy, seen), dashboard() as (url, _):
+        for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy)
+        assert connect(url, False).studies() == []
+        assert connect(url.replace("127.0.0.1", "localhost"), False).studies() == []
+    assert seen.received == []
+
+
+@pytest.mark.parametrize("token", ["first-secret\nsecond", "a secret", "secr…et"])
+def test_what_cannot_be_a_token_is_refused_without_being_shown(token, home, monkeypatch):
+    with dashboard() as (url, _):
+        monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+        assert refused(url) == "what is in RAY_AUTH_TOKEN is no token; expected letters and digits in one line"
+        monkeypatch.delenv("RAY_AUTH_TOKEN")
+        (home / "token").write_bytes(b"\xff\xfesecret")
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "token"))
+        assert refused(url).startswith(f"what is in {home / 'token'} is no token")
+
+
+def test_a_password_in_netrc_is_not_sent_in_place_of_the_token(home, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "right")
+    (home / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    (home / ".netrc").chmod(0o600)
+    with dashboard() as (url, cluster):
+        assert main(["status", "--address", url]) == 0
+    assert set(cluster.received) == {None, "Bearer right"}
+
+
+def test_a_cluster_that_changes_its_token_is_one_sentence(monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "right")
+    with dashboard() as (url, changing):
+        client = connect(url, False)
+        changing.token = "other"
+        with pytest.raises(ClusterError, match=r"[Aa]uthentication") as error:
+            client.studies()
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_list_of_jobs_that_is_none_is_one_sentence(monkeypatch):
+    with dashboard(token=None, listed='{"jobs": 1}') as (url, _), pytest.raises(ClusterError, match=f"^{url}: "):
+        connect(url, True).studies()
+
+
+def test_a_cluster_that_does_not_answer_is_exit_code_4(capsys):
+    for line in ("--address http://127.0.0.1:9 -- --trials 3", "status --address http://127.0.0.1:9"):
+        assert main(line.split()) == 4
+        assert "http://127.0.0.1:9 does not answer" in capsys.readouterr().err
+
+
+def test_without_the_cluster_part_of_ray_it_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    assert main(["status", "--address", "http://127.0.0.1:9"]) == 4
+    assert 'pip install ".[cluster]"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "study_code"),
+    [("SUCCEEDED", 0, 0), ("FAILED", 3, 3), ("FAILED", 4, 4), ("FAILED", 75, 75), ("STOPPED", None, 75),
+     ("FAILED", -9, 75), ("FAILED", None, 4)],
+)  # fmt: skip
+def test_a_job_ends_with_the_exit_code_of_its_study(status, code, study_code):
+    job = jobs(details(status=status, code=code)).find("study-x-1")
+    assert (job.over, job.code) == (True, study_code)
+
+
+def test_a_study_is_a_job_that_has_its_options():
+    env = {"env_vars": {"MOE_CACHE": "/c", "RAY_JOB_STOP_SIGNAL": "SIGINT", "STUDY_RESUME_COMMAND": "again"}}
+    found = jobs(
+        details("study-x-2", words=["--trials", "5"], start_time=3000, runtime_env=env),
+        details("raysubmit_1", study=None),
+        details("study-y-1", study="y", status="STOPPED", start_time=2000),
+    ).studies()
+    assert [(job.id, job.over) for job in found] == [("study-y-1", True), ("study-x-2", False)]
+    assert (found[1].words, found[1].env, found[1].started) == (("--trials", "5"), {"MOE_CACHE": "/c"}, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("identity", "metadata"),
+    [
+        ("study-../../outside-1", {"study": "../../outside", "results": "/r"}),
+        ("study-y-1", {"study": "y", "results": "relative"}),
+        ("study-y-1", {"study": "y"}),
+        ("study-y-1/stop?", {"study": "y", "results": "/r"}),
+        (None, None),
+    ],
+)
+def test_a_job_of_another_program_is_no_study(identity, metadata):
+    assert jobs(details(identity, metadata=metadata)).studies() == []
+
+
+def test_a_job_has_a_stop_signal_and_nothing_of_our_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
+    cluster = jobs()
+    cluster.submit(
+        "study-x-3", ["study.run", "--results", "/my results"], tmp_path, {"MOE_CACHE": "/c"}, {"study": "x"}
+    )
+    (sent,) = cluster.client.submitted
+    assert (sent["submission_id"], sent["metadata"]) == ("study-x-3", {"study": "x"})
+    assert sent["entrypoint"] == "exec python -m study.run --results '/my results'"
+    assert sent["runtime_env"]["env_vars"] == {
+        "MOE_CACHE": "/c",
+        "RAY_JOB_STOP_SIGNAL": "SIGINT",
+        "RAY_JOB_STOP_WAIT_TIME_S": "60",
+        "PYTHONUNBUFFERED": "1",
+    }

@@ -1,0 +1,180 @@
+import base64
+import io
+import tarfile
+
+import pytest
+
+from study.cluster import fetch, package
+from study.cluster import jobs as actions
+from study.cluster.options import read
+from study.folder import Folder, FolderError
+from study.machine import ClusterError
+from study.study import Run
+from tests.cluster_helpers import URL, details, jobs
+from tests.study_helpers import STARTED, a_record, a_study
+
+
+def a_run(second):
+    return Run(
+        started=STARTED.replace(second=second), command="study.run", commit=None, versions={}, store="default"
+    )  # fmt: skip
+
+
+@pytest.fixture
+def there(tmp_path):
+    """A study's folder on the cluster."""
+    folder = Folder(tmp_path / "there" / "x")
+    folder.trials.mkdir(parents=True)
+    folder.write_study(a_study(name="x"), a_run(1))
+    folder.write_record(a_record(1))
+    others = {"trials.csv": b"trial\n1\n", "figures/gain.png": bytes(range(256)), ".lock": b"", ".tune/state": b"0",
+              "trials/.partial-1": b"{", "weights.pt": b"0"}  # fmt: skip
+    for name, content in others.items():
+        (folder.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder.path / name).write_bytes(content)
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path):
+    return Folder(tmp_path / "here" / "x")
+
+
+def printed(archive: bytes) -> str:
+    """The log of a job that sends an archive."""
+    return f"INFO starting\n\n{fetch._PREFIX}{base64.b64encode(archive).decode()}\n"
+
+
+def fetched(there, here):
+    return fetch.unpack(printed(fetch.pack(there.path)), here.path.parent, here.path.name)
+
+
+def test_a_folder_is_fetched_as_it_is_without_hidden_files_and_weights(there, here):
+    assert fetched(there, here) == 4
+    for name in ("study.json", "trials/0001.json", "trials.csv", "figures/gain.png"):
+        assert (here.path / name).read_bytes() == (there.path / name).read_bytes()
+    assert {path.name for path in here.path.iterdir()} == {"study.json", "trials", "trials.csv", "figures", ".lock"}
+    assert [path.name for path in here.trials.iterdir()] == ["0001.json"]
+    assert here.read_records(here.read_study()) == [a_record(1)]
+
+
+def test_a_later_fetch_replaces_what_has_changed(there, here):
+    fetched(there, here)
+    (there.path / "trials.csv").write_text("trial\n1\n2\n")
+    there.write_record(a_record(2))
+    there.write_study(a_study(name="x", trials=9), a_run(2))
+    fetched(there, here)
+    assert (here.path / "trials.csv").read_text() == "trial\n1\n2\n"
+    assert here.read_study().trials == 9
+
+
+def test_the_job_prints_the_folder_in_one_line_or_a_sentence(there, here, capsys):
+    assert fetch.main([str(there.path.parent), "x"]) == 0
+    assert fetch.unpack(f"noise{capsys.readouterr().out}noise", here.path.parent, "x") == 4
+    assert fetch.main([str(there.path.parent), "y"]) == 4
+    assert "holds no study" in capsys.readouterr().err
+
+
+def test_a_folder_in_use_stays_as_it_is(there, here):
+    fetched(there, here)
+    with here.locked(), pytest.raises(FolderError, match="in use"):
+        fetched(there, here)
+
+
+def test_another_study_stays_as_it_is(there, here):
+    here.trials.mkdir(parents=True)
+    here.write_study(a_study(name="x"), a_run(9))
+    with pytest.raises(FolderError, match="holds another study"):
+        fetched(there, here)
+    assert here.read_runs() == (a_run(9),)
+
+
+def test_a_study_with_more_runs_here_stays_as_it_is(there, here):
+    fetched(there, here)
+    here.write_study(here.read_study(), a_run(2))
+    (there.path / "trials.csv").write_text("old")
+    with pytest.raises(FolderError, match="has more runs"):
+        fetched(there, here)
+    assert (here.path / "trials.csv").read_text() == "trial\n1\n"
+
+
+@pytest.mark.parametrize("damaged", ["{", "[]", '{"runs": 1}', "\x00"])
+def test_a_damaged_study_here_or_there_is_one_sentence(there, here, damaged):
+    fetched(there, here)
+    here.definition.write_text(damaged)
+    with pytest.raises(FolderError, match=r"here/x/study.json "):
+        fetched(there, here)
+    there.definition.write_text(damaged)
+    with pytest.raises(ClusterError, match=r"on the cluster x/study.json "):
+        fetched(there, here)
+
+
+@pytest.mark.parametrize("damaged", ['{"tri', "{}", '{"schema_version": 2, "trial": 1}'])
+def test_a_damaged_record_there_does_not_replace_a_good_one_here(there, here, damaged):
+    fetched(there, here)
+    (there.trials / "0001.json").write_text(damaged)
+    with pytest.raises(ClusterError, match=r"on the cluster x/trials/0001.json "):
+        fetched(there, here)
+    assert here.read_records(here.read_study()) == [a_record(1)]
+
+
+@pytest.mark.parametrize(
+    "log", ["", "noise", f"{fetch._PREFIX}é", f"{fetch._PREFIX}AAAA", printed(b"")],
+)  # fmt: skip
+def test_what_is_damaged_on_the_way_writes_nothing(log, here):
+    with pytest.raises(ClusterError):
+        fetch.unpack(log, here.path.parent, "x")
+    assert not here.path.exists()
+
+
+def test_an_archive_that_was_cut_writes_nothing(there, here):
+    archive = fetch.pack(there.path)
+    for content in (archive[:-20], archive[:-8] + bytes(8)):
+        with pytest.raises(ClusterError, match="damaged on the way"):
+            fetch.unpack(printed(content), here.path.parent, "x")
+    assert not here.path.exists()
+
+
+def test_a_folder_that_is_too_large_for_a_log_is_refused(there, monkeypatch):
+    monkeypatch.setattr(fetch, "LARGEST", 10)
+    with pytest.raises(ClusterError, match="expected at most"):
+        fetch.pack(there.path)
+
+
+@pytest.mark.parametrize("name", ["../study.json", "/tmp/study.json", "trials/../../study.json", ".", ".lock"])
+def test_a_file_that_would_leave_the_folder_is_refused(name, tmp_path):
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        tar.addfile(tarfile.TarInfo(name))
+    with pytest.raises(ClusterError, match="expected files inside the folder"):
+        fetch.unpack(printed(archive.getvalue()), tmp_path / "here", "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def action(monkeypatch, there, here):
+    """Runs `fetch` on a cluster; the exit code."""
+    monkeypatch.setattr(package, "files", lambda _: [])
+
+    def call(cluster, *words):
+        monkeypatch.setattr(actions, "connect", lambda *_: cluster)
+        return actions.fetch(read(["fetch", "--address", URL, *words, "--results", str(here.path.parent)]))
+
+    return call
+
+
+def test_a_fetch_takes_the_results_folder_from_the_job_or_from_the_command(action, there, here):
+    log = printed(fetch.pack(there.path))
+    cluster = jobs(details(metadata={"study": "x", "results": "/shared"}), log=log)
+    assert action(cluster) == 0
+    assert cluster.client.submitted[-1]["entrypoint"] == "exec python -m study.cluster.fetch /shared x"
+    cluster = jobs(log=log)  # one that was restarted
+    assert action(cluster, "x", "--from", "/other") == 0
+    assert cluster.client.submitted[-1]["entrypoint"] == "exec python -m study.cluster.fetch /other x"
+    assert here.exists()
+
+
+def test_a_fetch_that_fails_there_prints_the_last_line_of_its_job(action):
+    cluster = jobs(details(), log="starting\nfetch: /r/x holds no study on the cluster\n", check=("FAILED", 4))
+    with pytest.raises(ClusterError, match="holds no study on the cluster"):
+        action(cluster, "x")

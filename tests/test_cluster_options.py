@@ -1,0 +1,114 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from study.cluster.options import job_words, read
+from study.options import parse
+from study.submit import main
+
+URL = "http://head:8265"
+ROOT = Path(__file__).parent.parent
+
+INVALID = [
+    ("", "--address"),
+    ("--address head:8265", "--address is 'head:8265'; expected"),
+    ("--address auto", "--address is 'auto'; expected"),
+    ("--address http://me:secret@head:8265", "--address: has credentials in it; expected"),
+    ("--address http://head:99999999", "--address is 'http://head:99999999'; expected"),
+    ("--address http://h/$(x);y", "--address is"),
+    ("--address http://h/'x'", "--address is"),
+    ("--on slurm --address URL", "--on is 'slurm'; expected ray"),
+    ("look --address URL", "the action is 'look'; expected submit, status, logs, stop, fetch, resume"),
+    ("status ../x --address URL", "NAME is '../x'; expected"),
+    ("status --address URL -- --trials 3", "status is followed by --; expected"),
+    ("status x y --address URL", "y is not an option of status; expected"),
+    ("--address URL stop x", "stop is not an option of submit; expected the action first"),
+    ("--address URL --trials 3", "--trials is not an option of submit; expected"),
+    ("--address URL --env 3", "--env is '3'; expected NAME=VALUE"),
+    ("--address URL -- --data s3://bucket/d", "--data is s3:/bucket/d; expected"),
+    ("--address URL -- --results s3://bucket/r", "--results is s3:/bucket/r; expected"),
+    ("--address URL -- --trials 0", "--trials is 0; expected"),
+    ("--address URL -- --space nowhere.yaml", "--space 'nowhere.yaml' is"),
+    ("--address URL -- --address auto", "--address is auto after --; expected"),
+    ("--address URL -- --resume", "--resume is after --; expected"),
+    ("--address URL -- --dry-run", "--dry-run is after --; expected"),
+    ("resume one --address URL -- --name two", "--name is two after --; expected one"),
+]
+
+
+@pytest.mark.parametrize(("line", "part"), INVALID)
+def test_invalid_options_are_one_sentence_and_exit_code_2(line, part, capsys, monkeypatch):
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        main(line.replace("URL", URL).split())
+    printed = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert part in printed
+    assert len(printed.splitlines()) == 1
+    assert "secret@" not in printed
+
+
+def test_invalid_options_are_refused_in_two_seconds_without_torch_or_ray(tmp_path):
+    for name in ("torch", "ray"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} was imported')")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    for line in ("--on slurm --address URL -- --trials 1", "--address URL -- --trials 0", "fetch --address URL --"):
+        began = time.monotonic()
+        command = [sys.executable, "-m", "study.submit", *line.replace("URL", URL).split()]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+        assert time.monotonic() - began < 2
+
+
+def test_an_action_has_its_own_options(monkeypatch):
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", URL)
+    request = read(["--env", "MOE_CACHE=/data", "--", "--trials", "7", "--name", "x"])
+    assert (request.action, request.on, request.address, request.name) == ("submit", "ray", URL, "x")
+    assert (request.env, request.run.trials) == ({"MOE_CACHE": "/data"}, 7)
+    request = read(["fetch", "--address", f"{URL}/", "x", "--results", "here"])
+    assert (request.action, request.address, request.name, request.results) == ("fetch", URL, "x", Path("here"))
+    assert read(["resume", "x", "--", "--hours", "8"]).name == "x"
+
+
+def test_a_request_has_the_commands_for_its_study():
+    request = read(["fetch", "--address", URL])
+    assert request.command("stop", "x") == f"python -m study.submit stop --address {URL} x"
+    request = read(["stop", "--address", URL, "--without-authentication"])
+    assert request.command("logs", "y").endswith("--without-authentication y")
+
+
+def words(line, before=None, name="x"):
+    return parse(job_words(read(line.split()), name, before))
+
+
+def test_a_job_gets_all_options_of_the_study():
+    given = (
+        "--trials 9 --dataset shapes --space full --sampler gp --seed 0 --hours 2.5 --no-store --gpus-per-trial 0 "
+        "--cpus-per-trial 2 --concurrency 3 --objective gain --protocol notebook --results /r --name x"
+    )
+    assert words(f"--address {URL} -- {given}") == parse([*given.split(), "--address", "auto"])
+    assert words(f"--address {URL} --dry-run -- {given}").dry_run
+
+
+def test_paths_are_absolute_in_a_job(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.yaml").write_text("epochs: [1, 2]\ntrain_examples: 50\ntest_examples: 50\n")
+    run = words(f"--address {URL} -- --results r --data d --store s --space my.yaml")
+    assert (run.results, run.data, run.store) == (tmp_path / "r", tmp_path / "d", str(tmp_path / "s"))
+    assert run.space == "submitted/my.yaml"
+    assert words(f"--address {URL} -- --store s3://bucket/stages").store == "s3://bucket/stages"
+    assert words(f"--address {URL} --").results == tmp_path / "results"
+
+
+def test_a_resume_takes_over_resources_and_places_that_are_not_given():
+    given = "--trials 5 --results /r --data /d --store /s --cpus-per-trial 2 --seed 4 --name x"
+    before = parse(given.split())
+    run = words(f"resume --address {URL}", before)
+    assert (run.results, run.store, run.cpus_per_trial, run.resume) == (Path("/r"), "/s", 2, True)
+    assert (run.trials, run.seed, run.data) == (None, None, None)  # these are in the study's folder
+    run = words(f"resume --address {URL} -- --cpus-per-trial 3 --no-store --results /other", before)
+    assert (run.cpus_per_trial, run.store, run.no_store, run.results) == (3, None, True, Path("/other"))
