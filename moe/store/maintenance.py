@@ -28,7 +28,7 @@ from moe.store.manifest import (
     unseal,
 )
 
-KEEP_S = 24 * 3600.0  # what was used in the last day may be needed by a running study
+KEEP_S = 25 * 3600.0  # a day, as a running study may need it, and the hour in which another use is not written
 WORKERS = 16  # threads that wait for a service's answers
 _LAST_YEAR_S = 1e11  # in seconds since 1970; a later time of use is damage
 
