@@ -25,7 +25,7 @@ def job(data, monkeypatch):
         per_process.cache_clear()
 
 
-CONFIG = Config(epochs=1, train_examples=100, test_examples=50).as_dict()
+CONFIG = Config(epochs=1, train_examples=100, test_examples=50).as_json()
 
 
 def test_a_trial_reports_its_progress_and_last_its_result(job):
@@ -35,7 +35,7 @@ def test_a_trial_reports_its_progress_and_last_its_result(job):
     assert progress[0] == {"stage": "baseline", "epoch": 1, "epochs": 1}
     result = json.loads(last["result"])
     assert result["scored_examples"] == 100
-    assert {name: result[name] for name in CONFIG} == CONFIG
+    assert result["config"] == CONFIG
 
 
 @pytest.mark.parametrize(("every_s", "told"), [(0.0, 10), (1000.0, 1)])
@@ -52,10 +52,10 @@ def test_a_trial_whose_stages_are_all_stored_finds_the_same_in_well_under_a_seco
     for _ in range(2):
         evaluate(job, CONFIG, rows.append)
     first, second = (json.loads(row["result"]) for row in rows if "result" in row)
-    assert (first["epochs_trained"], first["epochs_reused"]) == (5, 0)
-    assert (second["epochs_trained"], second["epochs_reused"]) == (0, 5)
-    assert second["seconds"] < 1
-    for name in ("seconds", "seconds_reused", "epochs_trained", "epochs_reused", "stages"):
+    assert (first["totals"]["epochs_trained"], first["totals"]["epochs_reused"]) == (5, 0)
+    assert (second["totals"]["epochs_trained"], second["totals"]["epochs_reused"]) == (0, 5)
+    assert second["totals"]["seconds"] < 1
+    for name in ("totals", "stages"):
         del first[name], second[name]
     assert first == second
     trial._store(job).close()
