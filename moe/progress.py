@@ -22,8 +22,8 @@ def bars(epochs: int) -> Iterator[OnEpoch]:
     with Progress(*columns, TextColumn("{task.fields[loss]}"), console=Console(stderr=True)) as progress:
         tasks = {name: progress.add_task(name, total=epochs, start=False, loss="") for name in STAGES}
 
-        def watch(stage: str, epoch: int, epochs: int, result: Epoch) -> None:
+        def on_epoch(stage: str, epoch: int, epochs: int, result: Epoch, reused: bool) -> None:
             progress.start_task(tasks[stage])
             progress.update(tasks[stage], completed=epoch, loss=f"validation loss {result.validation_loss:.4f}")
 
-        yield watch
+        yield on_epoch

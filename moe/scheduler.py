@@ -24,8 +24,9 @@ from moe.store.writer import LeaseLostError
 from moe.training.cuda_graph import own_stream, synchronize
 from moe.training.loop import Chain, Examples, State, train
 
-#: called with (stage, epoch from 1, epochs at most, metrics of the epoch); an exception from it ends the run
-OnEpoch = Callable[[str, int, int, Epoch], None]
+#: called with (stage, epoch from 1, epochs at most, metrics of the epoch, whether another run trained it); an exception
+#: from it ends the run
+OnEpoch = Callable[[str, int, int, Epoch, bool], None]
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Scheduler:
         request = task.request
         chain = self.store.chain(request.spec)
         if chain.finished(request.epochs):
-            self._report(request, chain)
+            self._report(request, chain, reused=True)
             return chain
         writer = self.store.open_writer(request.spec)
         if writer is None:
@@ -108,21 +109,21 @@ class Scheduler:
         try:
             with writer:
                 if writer.chain.finished(request.epochs):  # by another process, since the chain was looked up
-                    self._report(request, writer.chain)
+                    self._report(request, writer.chain, reused=True)
                     return writer.chain
                 for epoch in train(request, writer.chain, *task.examples(device), device):
                     self.trained[request.spec.address].append((len(writer.chain.epochs), epoch))
                     writer.epoch_done()
-                    self._report(request, writer.chain)
+                    self._report(request, writer.chain, reused=False)
         except LeaseLostError:
             return None
         writer.chain.end = None  # not needed any more, and would stay in memory until the run ends
         return writer.chain
 
-    def _report(self, request: Request, chain: Chain) -> None:
+    def _report(self, request: Request, chain: Chain, *, reused: bool) -> None:
         if self.on_epoch:
             number = chain.used(request.epochs) if chain.finished(request.epochs) else len(chain.epochs)
-            self.on_epoch(request.spec.stage, number, request.epochs, chain.epochs[number - 1])
+            self.on_epoch(request.spec.stage, number, request.epochs, chain.epochs[number - 1], reused)
 
 
 @dataclass

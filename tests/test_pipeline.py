@@ -94,7 +94,7 @@ def test_a_failing_stage_fails_the_run_also_side_by_side(data):
 
 def test_on_epoch_is_called_for_every_epoch(tiny, data):
     calls = []
-    result = run(tiny, data, on_epoch=lambda stage, epoch, epochs, _: calls.append((stage, epoch, epochs)))
+    result = run(tiny, data, on_epoch=lambda stage, epoch, epochs, *_: calls.append((stage, epoch, epochs)))
     expected = [(name, n, 2) for name, stage in result.stages.items() for n in range(1, len(stage.epochs) + 1)]
     assert calls == expected
 

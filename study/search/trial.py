@@ -1,4 +1,7 @@
-"""One trial as a plain function: a config in, its result or one sentence out. Knows nothing of Ray."""
+"""One trial in its worker: a config is trained, and rows are reported to Tune. No Ray here.
+
+    config --evaluate--> EpochReport, EpochReport, ... and last {"result": JSON} or {"error": ..., "traceback": ...}
+"""
 
 import socket
 import time
@@ -6,19 +9,15 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from moe.config import BFLOAT16, Config
-from moe.result import Epoch, Result
-from study.machine import ClusterError
+from moe.config import Config
+from moe.result import Epoch
 
-Report = Callable[[dict[str, Any]], None]
+Row = dict[str, Any]  # what Tune sends to the driver: numbers, texts, lists of texts
 
 REPORT_EVERY_S = 1.0
-
-_warnings: deque[str] = deque()  # of the store's threads, until a report takes them along
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,107 +30,64 @@ class Job:
     score_examples: int
     cpus: int
     gpus: float
-    store: str | None  # where trained stages are; None: train every one
+    store: str | None  # where trained stages are saved and loaded; None: train every stage
 
 
-def evaluate(job: Job, config: dict[str, Any], report: Report) -> None:
-    """Train a config and report on it: its progress, then one row with `result` (JSON) or `error` (a sentence).
+class EpochReport(Epoch):
+    """The row that a trial reports after an epoch: the epoch's metrics and which one it is."""
 
-    What the store warned of since the last row goes with the next one, as `warnings`.
+    stage: str
+    epoch: int  # from 1
+    epochs: int  # at most
+    reused: bool  # another run trained it
 
-    What the config or its data bring about is reported as an error. Anything else is reported and raised as well,
-    because after it this process may not be fit for another trial.
+
+class Reporter:
+    """Sends rows to Tune: epochs no more often than once a second, and warnings with the next row.
+
+    Args:
+        send: waits for the driver.
+        warnings: of this process; any thread may add one.
     """
-    from torch import OutOfMemoryError
 
-    from moe.data import DataError
-    from moe.training.loop import TrainingError
+    def __init__(self, send: Callable[[Row], None], warnings: deque[str]) -> None:
+        self._send = send
+        self._warnings = warnings
+        self._last = -REPORT_EVERY_S
 
-    def tell(row: dict[str, Any]) -> None:
-        report(row | {"warnings": [_warnings.popleft() for _ in range(len(_warnings))]} if _warnings else row)
+    def send(self, row: Row) -> None:
+        """Send a row."""
+        if self._warnings:
+            row = {**row, "warnings": [self._warnings.popleft() for _ in range(len(self._warnings))]}
+        self._send(row)
 
+    def on_epoch(self, stage: str, epoch: int, epochs: int, metrics: Epoch, reused: bool) -> None:
+        """Report an epoch, unless one was reported just now."""
+        if time.monotonic() - self._last >= REPORT_EVERY_S:
+            self._last = time.monotonic()
+            report = EpochReport(**dict(metrics), stage=stage, epoch=epoch, epochs=epochs, reused=reused)
+            self.send(report.as_json())
+
+    def fail(self, sentence: str) -> None:
+        """Report the exception that is being handled as the end of the trial."""
+        self.send({"error": " ".join(sentence.split()), "traceback": traceback.format_exc()})
+
+
+def evaluate(job: Job, config: Config, send: Callable[[Row], None]) -> None:
+    """Train a config, and send a row after epochs and a last one with the result or an error.
+
+    An error caused by the config or its data is reported. Any other is reported and raised, because the process may
+    not be able to run another trial after it.
+    """
+    from study.search import worker  # torch: here, so that a node without it fails the trial and not the worker
+
+    reporter = Reporter(send, worker.warnings)
     try:
-        result = _train(job, Config(**config), tell)
-    except (TrainingError, DataError) as error:
-        tell(_failure(str(error)))
-    except OutOfMemoryError:
-        tell(_failure(f"out of GPU memory with batch_size {config['batch_size']}, {job.gpus:g} GPU a trial"))
+        result = worker.train(job, config, reporter.on_epoch)
+    except worker.CAUSED_BY_CONFIG as error:
+        reporter.fail(worker.describe(error, job, config))
     except Exception as error:
-        tell(_failure(f"{type(error).__name__} on {socket.gethostname()}: {error}"))
+        reporter.fail(f"{type(error).__name__} on {socket.gethostname()}: {error}")
         raise
     else:
-        tell({"result": result.model_dump_json()})
-
-
-def _failure(sentence: str) -> dict[str, Any]:
-    return {"error": " ".join(sentence.split()), "traceback": traceback.format_exc()}
-
-
-def _train(job: Job, config: Config, report: Report) -> Result:
-    import torch
-
-    from moe.pipeline import run
-    from moe.training.numerics import best_precision
-
-    torch.set_num_threads(job.cpus)
-    if job.gpus == 0 and config.precision == BFLOAT16 != best_precision("cpu"):
-        _warnings.append(
-            f"bfloat16 may be slow on {socket.gethostname()}, whose CPU has no AMX or may not use it; "
-            "--precision float32 may be faster"
-        )
-    last = -REPORT_EVERY_S
-
-    def watch(stage: str, epoch: int, epochs: int, came_to: Epoch) -> None:
-        nonlocal last
-        if time.monotonic() - last >= REPORT_EVERY_S:  # a report waits for the driver: not after every epoch
-            last = time.monotonic()
-            report({"stage": stage, "epoch": epoch, "epochs": epochs})
-
-    return run(
-        config,
-        _data(job),
-        _store(job),
-        devices=devices(job.gpus),
-        score_examples=job.score_examples,
-        on_epoch=watch,
-    )
-
-
-@lru_cache(maxsize=1)
-def _store(job: Job) -> Any:
-    """The job's store, opened once per process."""
-    from moe.store import Store
-
-    return Store(job.store, warn=_warnings.append) if job.store else None
-
-
-@lru_cache(maxsize=1)
-def _data(job: Job) -> Any:
-    """The job's data, loaded once per process."""
-    from moe.data import DataError, load
-
-    data = load(job.dataset, job.folder, download=False)
-    if data.fingerprint != job.data:
-        raise DataError(
-            f"the data on {socket.gethostname()} are {data.fingerprint[:12]}; expected {job.data[:12]}, "
-            "those that the study began with"
-        )
-    return data
-
-
-def devices(gpus: float) -> tuple[Any, ...]:
-    """The devices of an allotment: GPUs of one model that this process sees, or the CPU where none was allotted.
-
-    Raises:
-        ClusterError: a GPU was allotted and there is none.
-    """
-    import torch
-
-    from moe.training.numerics import available_gpus
-
-    if gpus == 0:
-        return (torch.device("cpu"),)
-    present = available_gpus()
-    if not present:
-        raise ClusterError(f"{gpus:g} GPUs a trial, but torch {torch.__version__} sees none on {socket.gethostname()}")
-    return present[: max(1, int(gpus))]
+        reporter.send({"result": result.model_dump_json()})

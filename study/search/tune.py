@@ -8,24 +8,24 @@ import optuna
 from ray import tune
 from ray.exceptions import RayActorError
 
-from study.search.controller import patient
-from study.search.ledger import Ledger
+from moe.config import Config
+from study.search.controller import reusing_workers
 from study.search.ray_cluster import check_cluster, connected
 from study.search.resources import Resources
-from study.search.searcher import Display, StudySearch
-from study.search.stopping import Stop, heed
+from study.search.searcher import StudySearch
+from study.search.stopping import Stop, install_handlers
 from study.search.trial import Job, evaluate
 
 
-class _Unread:
-    """Tune pickles what it is given, to restore it one day; a study is never restored that way."""
+class _NotPickled:
+    """Tune pickles its parts to restore them one day; a study is never restored that way."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-class _Stopper(_Unread, tune.Stopper):  # type: ignore[misc]
-    """A `Stop` as Tune asks for it."""
+class _Stopper(_NotPickled, tune.Stopper):  # type: ignore[misc]
+    """A `Stop` as Tune's stopper."""
 
     def __init__(self, stop: Stop) -> None:
         self._stop = stop
@@ -35,29 +35,31 @@ class _Stopper(_Unread, tune.Stopper):  # type: ignore[misc]
         return self._stop.now()
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """No trial is stopped for what it reports."""
+        """No trial is stopped because of what it reports."""
         return False
 
 
-class _Reasons(_Unread, tune.Callback):  # type: ignore[misc]
+class _Explain(_NotPickled, tune.Callback):  # type: ignore[misc]
     """Passes on why a trial ended that reported nothing itself."""
 
     def __init__(self, searcher: StudySearch) -> None:
         self._searcher = searcher
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Called after the searcher heard that the trial ended; a dead worker is all that it needs to know."""
+        """Called after the searcher's `on_trial_complete`; of a dead worker there is no more to record."""
         error = trial.get_pickled_error()
         if error is not None and not isinstance(error, RayActorError):
             self._searcher.explain(trial.trial_id, error)
 
 
-def search(
-    ledger: Ledger, job: Job, resources: Resources, address: str, stop: Stop, display: Display, scratch: Path
-) -> None:
-    """Run trials until the ledger has enough, too many have failed, or `stop` says so.
+def search(searcher: StudySearch, job: Job, resources: Resources, address: str, scratch: Path) -> None:
+    """Run trials until there are enough, too many have failed, or a stop.
 
     Args:
+        searcher: proposes the trials and records how they end.
+        job: sent to every worker.
+        resources: of each trial.
+        address: of Ray.
         scratch: an absolute folder for Tune, on storage that every node sees; removed at the end.
 
     Raises:
@@ -66,12 +68,11 @@ def search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     shutil.rmtree(scratch, ignore_errors=True)
     with connected(address, resources):
-        heed(stop)
+        install_handlers(searcher.stop)
         check_cluster(resources)
-        searcher = StudySearch(ledger, display, stop, resources.concurrency)
 
         def trainable(params: dict[str, Any]) -> None:  # all that Ray sees
-            evaluate(job, params["config"], tune.report)
+            evaluate(job, Config(**params["config"]), tune.report)
 
         allotment = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
         tuner = tune.Tuner(
@@ -83,11 +84,15 @@ def search(
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
-                name="tune", storage_path=str(scratch), stop=_Stopper(stop), callbacks=[_Reasons(searcher)], verbose=0
+                name="tune",
+                storage_path=str(scratch),
+                stop=_Stopper(searcher.stop),
+                callbacks=[_Explain(searcher)],
+                verbose=0,
             ),
         )
         try:
-            with patient():
+            with reusing_workers():
                 tuner.fit()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
