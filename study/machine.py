@@ -1,4 +1,4 @@
-"""What this machine is and what runs on it: CPUs, GPUs, versions, the commit. No torch, no Ray."""
+"""The CPUs, memory and GPUs of this machine, the versions of packages and the commit. No torch, no Ray."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class ClusterError(Exception):
-    """A machine or cluster that cannot run the study; the sentence says why."""
+    """A machine or cluster cannot run the study; the sentence says why."""
 
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas")
@@ -40,7 +40,7 @@ def memory() -> int:
 
 
 def gpus() -> int:
-    """How many NVIDIA GPUs this process may use, as the driver and CUDA_VISIBLE_DEVICES say."""
+    """How many NVIDIA GPUs this process may use, by the driver and CUDA_VISIBLE_DEVICES."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     chosen = None if visible is None else [name for name in visible.split(",") if name.strip() not in ("", "-1")]
     if chosen == [] or not shutil.which("nvidia-smi"):

@@ -15,6 +15,7 @@ from study.space import PRESETS, Sampler, Space, read
 from study.study import Objective
 
 PROGRAM = "python -m study.run"
+RESUME_COMMAND = "STUDY_RESUME_COMMAND"  # environment variable: the command that resumes a study, if it is another
 MOST_TRIALS = 100_000
 MOST_SEED = 2_000_000  # a study's seeds are 1,000 apart and fit 31 bits
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")

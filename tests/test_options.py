@@ -83,6 +83,58 @@ def test_a_space_with_a_wrong_value_is_refused_with_file_field_and_value(tmp_pat
         assert part in done.stderr
 
 
+def test_a_data_folder_that_does_not_exist_is_exit_code_4_at_once(tmp_path, without_torch_or_ray):
+    done = call("--data", "nowhere", cwd=tmp_path, PYTHONPATH=without_torch_or_ray)
+    assert done.returncode == 4
+    assert "nowhere" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", [None, "photo.png", "cifar-100-python.tar.gz"])
+def test_a_data_folder_without_a_file_of_cifar_10_is_exit_code_4_at_once(tmp_path, without_torch_or_ray, name):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    if name:
+        (folder / name).write_text("")
+    done = call("--data", str(folder), PYTHONPATH=without_torch_or_ray)
+    assert done.returncode == 4
+    assert str(folder) in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_cifar10_dir_is_checked_as_data_is(tmp_path, without_torch_or_ray):
+    done = call(PYTHONPATH=without_torch_or_ray, CIFAR10_DIR=str(tmp_path / "nowhere"))
+    assert done.returncode == 4
+    assert "nowhere" in done.stderr
+
+
+def test_the_version_is_printed():
+    done = call("--version")
+    assert (done.returncode, done.stdout.split()[0]) == (0, "moe-study")
+
+
+def test_a_folder_of_data_for_drawn_shapes_is_refused():
+    done = call("--dataset", "shapes", "--data", "somewhere")
+    assert done.returncode == 2
+    assert "--data is somewhere" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["file", "warp://x"])
+def test_a_wrong_store_is_refused(tmp_path, without_torch_or_ray, value):
+    (tmp_path / "file").write_text("")
+    done = call("--store", value, cwd=tmp_path, PYTHONPATH=without_torch_or_ray)
+    assert done.returncode == 2
+    assert f"--store is {value}" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_wrong_store_in_the_environment_is_refused(tmp_path, without_torch_or_ray):
+    (tmp_path / "file").write_text("")
+    done = call(cwd=tmp_path, PYTHONPATH=without_torch_or_ray, MOE_STORE="file")
+    assert done.returncode == 2
+    assert "MOE_STORE is file" in done.stderr
+
+
 def options(*arguments):
     return parse(list(arguments))
 

@@ -2,6 +2,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from moe.config import Config
 from study.search.samplers import GridSampler, distributions, make, resolve
 from study.space import PRESETS, SAMPLERS, Space
 
@@ -17,7 +18,7 @@ def quiet():
 
 
 def proposed(sampler, space, trials, study=None):
-    """The points of so many trials, each told a gain that depends on its point alone."""
+    """The points of so many trials, each with a gain that depends on its point alone."""
     study = study or optuna.create_study(direction="maximize", sampler=sampler)
     study.sampler = sampler
     points = []
@@ -36,7 +37,7 @@ def positions(sampler, space, trials, study=None):
 def test_every_proposal_is_a_point_of_the_space(name):
     space = PRESETS["notebook"]
     for point in proposed(make(name, space, 0), space, 12):
-        assert space.point(space.values(point)) == point
+        assert space.point(Config(**space.values(point))) == point
 
 
 @EACH

@@ -1,6 +1,7 @@
-"""The searcher as Tune calls it: proposals, replicates, budget, errors. No cluster is started."""
+"""The searcher as Tune calls it: proposals, replicates, budget, errors; and how many workers Tune starts."""
 
 import json
+import random
 import time
 from types import SimpleNamespace
 
@@ -9,41 +10,54 @@ import pytest
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.search import Searcher
 
-from study.search import controller as patience
-from study.search.controller import PatientController
+import study.search.tune
+from moe.config import Config
+from study.search import controller as controllers
+from study.search.controller import WaitingController
 from study.search.ledger import Ledger
+from study.search.resources import Resources
 from study.search.searcher import StudySearch
 from study.search.stopping import Stop
+from study.search.tune import search
 from study.space import parse
+from study.study import LOST
 from tests.study_helpers import SPACE, a_record, a_result, a_study
 
 
-class Deaf:
-    """A display that shows nothing."""
+class Silent:
+    """An observer that does nothing."""
 
     def started(self, record): ...
 
-    def progressed(self, number, stage, epoch, epochs): ...
+    def progressed(self, number, report): ...
+
+    def warned(self, sentence): ...
 
     def ended(self, record): ...
+
+
+def result_row(suggestion, gain=0.01):
+    """The last row of a trial."""
+    return {"result": a_result(gain, Config(**suggestion["config"])).model_dump_json()}
 
 
 class Driver:
     """Calls the searcher as Tune does, one trial after another."""
 
     def __init__(self, *records, concurrency=1, stop=None, **study):
-        self.kept = []
-        self.ledger = Ledger(a_study(**study), records, self.kept.append)
-        self.searcher = StudySearch(self.ledger, Deaf(), stop or Stop(), concurrency)
+        self.saved = []
+        self.ledger = Ledger(a_study(**study), records, self.saved.append)
+        self.searcher = StudySearch(self.ledger, Silent(), stop or Stop(), concurrency)
         self.count = 0
 
     def launch(self):
         self.count += 1
         return f"id{self.count}", self.searcher.suggest(f"id{self.count}")
 
-    def finish(self, trial_id, gain):
-        self.searcher.on_trial_result(trial_id, {"result": json.dumps(a_result(gain))})
-        self.searcher.on_trial_complete(trial_id, {"result": json.dumps(a_result(gain)), "done": True})
+    def finish(self, trial_id, suggestion, gain=0.01):
+        row = result_row(suggestion, gain)
+        self.searcher.on_trial_result(trial_id, row)
+        self.searcher.on_trial_complete(trial_id, row | {"done": True})
 
     def run(self, gain=lambda config: 0.01):
         """All trials to the end; the configs, in their order."""
@@ -53,10 +67,10 @@ class Driver:
             if suggestion == Searcher.FINISHED:
                 return configs
             configs.append(suggestion["config"])
-            self.finish(trial_id, gain(suggestion["config"]))
+            self.finish(trial_id, suggestion, gain(suggestion["config"]))
 
     def points(self, configs):
-        return [tuple(self.ledger.study.space.point(config).values()) for config in configs]
+        return [tuple(self.ledger.study.space.point(Config(**config)).values()) for config in configs]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "qmc", "grid"])
@@ -76,10 +90,10 @@ def test_a_config_is_replicated_with_the_next_seed_once_its_sampler_insists_or_n
     for point, config in zip(driver.points(configs), configs, strict=True):
         seeds.setdefault(point, []).append(config["seed"])
     assert all(each == list(range(len(each))) for each in seeds.values())
-    assert len(driver.kept) == 2 * len(configs)
+    assert len(driver.saved) == 2 * len(configs)
 
 
-def test_a_known_config_is_told_its_mean_and_another_asked_for():
+def test_a_tried_config_is_told_with_its_mean_objective_and_another_is_asked_for():
     class Stubborn(optuna.samplers.BaseSampler):
         """Proposes the same point for ever."""
 
@@ -93,12 +107,12 @@ def test_a_known_config_is_told_its_mean_and_another_asked_for():
             return 0
 
     driver = Driver(a_record(1, 0.02), a_record(2, 0.04, replicate=1), trials=4)
-    study = driver.searcher._ot_study
+    study = driver.searcher.optuna_study
     study.sampler = Stubborn()
     _, suggestion = driver.launch()
     assert suggestion["config"]["seed"] == 2  # it insisted, so it gets a replicate
-    told = [trial.value for trial in study.trials if trial.state is optuna.trial.TrialState.COMPLETE]
-    assert told == [0.02, 0.04] + [pytest.approx(0.03)] * 5
+    values = [trial.value for trial in study.trials if trial.state is optuna.trial.TrialState.COMPLETE]
+    assert values == [0.02, 0.04] + [pytest.approx(0.03)] * 5
 
 
 def test_a_space_of_scalars_is_a_study_of_replicates():
@@ -112,9 +126,9 @@ def test_no_more_run_at_once_than_allowed_and_no_more_start_than_are_wanted():
     driver = Driver(concurrency=3, trials=4, sampler="random")
     launched = [driver.launch() for _ in range(4)]
     assert [suggestion is None for _, suggestion in launched] == [False, False, False, True]
-    driver.finish(launched[0][0], 0.01)
+    driver.finish(*launched[0])
     assert driver.launch()[1] is not None
-    driver.finish(launched[1][0], 0.01)
+    driver.finish(*launched[1])
     assert driver.launch()[1] is None  # two done and two running are enough
     assert len({json.dumps(suggestion["config"]) for _, suggestion in launched[:3]}) == 3
 
@@ -129,11 +143,11 @@ def test_an_error_fails_the_trial_with_its_sentence_and_another_takes_its_place(
     assert len(driver.run()) == 1
 
 
-def test_a_worker_that_dies_without_a_word_fails_its_trial():
+def test_a_worker_that_dies_without_a_report_fails_its_trial():
     driver = Driver(trials=1)
     trial_id, _ = driver.launch()
     driver.searcher.on_trial_complete(trial_id, error=True)
-    assert "without a word" in driver.ledger.records[1].error
+    assert driver.ledger.records[1].error == LOST
 
 
 def test_a_trial_that_tune_could_not_run_fails_with_tunes_reason():
@@ -141,7 +155,7 @@ def test_a_trial_that_tune_could_not_run_fails_with_tunes_reason():
     trial_id, _ = driver.launch()
     driver.searcher.on_trial_complete(trial_id, error=True)
     driver.searcher.explain(trial_id, ModuleNotFoundError("No module named 'x'"))
-    assert driver.kept[-1].error == "the trial could not be run: ModuleNotFoundError: No module named 'x'"
+    assert driver.saved[-1].error == "the trial could not be run: ModuleNotFoundError: No module named 'x'"
 
 
 def test_too_many_failures_end_the_search():
@@ -152,11 +166,11 @@ def test_too_many_failures_end_the_search():
     assert driver.launch()[1] == Searcher.FINISHED
 
 
-def test_a_result_is_kept_as_soon_as_it_is_known():
+def test_a_result_is_saved_as_soon_as_it_is_reported():
     driver = Driver(trials=3)
-    trial_id, _ = driver.launch()
-    driver.searcher.on_trial_result(trial_id, {"result": json.dumps(a_result(0.02))})
-    assert driver.kept[-1].state == "complete"
+    trial_id, suggestion = driver.launch()
+    driver.searcher.on_trial_result(trial_id, result_row(suggestion))
+    assert driver.saved[-1].state == "complete"
 
 
 def test_a_worker_that_a_signal_took_along_leaves_its_trial_for_a_resume():
@@ -171,17 +185,43 @@ def test_a_worker_that_a_signal_took_along_leaves_its_trial_for_a_resume():
 def test_a_trial_that_is_stopped_on_the_way_stays_running_for_a_resume():
     driver = Driver(trials=3)
     trial_id, _ = driver.launch()
-    driver.searcher.on_trial_result(trial_id, {"stage": "gate", "epoch": 1, "epochs": 4})
-    driver.searcher.on_trial_complete(trial_id, {"stage": "gate", "epoch": 1, "epochs": 4})
+    driver.searcher.on_trial_result(trial_id, epoch_row())
+    driver.searcher.on_trial_complete(trial_id, epoch_row())
     assert driver.ledger.records[1].state == "running"
-    assert len(driver.kept) == 1
+    assert len(driver.saved) == 1
+
+
+def epoch_row():
+    metrics = {"loss": 2.0, "accuracy": 0.25, "validation_loss": 2.1, "validation_accuracy": 0.2, "seconds": 0.5}
+    return {"stage": "gate", "epoch": 1, "epochs": 4, "reused": False, **metrics, "training_iteration": 1}
+
+
+def test_an_observer_gets_the_stage_the_epoch_and_its_metrics():
+    reports = []
+    driver = Driver(trials=3)
+    driver.searcher._observer.progressed = lambda number, report: reports.append((number, report))
+    trial_id, _ = driver.launch()
+    driver.searcher.on_trial_result(trial_id, epoch_row())
+    [(number, report)] = reports
+    assert (number, report.stage, report.epoch, report.epochs, report.reused) == (1, "gate", 1, 4, False)
+    assert (report.loss, report.accuracy, report.validation_loss, report.validation_accuracy) == (2.0, 0.25, 2.1, 0.2)
+
+
+def test_an_observer_gets_the_warnings_of_any_row():
+    warnings = []
+    driver = Driver(trials=3)
+    driver.searcher._observer.warned = warnings.append
+    trial_id, suggestion = driver.launch()
+    driver.searcher.on_trial_result(trial_id, epoch_row() | {"warnings": ["first"]})
+    driver.searcher.on_trial_result(trial_id, result_row(suggestion) | {"warnings": ["second", "third"]})
+    assert warnings == ["first", "second", "third"]
 
 
 def test_a_resume_takes_up_what_was_in_flight_first_and_counts_what_was_done():
-    orphan = a_record(2, state="running", epochs=4, replicate=1, use_large_experts=True)
-    driver = Driver(a_record(1), orphan, a_record(3, state="failed", epochs=2), trials=3)
+    interrupted = a_record(2, state="running", epochs=4, replicate=1, use_large_experts=True)
+    driver = Driver(a_record(1), interrupted, a_record(3, state="failed", epochs=2), trials=3)
     configs = driver.run()
-    assert configs[0] == orphan.config
+    assert configs[0] == interrupted.config.as_json()
     assert sorted(driver.ledger.records) == [1, 2, 3, 4]
     assert len(configs) == 2
     assert driver.ledger.records[1] == a_record(1)
@@ -191,7 +231,9 @@ def test_a_resumed_sampler_does_not_propose_the_same_points_again():
     first = Driver(sampler="random", trials=3)
     first.run()
     again = Driver(*first.ledger.records.values(), sampler="random", trials=6)
-    assert again.points(again.run()) != first.points([record.config for record in first.ledger.records.values()])
+    assert again.points(again.run()) != first.points(
+        [record.config.as_json() for record in first.ledger.records.values()]
+    )
 
 
 def test_a_deadline_stops_launching_in_time_for_another_trial_to_end():
@@ -211,29 +253,55 @@ def test_the_driver_spends_little_on_a_trial_of_a_long_study():
     assert (time.perf_counter() - began) / 10 < 0.25  # 0.014 on a machine at rest, mostly TPE's own work
 
 
+def test_ten_short_trials_two_at_a_time_start_two_workers(monkeypatch, tmp_path):
+    assert workers_started(monkeypatch, tmp_path) == 2  # 10 without WaitingController
+
+
+def workers_started(monkeypatch, folder):
+    """How many workers Tune asks Ray for, in a study of ten trials that take no time."""
+    from ray.air.execution._internal import RayActorManager  # private: the one place where a worker is asked for
+
+    workers, add_actor = [], RayActorManager.add_actor
+
+    def count(manager, *arguments, **named):
+        workers.append(add_actor(manager, *arguments, **named))
+        return workers[-1]
+
+    def evaluate(job, config, send):
+        send({"result": a_result(random.Random(config.epochs).random() / 10, config).model_dump_json()})
+
+    monkeypatch.setattr(RayActorManager, "add_actor", count)
+    monkeypatch.setattr(study.search.tune, "evaluate", evaluate)
+    driver = Driver(trials=10, concurrency=2, sampler="random")
+    resources = Resources(cpus_per_trial=1, gpus_per_trial=0, concurrency=2)
+    search(driver.searcher, None, resources, "local", folder / ".tune")
+    assert driver.ledger.ended("complete") == 10
+    return len(workers)
+
+
 @pytest.mark.parametrize(
     ("own", "resetting", "started", "free_worker_is_taken"),
     [(None, False, False, True), ("own", False, False, True), ("own", False, True, False), ("own", True, True, True)],
 )
 def test_a_trial_whose_worker_is_starting_waits_for_it(monkeypatch, own, resetting, started, free_worker_is_taken):
-    controller = a_patient_controller(monkeypatch, own, resetting, started)
+    controller = a_controller(monkeypatch, own, resetting, started)
     assert controller._maybe_reuse_cached_actor("trial") is free_worker_is_taken
 
 
-def test_a_trial_does_not_wait_for_ever_for_a_worker_that_never_comes_up(monkeypatch):
-    controller = a_patient_controller(monkeypatch, "own", resetting=False, started=True)
+def test_a_trial_does_not_wait_forever_for_a_worker_that_never_comes_up(monkeypatch):
+    controller = a_controller(monkeypatch, "own", resetting=False, started=True)
     taken = []
-    for now in (0, patience.PATIENCE_S - 1, patience.PATIENCE_S):
-        monkeypatch.setattr(patience, "monotonic", lambda now=now: 1000 + now)
+    for now in (0, controllers.MAX_WAIT_S - 1, controllers.MAX_WAIT_S):
+        monkeypatch.setattr(controllers, "monotonic", lambda now=now: 1000 + now)
         taken.append(controller._maybe_reuse_cached_actor("trial"))
     assert taken == [False, False, True]
 
 
-def a_patient_controller(monkeypatch, own, resetting, started):
+def a_controller(monkeypatch, own, resetting, started):
     """One with a free worker, and a trial with or without a worker of its own."""
     monkeypatch.setattr(TuneController, "__init__", lambda controller: None)
     monkeypatch.setattr(TuneController, "_maybe_reuse_cached_actor", lambda controller, trial: True)
-    controller = PatientController()
+    controller = WaitingController()
     controller._trial_to_actor = {"trial": own} if own else {}
     controller._resetting_trials = {"trial"} if resetting else set()
     controller._actor_manager = SimpleNamespace(is_actor_started=lambda actor: started)

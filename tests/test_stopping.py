@@ -8,7 +8,7 @@ SCRIPT = """
     import os, signal, time
     from study.search import stopping
     stopping.GRACE_S = 0.5
-    stop = stopping.Stop(in_order={in_order}, last_words=lambda: print("concluded", flush=True))
+    stop = stopping.Stop(started={started}, conclude=lambda: print("concluded", flush=True))
     with stopping.signals(stop):
         {first}
         os.kill(os.getpid(), signal.{number})
@@ -17,20 +17,20 @@ SCRIPT = """
 """
 
 
-def run(number="SIGTERM", in_order=True, first="pass"):
-    code = textwrap.dedent(SCRIPT).format(number=number, in_order=in_order, first=first)
+def run(number="SIGTERM", started=True, first="pass"):
+    code = textwrap.dedent(SCRIPT).format(number=number, started=started, first=first)
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
 
 
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_study_that_ray_does_not_let_go_of_is_concluded_and_ends_with_75(number):
+def test_a_study_whose_ray_hangs_is_concluded_and_ends_with_75(number):
     done = run(number)
     assert (done.returncode, done.stdout) == (75, "concluded\n")
     assert "a second signal ends it at once" in done.stderr
 
 
 def test_a_signal_after_the_last_trial_leaves_the_conclusion_its_time():
-    done = run(first="stop.ended()")
+    done = run(first="stop.trials_ended()")
     assert (done.returncode, done.stdout) == (0, "went on\n")
 
 
@@ -40,13 +40,13 @@ def test_a_second_signal_ends_it_at_once():
 
 
 def test_a_signal_before_any_trial_interrupts_what_is_going_on():
-    done = run(in_order=False)
+    done = run(started=False)
     assert "KeyboardInterrupt" in done.stderr
     assert "went on" not in done.stdout
 
 
 def test_a_hangup_that_nohup_ignores_stays_ignored():
-    code = textwrap.dedent(SCRIPT).format(number="SIGHUP", in_order=True, first="pass")
+    code = textwrap.dedent(SCRIPT).format(number="SIGHUP", started=True, first="pass")
     ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + code
     done = subprocess.run([sys.executable, "-c", ignoring], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (0, "went on\n")

@@ -1,23 +1,23 @@
-"""Trials under Ray Tune: the only room that knows Ray.
+"""Trials under Ray Tune. Only this package and `study.cluster` import Ray.
 
-    Ledger <--> StudySearch (Optuna) --point, seed--> Tune --> worker: study.search.trial.evaluate
-                     ^                                              |
-                     +---------- progress, result or error ---------+
+    Ledger <--> StudySearch (Optuna) --config--> Tune --> worker: study.search.trial.evaluate
+                     ^                                         |
+                     +------- epochs, result or error ---------+
 
-Tune's own records, restore and tables play no part: the ledger's records are the study.
+Tune's own records, restore and tables are not used: the ledger's records are the study.
 """
 
 import os
 
-#: how Tune is to behave in this process; set before Ray is imported
+#: settings of Tune in this process, which it reads from the environment; set before Ray is imported
 _ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in a worker
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",  # no tables: the study has its own
+    "RAY_AIR_NEW_OUTPUT": "0",  # no tables: the study prints its own
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV or TensorBoard files beside our records
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals are ours
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # `stopping` handles signals
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the objective exists in a trial's last row only
-    "TUNE_FORCE_TRIAL_CLEANUP_S": "5",  # a trial that is told to stop in mid-epoch does not hold up the end
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "5",  # seconds until a trial that is stopped in mid-epoch is killed
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own state is never read
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # they are in the records
 }

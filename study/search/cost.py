@@ -1,4 +1,4 @@
-"""What a study will cost, with and without the stage store, from a short calibration on the device at hand."""
+"""The time a study will take, with and without the stage store, from a short calibration on this machine."""
 
 import random
 import time
@@ -17,11 +17,11 @@ from moe.training.cuda_graph import captured, own_stream, synchronize
 from moe.training.loop import adam
 from moe.training.numerics import Numerics, configure_numerics
 from study.search.resources import Resources
-from study.search.trial import devices
+from study.search.worker import devices
 from study.study import Study
 
 CALIBRATION_STEPS = 5
-SHARES = {  # of the images, that a frozen network learns from
+SHARES = {  # of the images, that a frozen network is trained on
     "baseline": 1.0,
     "gate": 1.0,
     "artificial": len(ARTIFICIAL) / CLASSES,
@@ -40,28 +40,28 @@ class Speed:
 
 @dataclass(frozen=True)
 class Price:
-    """What a stage costs, in what a Speed is in."""
+    """The seconds of a stage."""
 
     epoch: float
-    reading: float  # once its network is to speak of the images that later stages and scores need
+    prediction: float  # once for the images that later stages and scores need
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What some trials take."""
+    """The work of some trials."""
 
     stages: int = 0
     epochs: int = 0
-    cost: float = 0.0
+    cost: float = 0.0  # seconds
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a study will take at most."""
+    """The most that a study can take."""
 
     apart: Tally  # if every trial trains everything
     shared: Tally  # if no stage is trained twice
-    cheapest: float  # trial
+    cheapest: float  # seconds of a trial
     dearest: float
 
 
@@ -107,29 +107,29 @@ def _seconds(work: Callable[[], Any], device: torch.device) -> float:
 
 
 def price(config: Config, speed: Speed, score_examples: int) -> dict[str, Price]:
-    """What each stage of a config costs."""
+    """The price of each stage of a config."""
     prices = {}
     for name, share in SHARES.items():
         size = STAGES[name].size(config)
-        learning = config.train_examples * speed.training[size] + config.test_examples * speed.evaluation[size]
-        read = (score_examples + (config.protocol == HOLDOUT) * config.train_examples) * speed.evaluation[size]
-        prices[name] = Price(epoch=share * learning, reading=read)
+        training = config.train_examples * speed.training[size] + config.test_examples * speed.evaluation[size]
+        predicting = (score_examples + (config.protocol == HOLDOUT) * config.train_examples) * speed.evaluation[size]
+        prices[name] = Price(epoch=share * training, prediction=predicting)
     subgates = config.train_examples * speed.training["subgate"] + config.test_examples * speed.evaluation["subgate"]
     frozen = sum(speed.evaluation[STAGES[name].size(config)] for name in SHARES) * config.train_examples
     prices["mixture"] = Price(
-        epoch=2 * subgates + (config.protocol == NOTEBOOK) * frozen,  # whose frozen networks speak anew in each epoch
-        reading=2 * score_examples * speed.evaluation["subgate"],
+        epoch=2 * subgates + (config.protocol == NOTEBOOK) * frozen,  # frozen networks predict in each epoch
+        prediction=2 * score_examples * speed.evaluation["subgate"],
     )
     return prices
 
 
 def forecast(study: Study, trials: int, recorded: Sequence[Config], speed: Speed) -> Forecast:
-    """What further trials cost if points are drawn evenly, each once before any is drawn again.
+    """The cost of further trials if points are drawn evenly, each once before any is drawn again.
 
     It is an upper bound: no stage stops early, and mixtures count as one only if their stages' epochs agree too.
 
     Args:
-        recorded: the configs of the trials that the study has, whose stages are taken to be in the store.
+        recorded: the configs of the trials that the study has, whose stages are assumed to be in the store.
     """
     drawn = list(_drawn(study, trials))
     apart = [_tally(study, [config], speed, {}) for config in drawn]
@@ -152,10 +152,10 @@ def _drawn(study: Study, trials: int) -> Iterator[Config]:
 
 
 def _tally(study: Study, configs: Sequence[Config], speed: Speed, stored: dict[str, set[int]]) -> Tally:
-    """What configs cost one after the other, each finding what was trained before it.
+    """The work of configs one after the other, each reusing what was trained before it.
 
     Args:
-        stored: by a stage's address, the epochs that were asked of it; grows.
+        stored: by a stage's address, the epochs that were requested of it; grows.
     """
     stages = epochs = 0
     cost = 0.0
@@ -163,12 +163,12 @@ def _tally(study: Study, configs: Sequence[Config], speed: Speed, stored: dict[s
         prices = price(config, speed, study.space.score_examples())
         numerics = replace(_ANY, precision=config.precision)
         for name, request in plan(config, study.data, numerics).items():
-            asked = stored.setdefault(request.spec.address, set())
-            if fresh := max(0, request.epochs - max(asked, default=0)):
-                stages += not asked
+            requested = stored.setdefault(request.spec.address, set())
+            if fresh := max(0, request.epochs - max(requested, default=0)):
+                stages += not requested
                 epochs += fresh
                 cost += fresh * prices[name].epoch
-            if request.epochs not in asked:  # its best epoch may be another, whose network is still to speak
-                cost += prices[name].reading
-            asked.add(request.epochs)
+            if request.epochs not in requested:  # its best epoch may be another, whose predictions are missing
+                cost += prices[name].prediction
+            requested.add(request.epochs)
     return Tally(stages, epochs, cost)

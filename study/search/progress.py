@@ -1,4 +1,4 @@
-"""What a person sees of a study while it runs: a live panel in a terminal, plain lines elsewhere."""
+"""The console output of a running study: a live panel in a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -7,25 +7,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-from study.console import duration, say
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from moe.console import duration, emit
 from study.search.ledger import Ledger
+from study.search.trial import EpochReport
 from study.select.choice import image_noise, points
 from study.study import COMPLETE, FAILED, Record
 
-PLAIN_EVERY_S = 30.0  # between two plain lines on one trial's progress
+LINE_EVERY_S = 30.0  # between two plain lines on one trial's progress
 
 
 @dataclass
 class Progress:
-    """Follows a study's trials and puts them into words."""
+    """Prints what happens to a study's trials; an `Observer`."""
 
     ledger: Ledger
     terminal: bool
-    say: Callable[[str], None] = say
+    emit: Callable[[str], None] = emit
     began: float = field(default_factory=time.monotonic)
     last_end: float = 0.0
     ended_here: int = 0
-    at: dict[int, str] = field(default_factory=dict)  # the running trials: what each is doing
+    at: dict[int, str] = field(default_factory=dict)  # the running trials: stage and epoch of each
     last_line: dict[int, float] = field(default_factory=dict)
     warnings: set[str] = field(default_factory=set)
 
@@ -34,52 +39,52 @@ class Progress:
         self.at[record.trial] = "starting"
         self.last_line[record.trial] = time.monotonic()
         if not self.terminal:
-            self.say(f"trial {record.trial} started: {self._settings(record)}")
+            self.emit(f"trial {record.trial} started: {self._settings(record)}")
 
-    def progressed(self, number: int, stage: str, epoch: int, epochs: int) -> None:
-        """A running trial has trained an epoch."""
-        self.at[number] = f"{stage}, epoch {epoch} of at most {epochs}"
-        if not self.terminal and time.monotonic() - self.last_line[number] >= PLAIN_EVERY_S:
+    def progressed(self, number: int, report: EpochReport) -> None:
+        """A running trial has an epoch more."""
+        self.at[number] = f"{report.stage}, epoch {report.epoch} of at most {report.epochs}"
+        if not self.terminal and time.monotonic() - self.last_line[number] >= LINE_EVERY_S:
             self.last_line[number] = time.monotonic()
-            self.say(f"trial {number}: {self.at[number]}")
+            self.emit(f"trial {number}: {self.at[number]}")
 
     def warned(self, sentence: str) -> None:
-        """A worker did without something; every other worker may say the same."""
+        """A worker emitted a warning; other workers may emit the same."""
         if sentence not in self.warnings:
             self.warnings.add(sentence)
-            self.say(f"warning: {sentence}")
+            self.emit(f"warning: {sentence}")
 
     def ended(self, record: Record) -> None:
         """A trial is complete or failed."""
         del self.at[record.trial]
         if record.state == FAILED:
-            self.say(f"trial {record.trial} failed: {record.error}")
+            self.emit(f"trial {record.trial} failed: {record.error}")
             return
         self.ended_here += 1
         self.last_end = time.monotonic()
-        standing = "" if self.terminal else f" | {self.standing()}"
-        self.say(f"trial {record.trial}: {self._outcome(record)}{standing}")
+        study = "" if self.terminal else f" | {self.summary()}"
+        self.emit(f"trial {record.trial}: {self._outcome(record)}{study}")
 
-    def standing(self) -> str:
+    def summary(self) -> str:
         """The study in one line: how far it is, its best trial, the time left."""
         parts = [f"{self.ledger.ended(COMPLETE)} of {self.ledger.study.trials} trials done"]
         if failed := self.ledger.ended(FAILED):
             parts.append(f"{failed} failed")
         if best := self.ledger.best:
             parts.append(f"best {self._objective(best)} (trial {best.trial})")
-        if left := self._left_s():
+        if left := self._seconds_left():
             parts.append(f"about {duration(left)} left")
         return ", ".join(parts)
 
     def panel(self) -> str:
-        """What a terminal shows: the standing and a line for each running trial."""
-        lines = [self.standing()]
-        for number, doing in sorted(self.at.items()):
-            lines.append(f"  trial {number}: {doing} | {self._settings(self.ledger.records[number])}")
+        """What a terminal shows: the summary and a line for each running trial."""
+        lines = [self.summary()]
+        for number, at in sorted(self.at.items()):
+            lines.append(f"  trial {number}: {at} | {self._settings(self.ledger.records[number])}")
         return "\n".join(lines)
 
-    def _left_s(self) -> float:
-        """Seconds left, if the trials to come take as long as those that this run completed; 0 where unknown."""
+    def _seconds_left(self) -> float:
+        """If the trials to come take as long as those that this run completed; 0 while none is complete."""
         if not self.ended_here:
             return 0.0
         missing = self.ledger.study.trials - self.ledger.ended(COMPLETE)
@@ -107,22 +112,22 @@ class Progress:
         )
 
 
+class _Panel:
+    """Made again at each refresh, so that the time left counts down."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def __rich__(self) -> Text:
+        return Text(self._progress.panel(), no_wrap=True, overflow="ellipsis")
+
+
 @contextmanager
 def showing(progress: Progress) -> Iterator[None]:
-    """Keep the panel on the screen while the study runs; without a terminal, nothing is needed."""
+    """Show the panel while the study runs; without a terminal, nothing is needed."""
     if not progress.terminal:
         yield
         return
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
-
-    class Panel:
-        """Asks for the text anew at each refresh, so that the time left goes on."""
-
-        def __rich__(self) -> Text:
-            return Text(progress.panel(), no_wrap=True, overflow="ellipsis")
-
-    with Live(Panel(), console=Console(file=sys.stdout), refresh_per_second=2) as live:
-        progress.say = partial(live.console.print, markup=False, highlight=False)
+    with Live(_Panel(progress), console=Console(file=sys.stdout), refresh_per_second=2) as live:
+        progress.emit = partial(live.console.print, markup=False, highlight=False)
         yield

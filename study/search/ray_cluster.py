@@ -1,4 +1,4 @@
-"""Ray itself: a private one on this machine for as long as a study runs, or a cluster that is there already."""
+"""Ray: a private one on this machine for as long as a study runs, or a running cluster."""
 
 import logging
 import os
@@ -19,12 +19,16 @@ CONNECT_S = 5.0
 
 @contextmanager
 def connected(address: str, resources: Resources | None) -> Iterator[None]:
-    """Ray for as long as it is needed: a private one of this size on this machine, or a cluster's."""
-    # What Ray logs is about its own state, which nothing reads; what it knows of a trial reaches the record
+    """A connection to Ray: a private one of this size on this machine, or a cluster.
+
+    Raises:
+        ClusterError: Ray does not answer.
+    """
+    # Ray logs about its own state, which nobody reads; errors of trials are in the records
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     size = _private(resources) if address == "local" and resources else {}
     try:
-        if ":" in address:  # Ray itself would try for minutes
+        if ":" in address:  # Ray alone would try for minutes
             host, port = address.rsplit(":", 1)
             socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **size)
@@ -37,8 +41,8 @@ def connected(address: str, resources: Resources | None) -> Iterator[None]:
 
 
 def _private(resources: Resources) -> dict[str, Any]:
-    """How a Ray of our own is started: as large as the study, without a dashboard, under a token of its own."""
-    if "RAY_AUTH_MODE" not in os.environ:  # else Ray would keep a token, readable by all, in the home folder
+    """How the private Ray is started: as large as the study, without a dashboard, with a token of its own."""
+    if "RAY_AUTH_MODE" not in os.environ:  # else Ray would write a token, readable by all, to the home folder
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     return {
         "num_cpus": resources.cpus_per_trial * resources.concurrency,
@@ -58,7 +62,7 @@ def _gpus_needed(resources: Resources) -> int:
 
 
 def machines(address: str) -> list[Node]:
-    """What the nodes of a cluster have.
+    """The nodes of a cluster.
 
     Raises:
         ClusterError: it cannot be reached.
@@ -68,7 +72,7 @@ def machines(address: str) -> list[Node]:
 
 
 def connected_nodes() -> list[Node]:
-    """The same of the cluster that this process is connected to."""
+    """The nodes of the cluster that this process is connected to."""
     return [
         Node(int(node.get("CPU", 0)), int(node.get("GPU", 0)), int(node.get("memory", 0)))
         for node in (entry["Resources"] for entry in ray.nodes() if entry["Alive"])
@@ -76,7 +80,7 @@ def connected_nodes() -> list[Node]:
 
 
 def check_cluster(resources: Resources) -> None:
-    """Some node must be able to hold one trial, or it would wait for ever."""
+    """Raise a ClusterError if no node is large enough for one trial, which would wait forever."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     wanted = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
     if not any(all(node.get(kind, 0) >= amount for kind, amount in wanted.items()) for node in nodes):

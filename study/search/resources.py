@@ -1,11 +1,11 @@
-"""What each trial gets of the machines that there are, and how many run at once.
+"""What each trial gets of the machines, and how many run at once.
 
     options, nodes --allot--> Resources
 
 By default a trial gets one GPU where there is one, and at most four CPUs, because more threads do not make these small
 networks train faster. Without a GPU eight trials come before a second thread for each: threads of one trial wait for
-one another, trials do not. No more trials run at once than the nodes have memory for, all together: Ray spreads them
-by their CPUs and GPUs alone.
+one another, trials do not. No more trials run at once than all nodes together have memory for: Ray places them by
+their CPUs and GPUs only.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ from study.options import PROGRAM, Options
 
 MOST_THREADS = 4
 TRIALS_BEFORE_THREADS = 8
-TRIAL_BYTES = 3 * 2**29  # a worker that trains was seen to take 1.05 GB
-REST_BYTES = 2**31  # of the system, Ray and the driver
+TRIAL_BYTES = 3 * 2**29  # a worker that trains was measured at 1.05 GB
+REST_BYTES = 2**31  # for the system, Ray and the driver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +32,14 @@ class Resources:
 
 @dataclass(frozen=True)
 class Node:
-    """What a machine has for trials."""
+    """The CPUs, GPUs and memory of a machine for trials."""
 
     cpus: int
     gpus: int = 0
     memory: int = 2**63  # bytes
 
     def places(self, cpus: int, gpus: float) -> int:
-        """How many trials of so many CPUs and GPUs it holds; a fraction of a GPU never spans two."""
+        """How many trials with so many CPUs and GPUs fit; a fraction of a GPU never spans two."""
         by_cpus = self.cpus // cpus
         if gpus >= 1:
             return min(by_cpus, int(self.gpus // gpus))
@@ -48,17 +48,17 @@ class Node:
         return by_cpus
 
     def fitting(self, cpus: int, gpus: float) -> int:
-        """How many of those have memory enough; one has, for all that is known."""
+        """How many of those have enough memory; at least one is assumed to."""
         return min(self.places(cpus, gpus), max(1, self.memory // TRIAL_BYTES))
 
 
 def local(options: Options) -> Resources:
-    """What each trial gets on this machine; more than it has is refused with exit code 2."""
+    """What each trial gets on this machine; options that ask for more than it has exit with code 2."""
     return allot(options, [Node(machine.cpus(), machine.gpus(), machine.memory() - REST_BYTES)])
 
 
 def allot(options: Options, nodes: Sequence[Node]) -> Resources:
-    """What each trial gets of these machines; more than one of them has is refused with exit code 2."""
+    """What each trial gets of these machines; options that ask for more than one has exit with code 2."""
     cpus, gpus = max(node.cpus for node in nodes), max(node.gpus for node in nodes)
     gpus_per_trial = options.gpus_per_trial if options.gpus_per_trial is not None else min(1, gpus)
     where = "that there are" if len(nodes) == 1 else "of the largest node"
@@ -80,7 +80,7 @@ def allot(options: Options, nodes: Sequence[Node]) -> Resources:
 
 
 def _threads(nodes: Sequence[Node]) -> int:
-    """How many threads a trial has where there are only CPUs: one until enough trials run."""
+    """How many threads a trial gets on CPUs only: one until enough trials run."""
     shared = sum(node.cpus for node in nodes) // TRIALS_BEFORE_THREADS
     return max(1, min(MOST_THREADS, shared, max(node.cpus for node in nodes)))
 

@@ -18,7 +18,7 @@ from study.space import SAMPLERS, Sampler, Space
 def resolve(name: Sampler, space: Space, trials: int) -> Sampler:
     """The sampler that `name` stands for in a study of so many trials.
 
-    `auto` is `grid` where the trials suffice for every point: all are seen, at no clear loss. Elsewhere
+    `auto` is `grid` if there are trials enough for every point: all are tried, at no clear loss. Otherwise
     it is `tpe`, which left less regret than `random`, `qmc` and `grid` in 50 trials of `notebook`; `gp` did no
     better within its error at ten times the time (`python -m tests.benchmarks.samplers`).
 
@@ -54,7 +54,7 @@ class GridSampler(BaseSampler):
     """Every point once, in an order that the seed alone decides, and then again from the start.
 
     A point counts as taken once the study has a trial of it, be it complete, running or failed. From the
-    second round on every proposal is a repeated one and is meant: a replicate. One sampler serves one study.
+    second round on every proposal is a replicate, on purpose. One sampler is for one study.
     """
 
     def __init__(self, space: Space, seed: int) -> None:
@@ -64,7 +64,7 @@ class GridSampler(BaseSampler):
         self._order = sorted(range(space.size), key=keys.__getitem__)
         self._taken = [0] * space.size  # trials per position
         self._next = 0  # how many proposals the rounds have passed, taken ones included
-        self._read = 0  # trials of the study that were looked at
+        self._read = 0  # trials of the study that were counted or are open
         self._open: list[int] = []  # those of them that had no point yet
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -83,7 +83,7 @@ class GridSampler(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Refuse: a field that is asked for alone is not one of the space.
+        """Raise an error: a field that is requested alone is not one of the space.
 
         Raises:
             KeyError: always.
@@ -94,7 +94,7 @@ class GridSampler(BaseSampler):
         return self._next // self._space.size
 
     def _count(self, study: optuna.Study) -> None:
-        """Read the trials that came since the last time, so that late proposals cost what early ones do."""
+        """Count the trials that were added since the last call, so that late proposals are as fast as early ones."""
         trials = study.get_trials(deepcopy=False)
         unread = [*self._open, *range(self._read, len(trials))]
         self._read, self._open = len(trials), []

@@ -85,9 +85,6 @@ class StudySearch(Searcher):  # type: ignore[misc]
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study resumes from its records."""
 
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing, likewise."""
-
     def __getstate__(self) -> dict[str, Any]:
         return {}
 

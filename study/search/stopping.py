@@ -1,4 +1,4 @@
-"""How a study ends before its time: on a signal, when its hours are over, or when its folder cannot be written."""
+"""How a study ends early: on a signal, when its hours are over, or when its folder cannot be written."""
 
 import os
 import signal
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from moe.console import Exit
 from study.search.ledger import Ledger
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -23,8 +24,8 @@ class Stop:
     deadline: float | None = None  # of time.monotonic
     signalled: bool = False
     broken: OSError | None = None  # a record could not be written
-    in_order: bool = False  # trials run, or ran: a signal is heeded when they can be left; before, at once
-    last_words: Callable[[], int] | None = None  # while trials run: concludes the study, should Ray not let go of it
+    started: bool = False  # trials run, or ran: a signal ends the study once they have stopped; before, at once
+    conclude: Callable[[], int] | None = None  # set while trials run: writes the tables, should Ray not end
     _timer: threading.Timer | None = None
 
     def launching_is_over(self, ledger: Ledger) -> bool:
@@ -38,42 +39,42 @@ class Stop:
         late = self.deadline is not None and time.monotonic() > self.deadline
         return self.signalled or late or self.broken is not None
 
-    def give_up_later(self) -> None:
+    def exit_later(self) -> None:
         """End the process in a while, tables written, if Ray hangs: a signal to a whole group kills it first."""
-        if self.last_words is None:  # no trial runs any more, and what is left takes no longer
+        if self.conclude is None:  # no trial runs any more, and what is left takes no longer
             return
-        self._timer = threading.Timer(GRACE_S, self._give_up)
+        self._timer = threading.Timer(GRACE_S, self._exit)
         self._timer.daemon = True
         self._timer.start()
 
-    def _give_up(self) -> None:
+    def _exit(self) -> None:
         try:
-            if self.last_words:
-                self.last_words()
+            if self.conclude:
+                self.conclude()
         finally:
             sys.stdout.flush()
-            os._exit(75)
+            os._exit(Exit.INTERRUPTED)
 
-    def ended(self) -> None:
-        """Ray has let go."""
-        self.last_words = None
+    def trials_ended(self) -> None:
+        """Ray has ended: the process no longer ends by itself."""
+        self.conclude = None
         if self._timer:
             self._timer.cancel()
 
 
 @contextmanager
 def signals(stop: Stop) -> Iterator[None]:
-    """Heed SIGINT, SIGTERM and SIGHUP while a study lasts.
+    """Handle SIGINT, SIGTERM and SIGHUP while a study lasts.
 
     Raises:
         KeyboardInterrupt: one came before trials ran.
     """
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    heed(stop)
+    install_handlers(stop)
     try:
         yield
     except Exception:
-        if stop.signalled and not stop.in_order:  # an import that a signal breaks half way may raise anything
+        if stop.signalled and not stop.started:  # an import that a signal breaks half way may raise anything
             raise KeyboardInterrupt from None
         raise
     finally:
@@ -81,19 +82,19 @@ def signals(stop: Stop) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def heed(stop: Stop) -> None:
-    """Let the first signal end the study: in order, or at once before trials run. A second one ends it at once.
+def install_handlers(stop: Stop) -> None:
+    """Make the first signal end the study: once trials have stopped, or at once before any. A second one exits at once.
 
-    To be called again after `ray.init`, which sets a handler of its own.
+    To be called again after `ray.init`, which installs a handler of its own.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.signalled:
-            os._exit(75)
+            os._exit(Exit.INTERRUPTED)
         stop.signalled = True
-        if not stop.in_order:
+        if not stop.started:
             raise KeyboardInterrupt
-        stop.give_up_later()
+        stop.exit_later()
         os.write(2, b"Stopping; a second signal ends it at once.\n")  # print is not safe in a handler
 
     for number in SIGNALS:

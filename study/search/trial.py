@@ -1,6 +1,6 @@
 """One trial in its worker: a config is trained, and rows are reported to Tune. No Ray here.
 
-    config --evaluate--> EpochReport, EpochReport, ... and last {"result": JSON} or {"error": ..., "traceback": ...}
+config --evaluate--> EpochReport, EpochReport, ... and last {"result": JSON} or {"error": ..., "traceback": ...}
 """
 
 import socket

@@ -37,11 +37,14 @@ from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
+from moe.config import Config
+from moe.result import Epoch, Result, StageResult
 from study import machine
 from study.folder import Folder
 from study.search.ledger import Ledger
 from study.space import Space, parse
-from study.study import COMPLETE, Record
+from study.study import COMPLETE, Record, now
+from study.study import Run as StudyRun
 from tests.benchmarks.report import circumstances, spread
 from tests.study_helpers import a_result, a_study
 
@@ -168,9 +171,8 @@ def run(program: str, trials: int, concurrency: int) -> Run:
         _call(command)
         ended = time.time()
         told = json.loads((scratch / "told.json").read_text())
-        results = told["results"] if program == PLAIN else _results(scratch / "results" / "free")
-    first = min(result["at"] for result in results)
-    worker_kb = max(result["kb"] for result in results)
+    first = min(result["at"] for result in told["results"])
+    worker_kb = max(result["kb"] for result in told["results"])
     return Run(began, ended, first, [Mark(*mark) for mark in told["marks"]], worker_kb, told["workers"])
 
 
@@ -181,10 +183,6 @@ def _ours(scratch: Path, trials: int, concurrency: int) -> list[str]:
     command += ["--space", str(scratch / "space.yaml"), "--sampler", "tpe", "--dataset", "shapes"]
     command += ["--gpus-per-trial", "0", "--concurrency", str(concurrency)]
     return [*command, "--store", str(scratch / "store"), "--results", str(scratch / "results")]
-
-
-def _results(path: Path) -> list[dict[str, Any]]:
-    return [record.result or {} for record in Folder(path).read_records(Folder(path).read_study())]
 
 
 def _plain(scratch: Path, trials: int, concurrency: int) -> list[str]:
@@ -200,32 +198,39 @@ def _call(command: list[str]) -> None:
 
 
 def drive() -> None:
-    """Be `study.run` with trials that cost nothing; before its arguments, a file for what to tell, and the CPUs."""
-    from ray.air.execution._internal import RayActorManager
+    """Be `study.run` with trials that cost nothing; before its arguments come a file for the figures, and the CPUs."""
+    from ray.air.execution._internal import RayActorManager  # private: the one place where a worker is asked for
 
     import study.search.tune
     from study.run import main
+    from study.search.searcher import StudySearch
 
     marks: list[Sequence[float]] = []
     workers: list[Any] = []
-    write, ask = Folder.write_record, RayActorManager.add_actor
+    results: list[dict[str, float]] = []
+    write, add_actor, on_trial_result = Folder.write_record, RayActorManager.add_actor, StudySearch.on_trial_result
 
     def write_and_mark(folder: Folder, record: Record) -> None:
         write(folder, record)
         if record.state == COMPLETE:
             marks.append(mark())
 
-    def ask_and_count(manager: Any, *arguments: Any, **named: Any) -> Any:
-        workers.append(ask(manager, *arguments, **named))
+    def add_and_count(manager: Any, *arguments: Any, **named: Any) -> Any:
+        workers.append(add_actor(manager, *arguments, **named))
         return workers[-1]
+
+    def pass_on(searcher: StudySearch, trial_id: str, row: dict[str, Any]) -> None:
+        results.append({name: row[name] for name in ("at", "kb")})
+        on_trial_result(searcher, trial_id, row)
 
     place, cpus = Path(sys.argv.pop(1)), int(sys.argv.pop(1))
     machine.cpus = lambda: cpus
     Folder.write_record = write_and_mark  # type: ignore[method-assign, assignment]
-    RayActorManager.add_actor = ask_and_count
+    RayActorManager.add_actor = add_and_count
+    StudySearch.on_trial_result = pass_on  # type: ignore[method-assign]
     study.search.tune.evaluate = free  # type: ignore[attr-defined]
     code = main()
-    place.write_text(json.dumps({"marks": marks, "workers": len(workers)}))
+    place.write_text(json.dumps({"marks": marks, "workers": len(workers), "results": results}))
     sys.exit(code)
 
 
@@ -234,21 +239,30 @@ def mark() -> Sequence[float]:
     return time.time(), time.process_time(), getrusage(RUSAGE_SELF).ru_maxrss
 
 
-def free(job: Any, config: dict[str, Any], report: Any) -> None:
+def free(job: Any, config: Config, send: Any) -> None:
     """A trial that costs nothing."""
     if "torch" in sys.modules:
         raise RuntimeError("the worker has loaded torch")
-    found = {**_result(config), "at": time.time(), "kb": getrusage(RUSAGE_SELF).ru_maxrss}
-    report({"result": json.dumps(found)})
+    result = _result(config).replace(data=job.data).model_dump_json()
+    send({"result": result, "at": time.time(), "kb": getrusage(RUSAGE_SELF).ru_maxrss})
 
 
-def _result(config: dict[str, Any]) -> dict[str, Any]:
-    """As large as a real one of ten epochs; the gain hangs on the config."""
-    epoch = dict.fromkeys(("loss", "accuracy", "validation_loss", "validation_accuracy", "seconds"), 1 / 3)
-    stage = {"epochs": [epoch] * 10, "best_epoch": 10, "stopped": "epochs", "seconds": 1 / 3, "seconds_reused": 0}
+def _result(config: Config) -> Result:
+    """As large as a real one of ten epochs; the gain depends on the config."""
+    metrics = dict.fromkeys(("loss", "accuracy", "validation_loss", "validation_accuracy", "seconds"), 1 / 3)
+    stage = StageResult(
+        epochs=(Epoch(**metrics),) * 10,
+        best_epoch=10,
+        stopped="epochs",
+        parameters=1_000_000,
+        epochs_trained=10,
+        epochs_reused=0,
+        seconds=1 / 3,
+        seconds_reused=0.0,
+    )
     stages = dict.fromkeys(("baseline", "gate", "artificial", "natural", "mixture"), stage)
-    gain = random.Random(json.dumps(config)).gauss(0.01, 0.02)
-    return {**config, **a_result(gain), "stages": stages}
+    gain = random.Random(json.dumps(config.as_json())).gauss(0.01, 0.02)
+    return a_result(gain, config).replace(stages=stages)
 
 
 def derived(records: int) -> tuple[float, float]:
@@ -273,12 +287,11 @@ def _write(folder: Folder, space: Space, records: int) -> None:
     draws = random.Random(0)
     ledger = Ledger(a_study(name="free", space=space, trials=records), [], lambda record: None)
     for _ in range(records):
-        point = space.at(draws.randrange(space.size))
-        record = ledger.start(point, ledger.next_replicate(point))
+        record = ledger.start(space.at(draws.randrange(space.size)))
         ledger.complete(record.trial, _result(record.config))
     for record in ledger.records.values():
         folder.write_record(record)
-    folder.write_study(ledger.study, {})
+    folder.write_study(ledger.study, StudyRun(started=now(), command="", commit=None, versions={}, store="none"))
 
 
 if __name__ == "__main__":

@@ -45,13 +45,13 @@ def main() -> None:
     """Run the study."""
     place, trials, concurrency = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    told, workers, ask = Marks(), [], RayActorManager.add_actor
+    told, workers, add_actor = Marks(), [], RayActorManager.add_actor
 
-    def ask_and_count(manager: Any, *arguments: Any, **named: Any) -> Any:
-        workers.append(ask(manager, *arguments, **named))
+    def add_and_count(manager: Any, *arguments: Any, **named: Any) -> Any:
+        workers.append(add_actor(manager, *arguments, **named))
         return workers[-1]
 
-    RayActorManager.add_actor = ask_and_count
+    RayActorManager.add_actor = add_and_count
     space = {name: tune.choice(value) if isinstance(value, list) else value for name, value in SPACE.items()}
     search = {"search_alg": OptunaSearch(sampler=optuna.samplers.TPESampler(seed=0)), "metric": "gain", "mode": "max"}
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}

@@ -10,7 +10,6 @@ passes through VGGs by themselves.
 """
 
 import argparse
-import json
 from typing import Any
 
 import optuna
@@ -18,11 +17,13 @@ import optuna
 from moe.config import FLOAT32, HOLDOUT, Config
 from study.search.ledger import Ledger
 from study.search.stopping import Stop
+from study.search.trial import EpochReport
 from study.space import Space, read
 from study.study import Record, Study
 from tests.benchmarks.passes import assumed, table
 from tests.benchmarks.report import circumstances
 from tests.benchmarks.samplers import NOISE, World
+from tests.study_helpers import a_result
 
 STOPS = (None, 10, 5)  # epochs after which every stage stops
 
@@ -42,12 +43,12 @@ def main() -> None:
     print(f"\n{here}")
 
 
-class _Unseen:
-    """A display that shows nothing."""
+class _Silent:
+    """An observer that does nothing."""
 
     def started(self, record: Record) -> None: ...
 
-    def progressed(self, number: int, stage: str, epoch: int, epochs: int) -> None: ...
+    def progressed(self, number: int, report: EpochReport) -> None: ...
 
     def warned(self, sentence: str) -> None: ...
 
@@ -63,14 +64,14 @@ def searched(space: Space, trials: int, seed: int) -> list[Config]:
     data: dict[str, Any] = {"dataset": "none", "data": "none", "source": "none", "data_folder": None}
     how: dict[str, Any] = {"objective": "gain", "sampler": "tpe", "protocol": HOLDOUT, "precision": FLOAT32}
     study = Study(name="replay", space=space, seed=seed, trials=trials, **how, **data)
-    searcher = StudySearch(Ledger(study, [], lambda record: None), _Unseen(), Stop(), concurrency=1)
+    searcher = StudySearch(Ledger(study, [], lambda record: None), _Silent(), Stop(), concurrency=1)
     configs = []
     for number in map(str, range(trials)):
         suggestion = searcher.suggest(number)
         assert isinstance(suggestion, dict)
         configs.append(Config(**suggestion["config"]))
-        gain = world.observe(space.position(space.point(suggestion["config"]))) / 100
-        searcher.on_trial_result(number, {"result": json.dumps({"gain": gain, "seconds": 0})})
+        gain = world.observe(space.position(space.point(configs[-1]))) / 100
+        searcher.on_trial_result(number, {"result": a_result(gain, configs[-1]).model_dump_json()})
         searcher.on_trial_complete(number)
     return configs
 

@@ -110,7 +110,7 @@ def ridge(rows: Floats, gains: Floats, wanted: Floats) -> Floats:
 def search(world: World, sampler: str, trials: int) -> float:
     """Run a study in the world; returns the CPU seconds that its suggestions took."""
     study = optuna.create_study(direction="maximize", sampler=make(sampler, world.space, world.seed))
-    study.enqueue_trial(world.space.nearest(Config().as_dict()))
+    study.enqueue_trial(world.space.nearest(dict(Config())))
     start = time.process_time()
     for _ in range(trials):
         trial, position = suggest(study, world)

@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 
 from moe.config import PRECISIONS, Config
@@ -15,16 +13,16 @@ SPEED = Speed(
 
 
 def total(config, score_examples):
-    return sum(p.epoch * config.epochs + p.reading for p in price(config, SPEED, score_examples).values())
+    return sum(p.epoch * config.epochs + p.prediction for p in price(config, SPEED, score_examples).values())
 
 
-def test_a_config_costs_its_epochs_of_every_stage_and_one_reading_by_the_mixture():
+def test_a_config_costs_its_epochs_of_every_stage_and_one_prediction_for_the_mixture():
     config = Config(epochs=2, train_examples=1000, test_examples=100)
     networks = 1 + 1 + 0.4 + 0.6  # experts see their classes only
     stages = 2 * networks * (1000 * 0.001 + 100 * 0.0002)
-    readings = 4 * (1000 + 500) * 0.0002
+    predictions = 4 * (1000 + 500) * 0.0002
     subgates = 2 * 2 * (1000 * 0.0001 + 100 * 0.00001) + 2 * 500 * 0.00001
-    assert total(config, 500) == pytest.approx(stages + readings + subgates)
+    assert total(config, 500) == pytest.approx(stages + predictions + subgates)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +31,7 @@ def test_a_config_costs_its_epochs_of_every_stage_and_one_reading_by_the_mixture
 )
 def test_more_of_anything_costs_more(change):
     config = Config(epochs=2, train_examples=1000)
-    assert total(dataclasses.replace(config, **change), 1000) > total(config, 1000)
+    assert total(config.replace(**change), 1000) > total(config, 1000)
 
 
 def test_a_study_costs_less_where_trials_share_stages():
@@ -54,7 +52,7 @@ def test_a_study_costs_less_where_trials_share_stages():
 def test_what_the_store_has_of_recorded_trials_costs_nothing(precision):
     study = a_study(space=PRESETS["notebook"], precision=precision)
     default = study.space.values(study.space.nearest({}))
-    longer = Config(**{**default, "epochs": 8}, precision=precision).as_dict()
+    longer = Config(**{**default, "epochs": 8}, precision=precision)
     fresh, resumed = forecast(study, 144, [], SPEED), forecast(study, 144, [longer], SPEED)
     assert resumed.apart == fresh.apart
     assert resumed.shared.epochs == fresh.shared.epochs - 5 * 8  # the longest of each of its chains

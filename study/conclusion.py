@@ -1,0 +1,67 @@
+"""How a study ends: its tables, its summary, the exit code and the command to resume it. No torch, no Ray."""
+
+import os
+import shlex
+from collections.abc import Sequence
+
+from moe.cli import option
+from moe.console import Exit, emit, warn
+from moe.schema import fields
+from study.analyze.tables import write_all
+from study.folder import Folder, FolderError
+from study.options import PROGRAM, RESUME_COMMAND, Options
+from study.study import COMPLETE, FAILED, Record, Study
+
+#: the options that a resume needs again, because study.json does not hold them
+_PER_RUN = ("results", "address", "gpus_per_trial", "cpus_per_trial", "concurrency", "store", "no_store")
+
+
+def missing(study: Study, records: Sequence[Record]) -> int:
+    """How many trials still have to become complete."""
+    return max(0, study.trials - sum(record.state == COMPLETE for record in records))
+
+
+def check_unchanged(folder: Folder, before: Study | None) -> None:
+    """Raise a FolderError if another driver began or changed the study before the folder was locked."""
+    if before is None and folder.exists():
+        raise FolderError(f"{folder.path} was begun by another driver meanwhile; choose another --name")
+    if before is not None and folder.read_study() != before:
+        raise FolderError(f"{folder.path} was changed by another driver meanwhile; run the command again")
+
+
+def conclude_finished(options: Options, study: Study, before: Study) -> Exit | None:
+    """Conclude a resumed study that has all its trials already; None if some are missing."""
+    folder = Folder(options.results / study.name)
+    with folder.locked():
+        check_unchanged(folder, before)
+        records = folder.read_records(study)
+        return None if missing(study, records) else conclude(options, study, folder, records)
+
+
+def conclude(
+    options: Options, study: Study, folder: Folder, records: Sequence[Record], too_many_failed: bool = False
+) -> Exit:
+    """Write everything that is derived, and print how the study ended; the exit code."""
+    write_all(folder, study, records)
+    emit(f"\n{(folder.path / 'summary.md').read_text('utf-8')}")
+    emit(f"Everything is in {folder.path}: trials.csv, best.json, summary.md, study.db, trials/")
+    if not (left := missing(study, records)):
+        return Exit.DONE
+    resume = f"Continue it with: {resume_command(options, study)}"
+    if too_many_failed:
+        failed = [record for record in records if record.state == FAILED]
+        warn(PROGRAM, f"{len(failed)} trials failed; the last: {failed[-1].error}\n{resume}")
+        return Exit.TOO_MANY_FAILED
+    warn(PROGRAM, f"interrupted with {study.trials - left} of {study.trials} trials. {resume}")
+    return Exit.INTERRUPTED
+
+
+def resume_command(options: Options, study: Study) -> str:
+    """The command that continues a study."""
+    if command := os.environ.get(RESUME_COMMAND):
+        return command
+    words = [*PROGRAM.split(), "--resume", "--name", study.name]
+    for name in _PER_RUN:
+        if (value := getattr(options, name)) != fields(Options)[name].default:
+            words += [option(name)] if value is True else [option(name), str(value)]
+    return shlex.join(words)
