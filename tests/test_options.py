@@ -6,10 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from study import machine
-from study.options import parse
-from study.search.resources import Node, Resources, allot
-
 WRONG = [
     ("--trials", "0", "1 to 100000"),
     ("--trials", "-1", "1 to 100000"),
@@ -133,91 +129,3 @@ def test_a_wrong_store_in_the_environment_is_refused(tmp_path, without_torch_or_
     done = call(cwd=tmp_path, PYTHONPATH=without_torch_or_ray, MOE_STORE="file")
     assert done.returncode == 2
     assert "MOE_STORE is file" in done.stderr
-
-
-def options(*arguments):
-    return parse(list(arguments))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "cpus", "gpus", "cpus_per_trial", "gpus_per_trial", "concurrency"),
-    [
-        ((), 2, 0, 1, 0, 2),
-        ((), 8, 0, 1, 0, 8),
-        ((), 16, 0, 2, 0, 8),
-        ((), 64, 0, 4, 0, 16),
-        ((), 1, 0, 1, 0, 1),
-        (("--concurrency", "2"), 2, 0, 1, 0, 2),
-        (("--cpus-per-trial", "1"), 2, 0, 1, 0, 2),
-        ((), 16, 4, 4, 1, 4),
-        ((), 2, 8, 1, 1, 2),
-        (("--gpus-per-trial", "0.5"), 16, 2, 4, 0.5, 4),
-        (("--gpus-per-trial", "0.4"), 16, 2, 4, 0.4, 4),
-        (("--gpus-per-trial", "2"), 16, 4, 4, 2, 2),
-        (("--gpus-per-trial", "0"), 16, 4, 2, 0, 8),
-        (("--concurrency", "1"), 16, 0, 4, 0, 1),
-    ],
-)
-def test_a_trial_gets_its_share_of_the_machine(arguments, cpus, gpus, cpus_per_trial, gpus_per_trial, concurrency):
-    found = allot(options(*arguments), [Node(cpus, gpus)])
-    assert (found.cpus_per_trial, found.gpus_per_trial, found.concurrency) == (
-        cpus_per_trial,
-        gpus_per_trial,
-        concurrency,
-    )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "nodes", "of", "cpus_per_trial", "concurrency"),
-    [
-        ((), 16, 1, 1, 16),
-        ((), 16, 3, 3, 16),
-        ((), 16, 8, 4, 32),
-        ((), 6, 3, 3, 6),
-        (("--cpus-per-trial", "2"), 6, 3, 2, 6),
-        (("--concurrency", "1"), 4, 4, 4, 1),
-    ],
-)
-def test_a_trial_gets_no_more_cpus_than_a_node_of_the_cluster_has(arguments, nodes, of, cpus_per_trial, concurrency):
-    found = allot(options(*arguments), [Node(of)] * nodes)
-    assert (found.cpus_per_trial, found.concurrency) == (cpus_per_trial, concurrency)
-
-
-def test_gpus_of_different_nodes_are_not_added_up(capsys):
-    nodes = [Node(8, 2), Node(8, 1), Node(64)]
-    assert allot(options(), nodes) == Resources(cpus_per_trial=4, gpus_per_trial=1, concurrency=3)
-    assert allot(options("--gpus-per-trial", "2"), nodes).concurrency == 1
-    with pytest.raises(SystemExit):
-        allot(options("--gpus-per-trial", "3"), nodes)
-    assert "--gpus-per-trial is 3; expected at most 2, the GPUs of the largest node" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "gigabytes", "cpus_per_trial", "concurrency"),
-    [((), 64, 1, 8), ((), 6.5, 2, 4), ((), 1, 4, 1), (("--concurrency", "8"), 6.5, 1, 8)],
-)
-def test_no_more_trials_run_by_default_than_have_memory(arguments, gigabytes, cpus_per_trial, concurrency):
-    found = allot(options(*arguments), [Node(8, 0, int(gigabytes * 2**30))])
-    assert (found.cpus_per_trial, found.concurrency) == (cpus_per_trial, concurrency)
-
-
-def test_memory_is_what_a_container_may_use(monkeypatch):
-    present = machine.memory()
-    assert present > 2**29
-    monkeypatch.setattr(Path, "read_text", lambda self: "1073741824\n")
-    assert machine.memory() == 2**30
-    monkeypatch.setattr(Path, "read_text", lambda self: "max\n")
-    assert machine.memory() == present
-
-
-def test_the_gpus_that_are_hidden_do_not_count(monkeypatch, tmp_path):
-    fake = tmp_path / "nvidia-smi"
-    fake.write_text("#!/bin/sh\necho 'GPU 0: H200 (UUID: a)'\necho 'GPU 1: H200 (UUID: b)'\n")
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    for visible, count in ((None, 2), ("0", 1), ("0,1", 2), ("", 0), ("-1", 0)):
-        if visible is None:
-            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-        else:
-            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        assert machine.gpus() == count
