@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from moe.cli import AUTO, option, refuse
-from moe.config import FLOAT32, HOLDOUT
+from moe.config import FLOAT32
 from study.folder import Folder, study_folders
-from study.options import PROGRAM, Options, space_of
+from study.options import DEFAULTS, PROGRAM, Options, space_of
 from study.study import Study
 
-DEFAULT_TRIALS = 50
 #: names of files and folders of which one is in every folder with CIFAR-10
 CIFAR10 = ("cifar-10-batches-py", "cifar-10-python.tar.gz", "*_batch*", "*.parquet")
 
@@ -32,20 +31,20 @@ def define(options: Options) -> tuple[Study, Study | None]:
         _check_same(options, before)
         data_folder = _data_folder(options, before)
         return before.replace(trials=options.trials or before.trials, data_folder=data_folder), before
-    protocol, precision = options.protocol or HOLDOUT, options.precision
+    protocol, precision = options.protocol or DEFAULTS.protocol, options.precision
     study = Study(
         name=options.name or "",
-        space=space_of(options.space or "notebook", protocol),
-        objective=options.objective or "gain",
-        sampler=options.sampler or AUTO,
-        seed=options.seed or 0,
+        space=space_of(options.space or DEFAULTS.space, protocol),
+        objective=options.objective or DEFAULTS.objective,
+        sampler=options.sampler or DEFAULTS.sampler,
+        seed=DEFAULTS.seed if options.seed is None else options.seed,
         protocol=protocol,
         precision=FLOAT32 if precision is None or precision == AUTO else precision,
         dataset=options.dataset or AUTO,
         data="",
         source="",
         data_folder=_data_folder(options),
-        trials=options.trials or DEFAULT_TRIALS,
+        trials=options.trials or DEFAULTS.trials,
     )
     return study, None
 

@@ -4,13 +4,13 @@ import argparse
 import math
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from annotated_types import Ge, Gt, Le
 from pydantic import Field, field_validator
 
-from moe.cli import Parser, SharedOptions, add_options, from_options, refuse
-from moe.config import Protocol
+from moe.cli import AUTO, Parser, SharedOptions, add_options, from_options, refuse
+from moe.config import HOLDOUT, Protocol
 from study.space import PRESETS, Sampler, Space, read
 from study.study import Objective
 
@@ -21,20 +21,42 @@ MOST_SEED = 2_000_000  # a study's seeds are 1,000 apart and fit 31 bits
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
+class Defaults(NamedTuple):
+    """What a new study gets if an option is not given."""
+
+    trials: int = 50
+    space: str = "notebook"
+    sampler: Sampler = AUTO
+    objective: Objective = "gain"
+    seed: int = 0
+    protocol: Protocol = HOLDOUT
+
+
+DEFAULTS = Defaults()
+
+
 class Options(SharedOptions):
     """What the command line asks for; None where an option is not given."""
 
     trials: Annotated[
-        int | None, Ge(1), Le(MOST_TRIALS), Field(description="complete trials to reach, by default 50")
+        int | None, Ge(1), Le(MOST_TRIALS), Field(description=f"complete trials to reach, by default {DEFAULTS.trials}")
     ] = None
     space: Annotated[
         str | None,
-        Field(title="NAME|FILE", description=f"{' or '.join(PRESETS)}, or a YAML file; by default notebook"),
+        Field(title="NAME|FILE", description=f"{' or '.join(PRESETS)}, or a YAML file; by default {DEFAULTS.space}"),
     ] = None
-    sampler: Annotated[Sampler | None, Field(description="how points are proposed, by default auto")] = None
-    objective: Annotated[Objective | None, Field(description="what is maximised, by default gain")] = None
-    seed: Annotated[int | None, Ge(0), Le(MOST_SEED), Field(description="of the study, by default 0")] = None
-    protocol: Annotated[Protocol | None, Field(description="which images choose and score, by default holdout")] = None
+    sampler: Annotated[Sampler | None, Field(description=f"how points are proposed, by default {DEFAULTS.sampler}")] = (
+        None
+    )
+    objective: Annotated[Objective | None, Field(description=f"what is maximised, by default {DEFAULTS.objective}")] = (
+        None
+    )
+    seed: Annotated[
+        int | None, Ge(0), Le(MOST_SEED), Field(description=f"of the study, by default {DEFAULTS.seed}")
+    ] = None
+    protocol: Annotated[
+        Protocol | None, Field(description=f"which images choose and score, by default {DEFAULTS.protocol}")
+    ] = None
     hours: Annotated[
         float | None, Gt(0), Le(10_000), Field(title="H", description="start no trial that would end after this time")
     ] = None
