@@ -8,6 +8,7 @@ from moe.cli import option
 from moe.console import Exit, emit, warn
 from moe.schema import fields
 from study.analyze.tables import write_all
+from study.definition import Request
 from study.folder import Folder, FolderError
 from study.options import PROGRAM, RESUME_COMMAND, Options
 from study.study import COMPLETE, FAILED, Record, Study
@@ -29,11 +30,12 @@ def check_unchanged(folder: Folder, before: Study | None) -> None:
         raise FolderError(f"{folder.path} was changed by another driver meanwhile; run the command again")
 
 
-def conclude_finished(options: Options, study: Study, before: Study) -> Exit | None:
+def conclude_finished(request: Request) -> Exit | None:
     """Conclude a resumed study that has all its trials already; None if some are missing."""
+    options, study = request.options, request.study
     folder = Folder(options.results / study.name)
     with folder.locked():
-        check_unchanged(folder, before)
+        check_unchanged(folder, request.before)
         records = folder.read_records(study)
         return None if missing(study, records) else conclude(options, study, folder, records)
 

@@ -4,6 +4,7 @@ A study never changes except for its number of trials; a resume that asks for an
 """
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,10 +18,18 @@ from study.study import Study
 CIFAR10 = ("cifar-10-batches-py", "cifar-10-python.tar.gz", "*_batch*", "*.parquet")
 
 
-def define(options: Options) -> tuple[Study, Study | None]:
-    """The study that the options ask for, and the one that its folder holds if it is resumed.
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A command line that was checked as far as that needs no data."""
 
-    A new study without a name gets one, and its data, sampler and precision, once the data are loaded.
+    options: Options
+    command: str  # as it was typed
+    study: Study  # what the options ask for; a new one still lacks its data, and what depends on them
+    before: Study | None  # what the folder holds, if it is resumed
+
+
+def define(options: Options, command: str) -> Request:
+    """The study that the options ask for.
 
     Raises:
         FolderError: the folder to resume is damaged.
@@ -29,8 +38,8 @@ def define(options: Options) -> tuple[Study, Study | None]:
     if folder and options.resume:
         before = folder.read_study()
         _check_same(options, before)
-        data_folder = _data_folder(options, before)
-        return before.replace(trials=options.trials or before.trials, data_folder=data_folder), before
+        study = before.replace(trials=options.trials or before.trials, data_folder=_data_folder(options, before))
+        return Request(options=options, command=command, study=study, before=before)
     protocol, precision = options.protocol or DEFAULTS.protocol, options.precision
     study = Study(
         name=options.name or "",
@@ -46,7 +55,7 @@ def define(options: Options) -> tuple[Study, Study | None]:
         data_folder=_data_folder(options),
         trials=options.trials or DEFAULTS.trials,
     )
-    return study, None
+    return Request(options=options, command=command, study=study, before=None)
 
 
 def _folder(options: Options) -> Folder | None:

@@ -1,6 +1,5 @@
 """The driver of a study, once its options are checked: data --> trials under Ray --> tables --> exit code."""
 
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from moe.data.subset import subset
 from moe.training.numerics import best_precision
 from study import machine
 from study.conclusion import check_unchanged, conclude, missing, resume_command
-from study.definition import refuse_change
+from study.definition import Request, refuse_change
 from study.folder import Folder, FolderError, free_name
 from study.options import PROGRAM, Options
 from study.search import samplers
@@ -35,11 +34,15 @@ from study.study import COMPLETE, Record, Run, Study, now
 class Driver:
     """A study that is ready to run, and how it runs here."""
 
-    options: Options
+    request: Request
     study: Study
-    folder: Folder
     resources: Resources
     stop: Stop
+
+    @property
+    def folder(self) -> Folder:
+        """The study's folder."""
+        return Folder(self.request.options.results / self.study.name)
 
     def headline(self) -> str:
         """What the study searches, and how."""
@@ -80,9 +83,9 @@ class Driver:
         Raises:
             FolderError: a record could not be written; the trials before it are safe.
         """
-        options, study, folder, stop = self.options, self.study, self.folder, self.stop
+        options, study, folder, stop = self.request.options, self.study, self.folder, self.stop
         ledger = Ledger(study, records, self._save)
-        folder.write_study(study, _this_run(options))
+        folder.write_study(study, self._this_run())
         emit(f"  records in {folder.path}; {ledger.max_failures} failed trials would end it")
         stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
         stop.started = True
@@ -114,24 +117,34 @@ class Driver:
             score_examples=study.space.score_examples(),
             cpus=self.resources.cpus_per_trial,
             gpus=self.resources.gpus_per_trial,
-            store=self.options.location,
+            store=self.request.options.location,
+        )
+
+    def _this_run(self) -> Run:
+        """What study.json holds of this start of the driver."""
+        options = self.request.options
+        return Run(
+            started=now(),
+            command=self.request.command,
+            commit=machine.commit(),
+            versions=machine.versions(),
+            store="none" if options.no_store else options.store or "default",
         )
 
 
-def drive(options: Options, study: Study, before: Study | None, resources: Resources | None, stop: Stop) -> Exit:
+def drive(request: Request, resources: Resources | None, stop: Stop) -> Exit:
     """Run a study; the exit code.
 
     Args:
-        options: as given.
-        study: what they ask for; the data of a new one are not known yet.
-        before: what the folder of a resumed study holds.
-        resources: of each trial; None on a cluster, whose nodes are not known yet.
+        request: the study, and how to run it.
+        resources: of each trial; None on a cluster, whose nodes are not checked yet.
         stop: whether to end early.
 
     Raises:
         ClusterError: a machine, or Ray, cannot run the study.
         FolderError: the study's folder cannot be used.
     """
+    options, study = request.options, request.study
     try:
         data = load(study.dataset, Path(study.data_folder) if study.data_folder else None)
         _check_smallest_subset(study, data)
@@ -140,13 +153,13 @@ def drive(options: Options, study: Study, before: Study | None, resources: Resou
     emit(f"Data: {data.source}")
     resources = _checked_resources(options, resources)
     study = _with_data(options, study, data, resources)
-    driver = Driver(options, study, Folder(options.results / study.name), resources, stop)
+    driver = Driver(request, study, resources, stop)
     emit(driver.headline())
     if options.dry_run:
         emit(driver.costs())
         return Exit.DONE
     with driver.folder.locked():
-        check_unchanged(driver.folder, before)
+        check_unchanged(driver.folder, request.before)
         records = driver.folder.read_records(study)
         too_many_failed = False
         if missing(study, records):
@@ -190,15 +203,4 @@ def _with_data(options: Options, study: Study, data: DataSet, resources: Resourc
         dataset=data.name,
         data=data.fingerprint,
         source=data.source,
-    )
-
-
-def _this_run(options: Options) -> Run:
-    """What study.json holds of this start of the driver."""
-    return Run(
-        started=now(),
-        command=shlex.join([*PROGRAM.split(), *sys.argv[1:]]),
-        commit=machine.commit(),
-        versions=machine.versions(),
-        store="none" if options.no_store else options.store or "default",
     )

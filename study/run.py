@@ -6,7 +6,9 @@ This module checks the options and imports neither torch nor Ray; `study.driver`
 """
 
 import errno
+import shlex
 import sys
+from collections.abc import Sequence
 
 from moe.console import Exit, fail, tolerate_encoding, warn
 from study.definition import define, missing_data
@@ -23,14 +25,15 @@ _PATHS = {
 }
 
 
-def main() -> Exit:
+def main(arguments: Sequence[str] | None = None) -> Exit:
     """Run the command; the exit code."""
-    options = parse()
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = parse(words)
     stop = Stop()
     tolerate_encoding()
     try:
         with signals(stop):
-            return _run(options, stop)
+            return _run(options, shlex.join([*PROGRAM.split(), *words]), stop)
     except (FolderError, ClusterError) as error:
         return fail(PROGRAM, str(error))
     except OSError as error:
@@ -42,19 +45,19 @@ def main() -> Exit:
         return Exit.INTERRUPTED
 
 
-def _run(options: Options, stop: Stop) -> Exit:
-    study, before = define(options)
+def _run(options: Options, command: str, stop: Stop) -> Exit:
+    request = define(options, command)
     resources = local(options) if options.address == "local" else None
-    if before and not (options.dry_run or options.data or options.dataset):
+    if request.before and not (options.dry_run or options.data or options.dataset):
         from study.conclusion import conclude_finished  # pandas and Optuna
 
-        if (code := conclude_finished(options, study, before)) is not None:
+        if (code := conclude_finished(request)) is not None:
             return code
-    if problem := missing_data(study):
+    if problem := missing_data(request.study):
         return fail(PROGRAM, problem)
     from study.driver import drive  # torch and Ray, once the options are checked
 
-    return drive(options, study, before, resources, stop)
+    return drive(request, resources, stop)
 
 
 if __name__ == "__main__":

@@ -377,9 +377,7 @@ def in_process(folder, monkeypatch, search):
     (folder / "one.yaml").write_text(ONE_POINT)
     monkeypatch.setattr(study.driver, "search", search)
     monkeypatch.chdir(folder)
-    command = "study.run --dataset shapes --space one.yaml --name x --trials 4"
-    monkeypatch.setattr(sys, "argv", command.split(" "))
-    return main()
+    return main(["--dataset", "shapes", "--space", "one.yaml", "--name", "x", "--trials", "4"])
 
 
 def test_a_reader_that_goes_away_and_a_terminal_without_plus_minus_end_no_study(home):
