@@ -12,6 +12,7 @@ from moe.data import DataError, DataSet, load
 from moe.data.subset import subset
 from moe.training.numerics import best_precision
 from study import machine
+from study.cluster.preflight import check_nodes
 from study.conclusion import check_unchanged, conclude, missing, resume_command
 from study.definition import Request, refuse_change
 from study.folder import Folder, FolderError, free_name
@@ -20,8 +21,7 @@ from study.search import samplers
 from study.search.cost import calibrate, forecast
 from study.search.ledger import Ledger
 from study.search.progress import Progress, showing
-from study.search.ray_cluster import machines
-from study.search.resources import Resources, allot
+from study.search.resources import Resources
 from study.search.searcher import StudySearch
 from study.search.stopping import Stop
 from study.search.trial import Job
@@ -112,7 +112,7 @@ class Driver:
         study = self.study
         return Job(
             dataset=study.dataset,
-            folder=Path(study.data_folder).resolve() if study.data_folder else None,
+            folder=_data_folder(study),
             data=study.data,
             score_examples=study.space.score_examples(),
             cpus=self.resources.cpus_per_trial,
@@ -151,12 +151,12 @@ def drive(request: Request, resources: Resources | None, stop: Stop) -> Exit:
     except DataError as error:
         return fail(PROGRAM, str(error))
     emit(f"Data: {data.source}")
-    resources = _checked_resources(options, resources)
+    resources = _checked_resources(options, study, data, resources)
     study = _with_data(options, study, data, resources)
     driver = Driver(request, study, resources, stop)
     emit(driver.headline())
     if options.dry_run:
-        emit(driver.costs())
+        emit(driver.costs() if options.address == "local" else "Nothing was written.")
         return Exit.DONE
     with driver.folder.locked():
         check_unchanged(driver.folder, request.before)
@@ -179,13 +179,16 @@ def _check_smallest_subset(study: Study, data: DataSet) -> None:
     )
 
 
-def _checked_resources(options: Options, resources: Resources | None) -> Resources:
-    """What a trial gets, once the GPUs of this machine, or the nodes of the cluster, are checked."""
+def _checked_resources(options: Options, study: Study, data: DataSet, resources: Resources | None) -> Resources:
+    """What a trial gets, once the GPUs of this machine, or all nodes of the cluster, are checked."""
     if resources is None:
-        resources = allot(options, machines(options.address))
-    if options.address == "local" or options.dry_run:
-        devices(resources.gpus_per_trial)
+        return check_nodes(options, dataset=data.name, data_folder=_data_folder(study), fingerprint=data.fingerprint)
+    devices(resources.gpus_per_trial)
     return resources
+
+
+def _data_folder(study: Study) -> Path | None:
+    return Path(study.data_folder).resolve() if study.data_folder else None
 
 
 def _with_data(options: Options, study: Study, data: DataSet, resources: Resources) -> Study:

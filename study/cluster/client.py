@@ -13,8 +13,7 @@ from urllib.parse import urlsplit
 
 from moe.console import Exit, warn
 from study.machine import ClusterError
-from study.options import NAME
-from study.run import RESUME_COMMAND
+from study.options import NAME, RESUME_COMMAND
 
 STOP_S = 60  # for a study to save and end, before it is killed
 TIMEOUT_S = (10.0, 120.0)  # to connect, and between two packets

@@ -18,8 +18,7 @@ from study.cluster.client import STOP_S, Job, Jobs, TakenError, connect
 from study.cluster.logs import Follower
 from study.cluster.options import PROGRAM, Action, Request, job_words, space_file
 from study.machine import ClusterError
-from study.options import Options, parse, space_of
-from study.run import RESUME_COMMAND
+from study.options import RESUME_COMMAND, Options, parse, space_of
 
 
 def submit(request: Request) -> int:

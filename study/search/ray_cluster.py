@@ -61,16 +61,6 @@ def _gpus_needed(resources: Resources) -> int:
     return -(-resources.concurrency // int(1 / per_trial))
 
 
-def machines(address: str) -> list[Node]:
-    """The nodes of a cluster.
-
-    Raises:
-        ClusterError: it cannot be reached.
-    """
-    with connected(address, None):
-        return connected_nodes()
-
-
 def connected_nodes() -> list[Node]:
     """The nodes of the cluster that this process is connected to."""
     return [
