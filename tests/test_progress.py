@@ -25,7 +25,9 @@ def ledger():
     return Ledger(a_study(), [a_record(1, 0.03)], lambda record: None)
 
 
-def test_plain_lines_tell_of_starts_ends_failures_the_best_and_the_time_left(ledger, capsys):
+@pytest.fixture
+def lines(ledger, capsys):
+    """The plain lines of two trials, of which one is complete after a minute and one fails."""
     progress = Progress(ledger, terminal=False, began=time.monotonic() - 60)
     first, second = ledger.start(POINT), ledger.start(POINT)
     progress.started(first)
@@ -34,14 +36,29 @@ def test_plain_lines_tell_of_starts_ends_failures_the_best_and_the_time_left(led
     progress.ended(ledger.records[first.trial])
     ledger.fail(second.trial, "the loss is nan")
     progress.ended(ledger.records[second.trial])
-    started, _, ended, failed = capsys.readouterr().out.splitlines()
-    assert started == "trial 2 started: epochs 2, use_large_experts False, seed 0"
-    assert ended.startswith(
-        "trial 2: gain +2.00 ± 1.00 points, mixture 52.0%, baseline 50.0%, 60 s | 2 of 5 trials done"
-    )
-    assert "best gain +3.00 ± 1.00 points (trial 1)" in ended
-    assert ended.endswith("about 3 min left")  # three are missing, one took a minute
-    assert failed == "trial 3 failed: the loss is nan"
+    return dict(zip(("started", "other", "ended", "failed"), capsys.readouterr().out.splitlines(), strict=True))
+
+
+def test_the_line_of_a_start_has_the_searched_fields_and_the_seed(lines):
+    assert lines["started"] == "trial 2 started: epochs 2, use_large_experts False, seed 0"
+
+
+def test_the_line_of_an_end_has_the_gain_the_accuracies_and_the_time(lines):
+    trial, study = lines["ended"].split(" | ")
+    assert trial == "trial 2: gain +2.00 ± 1.00 points, mixture 52.0%, baseline 50.0%, 60 s"
+    assert study.startswith("2 of 5 trials done")
+
+
+def test_the_line_of_an_end_has_the_best_trial_of_all_runs(lines):
+    assert "best gain +3.00 ± 1.00 points (trial 1)" in lines["ended"]
+
+
+def test_the_line_of_an_end_has_the_time_left(lines):
+    assert lines["ended"].endswith("about 3 min left")  # three are missing, one took a minute
+
+
+def test_the_line_of_a_failure_has_its_reason(lines):
+    assert lines["failed"] == "trial 3 failed: the loss is nan"
 
 
 def test_a_terminal_shows_stage_and_epoch_of_each_running_trial_and_no_lines(ledger, capsys):
@@ -58,14 +75,14 @@ def test_a_terminal_shows_stage_and_epoch_of_each_running_trial_and_no_lines(led
     assert "gate, epoch 2 of at most 4" in capsys.readouterr().out
 
 
-def test_what_several_workers_warn_of_is_said_once(ledger, capsys):
+def test_a_warning_of_several_workers_is_printed_once(ledger, capsys):
     progress = Progress(ledger, terminal=False)
     for sentence in ("the store is full", "the store is full", "another"):
         progress.warned(sentence)
     assert capsys.readouterr().out.splitlines() == ["warning: the store is full", "warning: another"]
 
 
-def test_a_trial_says_how_much_of_it_came_from_the_store(ledger, capsys):
+def test_the_line_of_an_end_has_the_epochs_from_the_store(ledger, capsys):
     progress = Progress(ledger, terminal=False)
     record = ledger.start(POINT)
     progress.started(record)
@@ -74,7 +91,7 @@ def test_a_trial_says_how_much_of_it_came_from_the_store(ledger, capsys):
     assert "(7 of 10 epochs from the store)" in capsys.readouterr().out
 
 
-def test_a_long_trial_says_now_and_then_where_it_is(ledger, capsys):
+def test_a_long_trial_has_a_line_now_and_then(ledger, capsys):
     progress = Progress(ledger, terminal=False)
     record = ledger.start(POINT)
     progress.started(record)
