@@ -43,6 +43,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
     def __init__(self, ledger: Ledger, observer: Observer, stop: Stop, concurrency: int) -> None:
         study = ledger.study
         super().__init__(metric=study.objective, mode="max")
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         sampler = make(study.sampler, study.space, study.seed, len(ledger.records))
         self.optuna_study = optuna.create_study(sampler=sampler, direction="maximize")
         self.ledger, self.stop = ledger, stop

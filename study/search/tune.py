@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import optuna
 from ray import tune
 from ray.exceptions import RayActorError
 
@@ -65,7 +64,6 @@ def search(searcher: StudySearch, job: Job, resources: Resources, address: str, 
     Raises:
         ClusterError: the cluster cannot be reached, or can never run such a trial.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     shutil.rmtree(scratch, ignore_errors=True)
     with connected(address, resources):
         install_handlers(searcher.stop)
