@@ -138,4 +138,4 @@ def test_a_trial_that_an_earlier_run_had_not_ended_keeps_its_number_and_seed(sav
     again = ledger.restart(interrupted)
     assert (again.trial, again.config, again.replicate) == (4, interrupted.config, 2)
     assert ledger.interrupted == []
-    assert ledger.running == [again]
+    assert ledger.records[4] == again

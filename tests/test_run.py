@@ -405,7 +405,7 @@ def test_a_study_finds_the_same_with_and_without_the_store(beside):
         code, printed = studies[name].result()
         assert code == 0, printed
     tables = {name: pd.read_csv(home / "results" / name / "trials.csv") for name in ("with", "without", "again")}
-    costs = ["seconds", "seconds_reused", "epochs_trained", "epochs_reused"]
+    costs = ["started", "ended", "seconds", "seconds_reused", "epochs_trained", "epochs_reused"]
     for name in ("without", "again"):
         pd.testing.assert_frame_equal(
             tables["with"].drop(columns=costs), tables[name].drop(columns=costs), check_exact=True

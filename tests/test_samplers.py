@@ -80,11 +80,6 @@ def test_an_index_runs_over_its_whole_grid():
     }
 
 
-def test_an_unknown_sampler_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="sampler is 'tp'; expected one of auto, tpe, gp, random, qmc, grid"):
-        resolve("tp", SMALL, 5)
-
-
 @RANDOM
 def test_a_named_sampler_is_the_one_that_is_made(name):
     classes = {"tpe": "TPESampler", "gp": "GPSampler", "random": "RandomSampler", "qmc": "QMCSampler"}

@@ -55,11 +55,6 @@ class Ledger:
         return self._before[state] + len(self._here[state])
 
     @property
-    def running(self) -> list[Record]:
-        """The trials of this run that have not ended."""
-        return [self.records[number] for number in self._here[RUNNING]]
-
-    @property
     def mean_seconds(self) -> float:
         """Of the complete trials; 0 without any."""
         return self._seconds / max(1, self.ended(COMPLETE))

@@ -2,7 +2,6 @@
 
 import random
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
-from study.space import SAMPLERS, Sampler, Space
+from study.space import Sampler, Space
 
 
 def resolve(name: Sampler, space: Space, trials: int) -> Sampler:
@@ -21,28 +20,37 @@ def resolve(name: Sampler, space: Space, trials: int) -> Sampler:
     `auto` is `grid` if there are trials enough for every point: all are tried, at no clear loss. Otherwise
     it is `tpe`, which left less regret than `random`, `qmc` and `grid` in 50 trials of `notebook`; `gp` did no
     better within its error at ten times the time (`python -m tests.benchmarks.samplers`).
-
-    Raises:
-        ValueError: there is no such sampler.
     """
-    if name not in SAMPLERS:
-        raise ValueError(f"sampler is {name!r}; expected one of {', '.join(SAMPLERS)}")
     if name != "auto":
         return name
     return "grid" if trials >= space.size else "tpe"
 
 
-def make(name: str, space: Space, seed: int, recorded: int = 0) -> BaseSampler:
+def make(name: Sampler, space: Space, seed: int, recorded: int = 0) -> BaseSampler:
     """A sampler for a study, or for the rest of one.
 
     Args:
-        name: what `resolve` gave.
+        name: what `resolve` returned.
         space: what is searched; nothing at all is fine.
         seed: the study's.
         recorded: how many trials were recorded before, so that a resumed study does not draw the same
-            points again; `grid` goes on in the order that the seed gives, whatever this is.
+            points again; `grid` continues in the order that the seed gives, whatever this is.
     """
-    return _MAKERS[name](space, seed, _derived(seed, recorded))
+    derived = int(np.random.SeedSequence((seed, recorded)).generate_state(1)[0])
+    match name:
+        case "tpe":
+            return TPESampler(seed=derived, multivariate=True, constant_liar=True)
+        case "gp":
+            return GPSampler(seed=derived)
+        case "random":
+            return RandomSampler(seed=derived)
+        case "qmc":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                return QMCSampler(scramble=True, seed=derived, warn_independent_sampling=False)
+        case "grid":
+            return GridSampler(space, seed)
+    raise ValueError(f"sampler is {name!r}; expected what resolve returns")
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
@@ -103,38 +111,3 @@ class GridSampler(BaseSampler):
                 self._taken[self._space.position(trials[number].params)] += 1
             else:
                 self._open.append(number)
-
-
-def _derived(seed: int, recorded: int) -> int:
-    return int(np.random.SeedSequence((seed, recorded)).generate_state(1)[0])
-
-
-def _tpe(space: Space, seed: int, derived: int) -> BaseSampler:
-    return TPESampler(seed=derived, multivariate=True, constant_liar=True)
-
-
-def _gp(space: Space, seed: int, derived: int) -> BaseSampler:
-    return GPSampler(seed=derived)
-
-
-def _random(space: Space, seed: int, derived: int) -> BaseSampler:
-    return RandomSampler(seed=derived)
-
-
-def _qmc(space: Space, seed: int, derived: int) -> BaseSampler:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return QMCSampler(scramble=True, seed=derived, warn_independent_sampling=False)
-
-
-def _grid(space: Space, seed: int, derived: int) -> BaseSampler:
-    return GridSampler(space, seed)
-
-
-_MAKERS: dict[str, Callable[[Space, int, int], BaseSampler]] = {
-    "tpe": _tpe,
-    "gp": _gp,
-    "random": _random,
-    "qmc": _qmc,
-    "grid": _grid,
-}

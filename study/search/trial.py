@@ -85,7 +85,7 @@ def evaluate(job: Job, config: Config, send: Callable[[Row], None]) -> None:
     try:
         result = worker.train(job, config, reporter.on_epoch)
     except worker.CAUSED_BY_CONFIG as error:
-        reporter.fail(worker.describe(error, job, config))
+        reporter.fail(str(error))
     except Exception as error:
         reporter.fail(f"{type(error).__name__} on {socket.gethostname()}: {error}")
         raise

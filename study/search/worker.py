@@ -19,7 +19,7 @@ from study.machine import ClusterError
 from study.search.trial import Job
 
 #: errors that the config or its data cause; the process can run another trial after them
-CAUSED_BY_CONFIG = (TrainingError, DataError, OutOfMemoryError)
+CAUSED_BY_CONFIG = (TrainingError, DataError)
 
 warnings: deque[str] = deque()  # of this process, until a trial reports them
 
@@ -36,21 +36,14 @@ def train(job: Job, config: Config, on_epoch: OnEpoch) -> Result:
             f"bfloat16 may be slow on {socket.gethostname()}, whose CPU has no AMX or may not use it; "
             "--precision float32 may be faster"
         )
-    return pipeline.run(
-        config,
-        data(job),
-        store(job),
-        devices=devices(job.gpus),
-        score_examples=job.score_examples,
-        on_epoch=on_epoch,
-    )
-
-
-def describe(error: Exception, job: Job, config: Config) -> str:
-    """One of CAUSED_BY_CONFIG as a sentence."""
-    if isinstance(error, OutOfMemoryError):
-        return f"out of GPU memory with batch_size {config.batch_size}, {job.gpus:g} GPU a trial"
-    return str(error)
+    where = devices(job.gpus)
+    try:
+        return pipeline.run(
+            config, data(job), store(job), devices=where, score_examples=job.score_examples, on_epoch=on_epoch
+        )
+    except OutOfMemoryError as error:
+        sentence = f"out of GPU memory with batch_size {config.batch_size}, {job.gpus:g} GPU a trial"
+        raise TrainingError(sentence) from error
 
 
 @lru_cache(maxsize=1)
