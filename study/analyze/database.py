@@ -7,7 +7,7 @@ import errno
 import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,17 @@ from optuna.trial import FrozenTrial, TrialState
 from study.folder import Folder
 from study.study import COMPLETE, FAILED, Record, Study
 
-MOST_AT_ONCE = 2000  # trials that are added unasked: 20 to 30 s
+MOST_AT_ONCE = 2000  # trials that are added unasked, in 20 to 30 s
 
 
 def write_database(folder: Folder, study: Study, records: Sequence[Record], most: int = MOST_AT_ONCE) -> int:
-    """Add to study.db the ended trials that it lacks; how many it lacks then.
+    """Add to study.db the ended trials that it lacks; 0, or how many it lacks where these are too many.
 
     The parameters are the study's grids, by their values; scores and totals are user attributes. A file that is no
     database of this study is made anew.
 
     Args:
-        most: trials to add.
+        most: trials to add; where more are missing, none is added.
 
     Raises:
         OSError: it could not be written.
@@ -38,27 +38,35 @@ def write_database(folder: Folder, study: Study, records: Sequence[Record], most
     ended = [record for record in records if record.state in (COMPLETE, FAILED)]
     path = folder.path / "study.db"
     try:
-        if path.exists() and not _is_of(path, study.name):
-            path.unlink()
+        present = _count(path, study.name)
+        if present is None:
+            path.unlink(missing_ok=True)
+        missing = len(ended) - (present or 0)
+        if present is not None and not missing:
+            return 0
+        if missing > most:
+            return missing
         with _storage(path) as storage:
             opened = optuna.create_study(
                 storage=storage, study_name=study.name, direction="maximize", load_if_exists=True
             )
-            present = {trial.user_attrs.get("trial") for trial in opened.get_trials(deepcopy=False)}
-            missing = [record for record in ended if record.trial not in present]
-            opened.add_trials(_trials(study, missing[:most]))
+            known = {trial.user_attrs.get("trial") for trial in opened.get_trials(deepcopy=False)}
+            opened.add_trials(_trials(study, [record for record in ended if record.trial not in known]))
     except Exception as error:  # Optuna lets errors of SQLAlchemy and sqlite3 through
         raise OSError(errno.EIO, str(error), str(path)) from error
-    return max(0, len(missing) - most)
+    return 0
 
 
-def _is_of(path: Path, name: str) -> bool:
-    """Whether a file is a database with a study of that name."""
-    with closing(sqlite3.connect(path)) as connection:
-        try:
-            return [(name,)] == connection.execute("SELECT study_name FROM studies").fetchall()
-        except sqlite3.DatabaseError:
-            return False
+def _count(path: Path, name: str) -> int | None:
+    """The trials of a study in a database that holds it and no other; None where there is no such database."""
+    if not path.exists():
+        return None
+    try:
+        with _storage(path) as storage:
+            alone = optuna.get_all_study_names(storage) == [name]
+            return storage.get_n_trials(storage.get_study_id_from_name(name)) if alone else None
+    except Exception:  # whatever SQLAlchemy and sqlite3 find wrong with it
+        return None
 
 
 @contextmanager

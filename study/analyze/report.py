@@ -18,7 +18,7 @@ from study.select.model import LEAST_REPLICATES, LEAST_SEEDS, Ints
 from study.study import COMPLETE, FAILED, RUNNING
 
 CONFIG = "config"  # the column for all parameters
-LEAST_WIDTH = 24  # of a study's column in a comparison
+LEAST_WIDTH = 30  # of a study's column in a comparison
 
 
 def report(analysis: Analysis, rows: int, width: int) -> str:
