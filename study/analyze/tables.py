@@ -104,7 +104,7 @@ def summary(study: Study, records: Sequence[Record], choice: Choice | None) -> s
         reuse(records),
     ]
     if choice:
-        paragraphs += ["## Trials", "\n".join(_markdown(study, records)), NOTE]
+        paragraphs += ["## Trials by observed value", "\n".join(_markdown(study, records)), NOTE]
     if failed := [record for record in records if record.state == FAILED]:
         paragraphs += ["## Failed", "\n".join(f"- trial {record.trial}: {record.error}" for record in failed)]
     return "\n\n".join(filter(None, paragraphs)) + "\n"
