@@ -1,4 +1,4 @@
-"""The figures of a study: their look, their caption and their files, each of which appears whole.
+"""The figures of a study: trials, accuracies, effects, cost. Each file appears whole.
 
 results/NAME/figures/trials.png  accuracies.png  effects.png  cost.png
 """
@@ -11,16 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 
+from moe.console import duration
 from study.analyze.analysis import Analysis
-from study.analyze.panels import comparable, effects
-from study.analyze.plots import accuracies, cost, trials
-from study.analyze.text import scored
+from study.analyze.effects import intervals
+from study.analyze.tables import scored
+from study.select.model import Floats, Ints
+from study.study import FAILED, Objective
 
 DPI = 150
-CAPTION_CHARACTERS_PER_INCH = 13
+CAPTION_CHARACTERS_PER_INCH = 15
 LOOK: Any = {
     "figure.facecolor": "white",
     "font.size": 13,
@@ -33,11 +39,190 @@ LOOK: Any = {
     "legend.frameon": False,
     "text.parse_math": False,  # a study's name may hold a $
 }
+BLUE, ORANGE, LIGHT, GREY = "#0072b2", "#d55e00", "#e69f00", "0.45"  # told apart by all eyes (Okabe and Ito)
+SHADES = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.92, 256)))  # light yellow is lost on white
+MEASURES: dict[Objective, tuple[str, str]] = {"gain": (BLUE, "o"), "mixture_accuracy": (ORANGE, "s")}
+ESTIMATES = 15, 60  # along the trials, at least and at most
+FEW_CELLS = 200_000  # of configs and levels, in all estimates together; beyond, fewer estimates are drawn
+FIRST_ESTIMATE = 2  # after three trials
+FEW = 60  # trials that can be seen one by one
+MOST_NUMBERS, LEAST_SPAN = 20, 5  # of an axis of trials
+PANELS_IN_A_ROW = 3
+MOST_CHARACTERS = 30  # below a panel
+MANY_LEVELS = 12
+MOST_COLOURS = 8
+
+
+def trials(figure: Figure, analysis: Analysis) -> None:
+    """The objective over trials, the best so far, and the highest estimate so far."""
+    figure.set_size_inches(9, 5.6)
+    axes = figure.add_subplot()
+    numbers, values = _numbers(analysis), 100 * analysis.values(analysis.study.objective)
+    size, alpha = _dots(len(values))
+    axes.plot(numbers, values, "o", color=GREY, ms=size, mew=0, alpha=alpha, zorder=3)
+    axes.plot([], [], "o", color=GREY, ms=8, mew=0, label="one trial")
+    if len(values) > 1:
+        largest = np.maximum.accumulate(values)
+        axes.plot(numbers, largest, color=ORANGE, lw=2, drawstyle="steps-post", label="best observed, biased upward")
+    places, estimates, halves = _running_estimate(analysis)
+    marker = "o" if len(places) == 1 else ""
+    axes.plot(numbers[places], estimates, marker=marker, color=BLUE, lw=2.5, label="highest estimate")
+    low, high = estimates - halves, estimates + halves
+    if not np.isnan(halves).all():
+        axes.fill_between(numbers[places], low, high, color=BLUE, alpha=0.15, lw=0, label="95 % interval")
+    failed = np.array([record.trial for record in analysis.of(FAILED)], np.int64)
+    if len(failed):
+        mark, label = ("x" if len(failed) <= FEW else "|"), f"failed ({len(failed)})"
+        axes.plot(failed, [0.02] * len(failed), mark, color="black", transform=axes.get_xaxis_transform(), label=label)
+    axes.set_ylim(*_limits(np.concatenate([values, estimates, low, high])))
+    _number_axis(axes, np.union1d(numbers, failed))
+    axes.set_ylabel("gain, percentage points" if analysis.study.objective == "gain" else "mixture accuracy, %")
+    _legend_above(axes)
+
+
+def _running_estimate(analysis: Analysis) -> tuple[Ints, Floats, Floats]:
+    """After which trials, as places among the complete ones; the highest estimate then, and half its interval; in %."""
+    last = len(analysis.complete) - 1
+    cells = len(analysis.best.estimate) * sum(map(len, analysis.study.space.grids.values()))
+    number = int(np.clip(FEW_CELLS // max(1, cells), *ESTIMATES))
+    places = np.unique(np.linspace(min(last, FIRST_ESTIMATE), last, number).round().astype(int))
+    fits = [analysis.fit(analysis.study.objective, place + 1) for place in places]
+    estimates = np.array([100 * fit.estimate[fit.best] for fit in fits])
+    return places, estimates, np.array([100 * fit.half[fit.best] for fit in fits])
+
+
+def accuracies(figure: Figure, analysis: Analysis) -> None:
+    """The mixture's accuracy against its baseline's; above the diagonal the mixture gains."""
+    figure.set_size_inches(8.6, 6.6)
+    axes = figure.add_subplot()
+    baseline, mixture = (100 * analysis.values(f"{name}_accuracy") for name in ("baseline", "mixture"))
+    limits = _limits(np.concatenate([baseline, mixture]))
+    lines = axes.plot(limits, limits, color=GREY, lw=1.5, ls="--", zorder=1, label="no gain")
+    if analysis.choice:
+        chosen = np.isin(_numbers(analysis), analysis.choice.trials)
+        place = [baseline[chosen].mean()], [mixture[chosen].mean()]
+        label = "chosen config" if chosen.sum() == 1 else "chosen config, mean"
+        lines += axes.plot(*place, "o", ms=16, mfc="none", mec=ORANGE, mew=2, ls="none", label=label)
+    size, alpha = _dots(len(mixture))
+    name = _numeric(analysis)
+    colours = analysis.values(name) if name else np.zeros(len(mixture))
+    dots = axes.scatter(baseline, mixture, c=colours, cmap=SHADES, lw=0, s=1.6 * size**2, alpha=alpha)
+    axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel="baseline accuracy, %", ylabel="mixture accuracy, %")
+    handles: list[Any] = [*lines]
+    labels = [str(line.get_label()) for line in lines]
+    if name:
+        number: Any = "auto" if len(np.unique(colours)) > MOST_COLOURS else None
+        shades, values = dots.legend_elements(num=number, fmt="{x:g}", markersize=8, alpha=1.0)
+        handles, labels = [*handles, *shades], [*labels, *(f"{name} {value}" for value in values)]
+    axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0)
+
+
+def _numeric(analysis: Analysis) -> str | None:
+    """The first searched parameter with numbers of which several were tried."""
+    grids = analysis.study.space.grids.items()
+    names = [name for name, grid in grids if not isinstance(grid[0], bool) and np.ptp(analysis.values(name)) > 0]
+    return names[0] if names else None
+
+
+def cost(figure: Figure, analysis: Analysis) -> None:
+    """The time that each trial took, and on top of it the time that reuse saved."""
+    figure.set_size_inches(9, 5.0)
+    axes = figure.add_subplot()
+    numbers, trained, reused = _numbers(analysis), analysis.values("seconds"), analysis.values("seconds_reused")
+    _number_axis(axes, numbers)
+    low, high = axes.get_xlim()
+    width = max(
+        1.0, 0.75 * 72 * 8 / (high - low)
+    )  # of a bar in points, which can be seen however many trials there are
+    axes.vlines(numbers, 0, trained, colors=BLUE, lw=width)
+    axes.vlines(numbers, trained, trained + reused, colors=LIGHT, lw=width)
+    for colour, label, seconds in ((BLUE, "trained and evaluated", trained), (LIGHT, "saved by reuse", reused)):
+        axes.plot([], [], color=colour, lw=8, label=f"{label}, {duration(seconds.sum())} in all")
+    axes.set_ylim(0, 1.05 * max(1e-9, (trained + reused).max()))
+    axes.set_ylabel("seconds")
+    axes.grid(visible=False, axis="x")
+    _legend_above(axes)
+
+
+def _numbers(analysis: Analysis) -> Ints:
+    return np.asarray(analysis.table["trial"], np.int64)
+
+
+def _number_axis(axes: Axes, numbers: Ints) -> None:
+    """An axis of trial numbers: each of them where they are few and close."""
+    span = float(np.ptp(numbers))
+    margin = 0.02 * span if span >= FEW else max(0.8, (LEAST_SPAN - span) / 2)
+    axes.set_xlim(numbers.min() - margin, numbers.max() + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    if span < MOST_NUMBERS:
+        axes.set_xticks(numbers)
+    axes.set_xlabel("trial")
+
+
+def _dots(count: int) -> tuple[float, float]:
+    """How large and how opaque the dots of so many trials are, so that they do not run into one."""
+    return (8.0, 0.9) if count <= FEW else (5.0, 0.6) if count <= 1000 else (3.0, 0.3)
+
+
+def _limits(values: Floats) -> tuple[float, float]:
+    """An axis that holds the values with some room, and spans two points at least."""
+    low, high = np.nanmin(values), np.nanmax(values)
+    half = max(1.0, 0.575 * float(high - low))
+    return float((low + high) / 2 - half), float((low + high) / 2 + half)
+
+
+def _legend_above(axes: Axes) -> None:
+    place: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+    axes.legend(ncols=2, handlelength=1.5, columnspacing=1.5, **place)
+
+
+def comparable(analysis: Analysis) -> bool:
+    """Whether a parameter has two levels that were tried."""
+    return any(len(set(column)) > 1 for column in analysis.levels.T.tolist())
+
+
+def effects(figure: Figure, analysis: Analysis) -> None:
+    """The effect of each parameter's levels: a panel for each parameter, and an axis of its own for each measure."""
+    grids = analysis.study.space.grids
+    columns = min(len(grids), PANELS_IN_A_ROW)
+    rows = -(-len(grids) // columns)
+    figure.set_size_inches(max(7.0, 3.6 * columns), 2.5 * rows * len(MEASURES) + 1.2)
+    panels = figure.subplots(rows * len(MEASURES), columns, squeeze=False)
+    for block, measure in enumerate(analysis.measures):
+        of_measure = panels[block * rows : (block + 1) * rows]
+        for row in of_measure:
+            row[0].set_ylabel(measure.replace("_", " "))
+        for place, axes in enumerate(of_measure.flat):
+            if place < len(grids):
+                axes.sharey(of_measure[0][0])
+                _panel(axes, analysis, measure, place)
+            else:
+                axes.remove()
+    figure.supylabel("difference to the mean over values, points", fontsize=13)
+
+
+def _panel(axes: Axes, analysis: Analysis, measure: Objective, place: int) -> None:
+    name, grid = list(analysis.study.space.grids.items())[place]
+    axes.set_title(name, fontsize=12)
+    axes.axhline(0, color=GREY, lw=1)
+    positions = np.arange(len(grid))
+    labels = [str(value) for value in grid]
+    step = -(-len(grid) // max(2, MOST_CHARACTERS // (max(map(len, labels)) + 1)))
+    axes.set_xticks(positions[::step], labels[::step], fontsize=12)
+    axes.set_xlim(-0.6, len(grid) - 0.4)
+    axes.grid(visible=False, axis="x")
+    axes.tick_params(labelleft=place % PANELS_IN_A_ROW == 0)
+    size, cap = (6, 3) if len(grid) <= MANY_LEVELS else (3, 0)
+    effect, half = intervals(analysis, measure, place)
+    colour, marker = MEASURES[measure]
+    axes.errorbar(positions, 100 * effect, 100 * half, fmt=marker, color=colour, ms=size, capsize=cap)
+    if np.isnan(effect).all():
+        axes.text(0.5, 0.6, "one value tried", ha="center", transform=axes.transAxes)
 
 
 #: per file its title and what draws it
 PLOTS: dict[str, tuple[str, Callable[[Figure, Analysis], None]]] = {
-    "trials.png": ("The trials, and what to expect of the best config", trials),
+    "trials.png": ("The trials, and the highest estimate so far", trials),
     "accuracies.png": ("Mixture against baseline", accuracies),
     "effects.png": ("Effects of the searched parameters, 95 % intervals", effects),
     "cost.png": ("Time trained and time reused", cost),
@@ -45,12 +230,12 @@ PLOTS: dict[str, tuple[str, Callable[[Figure, Analysis], None]]] = {
 
 
 def draw(analysis: Analysis) -> str:
-    """Draw what the trials allow and say what was written; nothing else in the folder is touched.
+    """Draw what the trials allow; which files were written, in words. Nothing else in the folder is touched.
 
     Raises:
         OSError: the figures cannot be written.
     """
-    if not len(analysis.table):
+    if not analysis.complete:
         return f"{analysis.study.name}: no figures, since no trial is complete"
     folder = analysis.folder.path / "figures"
     folder.mkdir(exist_ok=True)
@@ -71,30 +256,18 @@ def draw(analysis: Analysis) -> str:
 def _frame(figure: Figure, title: str, analysis: Analysis) -> None:
     """Put the title above what is drawn, and the caption below."""
     width, height = figure.get_size_inches()
-    caption = even(_caption(analysis), int(CAPTION_CHARACTERS_PER_INCH * width))
+    study, number = analysis.study, len(analysis.complete)
+    caption = textwrap.wrap(
+        f"{study.name}: {number} trial{'s' if number > 1 else ''}, {study.dataset}, protocol {study.protocol}, each "
+        f"trial scored on {scored(study)}, space {study.space.name}, sampler {study.sampler}",
+        int(CAPTION_CHARACTERS_PER_INCH * width),
+    )
     figure.text(0.01, 0.08 / height, "\n".join(caption), fontsize=9.5, color="0.4", va="bottom")
     figure.text(0.01, 1 - 0.1 / height, title, fontsize=15, fontweight="bold", va="top")
     below, above = (0.16 * len(caption) + 0.15) / height, 0.45 / height
     layout = figure.get_layout_engine()
     assert isinstance(layout, ConstrainedLayoutEngine)
     layout.set(rect=(0.005, below, 0.99, 1 - below - above), h_pad=0.08)
-
-
-def even(text: str, width: int) -> list[str]:
-    """As few lines as that width allows, none of which is much shorter than the others."""
-    number = len(textwrap.wrap(text, width))
-    least = next(fewer for fewer in range(1, width + 1) if len(textwrap.wrap(text, fewer)) <= number)
-    return textwrap.wrap(text, least)
-
-
-def _caption(analysis: Analysis) -> str:
-    study = analysis.study
-    optimistic = ", which also stopped its training" if study.protocol == "notebook" else ""
-    return (
-        f"{study.name}: {len(analysis.table)} trial{'s' if len(analysis.table) > 1 else ''}, {study.dataset}, "
-        f"protocol {study.protocol}, scored on {scored(study)}{optimistic}, space {study.space.name}, "
-        f"sampler {study.sampler}"
-    )
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -2,36 +2,41 @@
 
     records --> trials.csv  best.json  summary.md  study.db
 
-All of it can be thrown away and made again.
+All of it can be deleted and made again: `python -m study.run --resume`.
 """
 
 import dataclasses
 import datetime
-import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
 
+from moe.config import Config
+from moe.console import duration, warn
+from study.analyze.database import write_database
 from study.columns import COLUMNS
-from study.console import duration
 from study.folder import Folder, write_json, write_text
-from study.select.choice import Choice, choose, points, why
+from study.select.choice import COVERS, Choice, best_baselines, choose, points
+from study.select.model import LEAST_SEEDS
 from study.space import Space
 from study.study import COMPLETE, FAILED, Record, Study
 
-SHOWN = 10  # trials in the summary's table
+ROWS = 10  # trials in the summary's table
+HEAD = ("gain", "vs best baseline", "mixture", "baseline", "gate", "seconds", "seconds reused")
+NOTE = (
+    "Gains are in percentage points, accuracies fractions of the scored images. vs best baseline is the mixture less "
+    "the study's best baseline with as many training examples: beating an under-trained baseline is meaningless."
+)
 
 
 def frame(study: Study, records: Sequence[Record]) -> pd.DataFrame:
     """One row per trial, one column per field, and the derived `gain_vs_best_baseline`."""
-    rows = [_row(study, record) for record in records]
     types = {name: column.type for name, column in COLUMNS.items()}
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(types)
-    # a gain over a crippled baseline is no gain: hold the mixture against the best one seen at this many examples
-    best_baseline = table.groupby("train_examples")["baseline_accuracy"].transform("max")
-    table["gain_vs_best_baseline"] = table["mixture_accuracy"] - best_baseline
+    table = pd.DataFrame([_row(study, record) for record in records], columns=list(COLUMNS)).astype(types)
+    best = best_baselines([record for record in records if record.state == COMPLETE])
+    table["gain_vs_best_baseline"] = table["mixture_accuracy"] - table["train_examples"].map(best).astype("float64")
     return table
 
 
@@ -46,69 +51,67 @@ def _cell(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime.datetime) else value
 
 
-def write_csv(folder: Folder, study: Study, records: Sequence[Record]) -> None:
-    """trials.csv; floats are unrounded."""
-    write_text(folder.path / "trials.csv", frame(study, records).to_csv(index=False))
-
-
 def write_all(folder: Folder, study: Study, records: Sequence[Record]) -> Choice | None:
-    """Everything derived; gives the choice, None where no trial is complete."""
-    from study.analyze.database import write_database  # loads Optuna, which no other table needs
-
-    write_csv(folder, study, records)
+    """Write everything derived; gives the choice, None where no trial is complete."""
+    write_text(folder.path / "trials.csv", frame(study, records).to_csv(index=False))  # floats are unrounded
     choice = choose(study, [record for record in records if record.state == COMPLETE])
     if choice:
-        described = {
-            **dataclasses.asdict(choice),
-            "objective": study.objective,
-            "why": why(choice, study.objective),
-        }
-        write_json(folder.path / "best.json", {"study": study.name, "dataset": study.dataset, **described})
+        write_json(folder.path / "best.json", best(study, choice))
     write_text(folder.path / "summary.md", summary(study, records, choice))
     try:
-        write_database(folder, study, records, list(COLUMNS))
+        missing = write_database(folder, study, records)
     except OSError as error:
-        print(f"{folder.path / 'study.db'} could not be written: {error}; a resume makes it again", file=sys.stderr)
+        warn(str(folder.path / "study.db"), f"it cannot be written: {error.strerror}; a resume writes it again")
+    else:
+        if missing:
+            command = f"python -m study.analyze --database {folder.path}"
+            warn(str(folder.path / "study.db"), f"it lacks {missing} trials; {command} adds them")
     return choice
 
 
+def best(study: Study, choice: Choice) -> dict[str, Any]:
+    """What best.json holds: the chosen config, its estimate, and what kind of claim that is."""
+    low, high = choice.interval or (None, None)
+    numbers = {name: value for name, value in dataclasses.asdict(choice).items() if name != "interval"}
+    return {
+        "study": study.name,
+        "dataset": study.dataset,
+        "why": choice.why,
+        **numbers,
+        "config": {name: value for name, value in choice.config.as_json().items() if name != "seed"},
+        "low": low,
+        "high": high,
+        "interval": f"95 %, for {COVERS}" if choice.interval else f"none: it takes {LEAST_SEEDS} seeds of the config",
+        "beats_best_baseline": choice.beats_best_baseline,
+    }
+
+
 def summary(study: Study, records: Sequence[Record], choice: Choice | None) -> str:
-    """The study on one page of Markdown."""
-    states = Counter(record.state for record in records)
-    counts = ", ".join(f"{number} {state}" for state, number in states.items())
-    lines = [
-        f"# {study.name}",
-        "",
-        f"Data: {study.source}",
-        "",
-        f"{counts or 'no trials'}, of {study.trials} complete trials wanted. Space {study.space.name} "
-        f"({study.space.size} points), sampler {study.sampler}, objective {study.objective}, "
-        f"protocol {study.protocol}, {study.precision}, {_scored(study)}.",
-    ]
-    if saved := what_the_store_saved(records):
-        lines += ["", saved]
+    """The study on one page of Markdown, the choice first."""
+    paragraphs = [f"# {study.name}"]
     if choice:
-        lines += [
-            "",
-            "## Choice",
-            "",
-            f"{_settings(choice.config, study.space)}.",
-            "",
-            f"{_capital(why(choice, study.objective))}.",
+        paragraphs += [
+            f"{choice.why} No held-out data confirm it.",
+            f"Chosen config: {settings(choice.config, study.space)}.",
         ]
-        lines += [
-            "",
-            "No held-out data were used to confirm it; the largest of many noisy gains flatters itself.",
-        ]
-        lines += ["", "## Trials", "", _ranking(study, records)]
-    failed = [record for record in records if record.state == FAILED]
-    if failed:
-        lines += ["", "## Failed", "", *(f"- trial {record.trial}: {record.error}" for record in failed)]
-    return "\n".join(lines) + "\n"
+    counts = Counter(record.state for record in records)
+    states = ", ".join(f"{number} {state}" for state, number in counts.items()) or "no trials"
+    paragraphs += [
+        f"{states}, of {study.trials} complete trials wanted. Space {study.space.name} ({study.space.size} points), "
+        f"sampler {study.sampler}, objective {study.objective}, protocol {study.protocol}, {study.precision}, "
+        f"each trial scored on {scored(study)}.",
+        f"Data: {study.source}",
+        reuse(records),
+    ]
+    if choice:
+        paragraphs += ["## Trials by observed value", "\n".join(_markdown(study, records)), NOTE]
+    if failed := [record for record in records if record.state == FAILED]:
+        paragraphs += ["## Failed", "\n".join(f"- trial {record.trial}: {record.error}" for record in failed)]
+    return "\n\n".join(filter(None, paragraphs)) + "\n"
 
 
-def what_the_store_saved(records: Sequence[Record]) -> str:
-    """How much of the study was reused, in a sentence; none where no trial is complete."""
+def reuse(records: Sequence[Record]) -> str:
+    """How much of the study was reused, in words; empty where no trial is complete."""
     totals = [record.done.totals for record in records if record.state == COMPLETE]
     trained, reused = sum(t.epochs_trained for t in totals), sum(t.epochs_reused for t in totals)
     if not trained + reused:
@@ -116,54 +119,35 @@ def what_the_store_saved(records: Sequence[Record]) -> str:
     return (
         f"{trained + reused} epochs of stages were needed: {trained} were trained, {reused} "
         f"({reused / (trained + reused):.0%}) came from the store. The trials took "
-        f"{duration(sum(t.seconds for t in totals))}; training what was reused had taken "
+        f"{duration(sum(t.seconds for t in totals))}; training the reused epochs had taken "
         f"{duration(sum(t.seconds_reused for t in totals))}."
     )
 
 
-def _scored(study: Study) -> str:
+def scored(study: Study) -> str:
+    """Which images score a study's trials."""
     if study.protocol == "notebook":
-        return "each trial scored on its own first test images, which also stopped its training: optimistic"
-    return f"each trial scored on the same {study.space.score_examples()} validation images"
+        return "its own first test images, which also stopped its training: optimistic"
+    return f"the same {study.space.score_examples()} validation images"
 
 
-def _settings(config: dict[str, Any], space: Space) -> str:
-    return ", ".join(f"{name} {config[name]}" for name in space.grids) or "every field is fixed"
+def settings(config: Config, space: Space) -> str:
+    """The searched fields of a config."""
+    return ", ".join(f"{name} {getattr(config, name)}" for name in space.grids) or "every field is fixed"
 
 
-def _capital(sentence: str) -> str:
-    return sentence[0].upper() + sentence[1:]
-
-
-def _ranking(study: Study, records: Sequence[Record]) -> str:
-    """The trials with the largest objective, as a Markdown table."""
-    best = sorted((r for r in records if r.state == COMPLETE), key=lambda r: -r.objective(study.objective))[:SHOWN]
-    names = list(study.space.grids)
-    beyond = frame(study, records).set_index("trial")["gain_vs_best_baseline"]
-    head = [
-        "trial",
-        "seed",
-        *names,
-        "gain",
-        "vs best baseline",
-        "mixture",
-        "baseline",
-        "gate",
-        "seconds",
-        "seconds reused",
-    ]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for record in best:
+def _markdown(study: Study, records: Sequence[Record]) -> Iterator[str]:
+    """The trials with the largest objective, as the lines of a Markdown table."""
+    complete = [record for record in records if record.state == COMPLETE]
+    baselines, names = best_baselines(complete), list(study.space.grids)
+    head = ["trial", "seed", *names, *HEAD]
+    yield f"| {' | '.join(head)} |"
+    yield "|" + "---|" * len(head)
+    for record in sorted(complete, key=lambda record: -record.objective(study.objective))[:ROWS]:
         score, totals = record.done.score, record.done.totals
-        accuracies = [
-            f"{value:.3f}" for value in (score.mixture_accuracy, score.baseline_accuracy, score.gate_accuracy)
-        ]
+        beyond = score.mixture_accuracy - baselines[record.config.train_examples]
         cells = [record.trial, record.config.seed, *(getattr(record.config, name) for name in names)]
-        cells += [points(score.gain), points(beyond[record.trial]), *accuracies]
+        cells += [points(score.gain), points(beyond)]
+        cells += [f"{value:.3f}" for value in (score.mixture_accuracy, score.baseline_accuracy, score.gate_accuracy)]
         cells += [f"{totals.seconds:.0f}", f"{totals.seconds_reused:.0f}"]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    note = (
-        "Gains are in percentage points, accuracies fractions of the scored images. The best baseline is the study's "
-        "own at as many examples: a gain over a baseline that trained too little is none."
-    )
-    return "\n".join([*lines, "", note])
+        yield f"| {' | '.join(map(str, cells))} |"

@@ -1,41 +1,81 @@
-"""Which config a study chooses, and what is to be expected of it. Arithmetic only.
+"""Which config a study chooses, and what to expect of it. Arithmetic only.
 
-The largest of many noisy gains flatters itself. So the choice is made on each config's mean over its seeds, shrunk
-towards the mean of all configs by as much as noise explains their spread (empirical Bayes; normal model with known
-noise, Efron and Morris 1975), and the interval is the shrunk estimate's, the error of that common mean included.
+The choice is the config with the highest estimate of the model. The best observed value is no estimate: of many noisy
+values the largest is biased upward (winner's curse), by as much as `winners_curse` gives.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, variance
-from typing import Any
+from statistics import fmean
 
-from scipy import stats
+import numpy as np
+from scipy.integrate import trapezoid
+from scipy.special import log_ndtr
 
+from moe.config import Config
 from moe.result import Result
-from study.study import Record, Study
+from study.select.model import LEAST_REPLICATES, LEAST_SEEDS, Fit, Floats, Ints, fit
+from study.study import Objective, Record, Study
 
-Z95 = 1.959964
-LEAST_REPLICATES = 3  # degrees of freedom from which replicates tell the noise better than one trial's images
+COVERS = "further seeds on the same images"
+_REACH, _STEPS = 8.0, 257  # standard deviations to either side of the largest truth, and steps of the integral
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen config; objective values in its own unit, a fraction."""
+    """The chosen config; values of the objective and gains are fractions."""
 
-    config: dict[str, Any]  # without its seed
+    objective: Objective
+    config: Config  # with the seed of its first trial
     trials: tuple[int, ...]
     seeds: tuple[int, ...]
-    mean: float  # as observed
-    estimate: float  # shrunk
-    low: float  # of the 95 % interval, on these images
-    high: float
+    configs: int  # that were tried
+    mean: float  # observed
+    estimate: float
+    interval: tuple[float, float] | None  # 95 %, of the estimate, for further seeds on the same images
+    gain: float  # observed mean
+    gain_vs_best_baseline: float  # observed mean
     noise: float  # standard deviation of one trial
     noise_from: str  # replicates or images
-    spread: float  # standard deviation between the configs' true values
-    configs: int
+
+    @property
+    def beats_best_baseline(self) -> bool:
+        """Whether its mixture is above the best baseline of the study at as many training examples."""
+        return self.gain_vs_best_baseline > 0
+
+    @property
+    def why(self) -> str:
+        """The choice in words; a loss to the best baseline comes first."""
+        return " ".join(filter(None, [self.loss, self._estimate, self._interval]))
+
+    @property
+    def loss(self) -> str:
+        """What the mixture lacks to the best baseline; empty where it lacks nothing."""
+        if self.gain_vs_best_baseline >= 0:
+            return ""
+        gains = " its gain is over an under-trained baseline." if self.gain > 0 else " it gains nothing."
+        return (
+            f"The chosen config's mixture loses to the best baseline of its {self.config.train_examples} training "
+            f"examples by {-100 * self.gain_vs_best_baseline:.2f} points:{gains}"
+        )
+
+    @property
+    def _estimate(self) -> str:
+        seeds = "its one seed" if len(self.seeds) == 1 else f"the mean of its {len(self.seeds)} seeds"
+        many = "" if self.configs == 1 else f", the highest of {self.configs} configs"
+        bias = "" if self.configs == 1 else "; the best observed value is biased upward (winner's curse)"
+        return (
+            f"Trial {self.trials[0]}'s config has an estimated {self.objective.replace('_', ' ')} of "
+            f"{shown(self.estimate, self.objective)}{many}; {seeds} found {shown(self.mean, self.objective)}{bias}."
+        )
+
+    @property
+    def _interval(self) -> str:
+        if not self.interval:
+            return f"No interval is stated: that takes {LEAST_SEEDS} seeds of the config."
+        low, high = (shown(value, self.objective) for value in self.interval)
+        return f"95 % interval for {COVERS}: {low} to {high}."
 
 
 def image_noise(result: Result, objective: str) -> float:
@@ -48,77 +88,98 @@ def image_noise(result: Result, objective: str) -> float:
     return math.sqrt(max(0.0, second_moment - value**2) / result.scored_examples)
 
 
-def choose(study: Study, complete: Sequence[Record]) -> Choice | None:
-    """The config with the highest shrunk estimate among the complete trials; None where there are none."""
-    groups: dict[int, list[Record]] = defaultdict(list)
+def levels(study: Study, records: Sequence[Record]) -> Ints:
+    """(trials, parameters) the level of each searched parameter, from 0."""
+    points = [list(study.space.point(record.config).values()) for record in records]
+    return np.array(points, dtype=np.int64).reshape(len(points), len(study.space.grids))
+
+
+def estimate(study: Study, complete: Sequence[Record], objective: str) -> Fit:
+    """The model of an objective over complete trials, at least one."""
+    values = np.array([record.objective(objective) for record in complete])
+    noise = math.sqrt(fmean(image_noise(record.done, objective) ** 2 for record in complete))
+    return fit(levels(study, complete), values, tuple(map(len, study.space.grids.values())), noise)
+
+
+def best_baselines(complete: Sequence[Record]) -> dict[int, float]:
+    """Per number of training examples the highest accuracy of a baseline."""
+    found: dict[int, float] = {}
     for record in complete:
-        groups[study.space.position(study.space.point(record.config))].append(record)
-    if not groups:
+        examples, accuracy = record.config.train_examples, record.done.score.baseline_accuracy
+        found[examples] = max(accuracy, found.get(examples, 0.0))
+    return found
+
+
+def choose(study: Study, complete: Sequence[Record], fitted: Fit | None = None) -> Choice | None:
+    """The config with the highest estimate; None without a complete trial.
+
+    Args:
+        complete: the complete trials.
+        fitted: the model of the study's objective over them, where it is there already.
+    """
+    if not complete:
         return None
-    values = {place: [r.objective(study.objective) for r in group] for place, group in groups.items()}
-    means = {place: fmean(found) for place, found in values.items()}
-    noise, noise_from, quantile = _noise(study, complete, list(values.values()))
-    errors = {place: noise**2 / len(found) for place, found in values.items()}  # variances of the means
-    spread = _spread(list(means.values()), list(errors.values()))
-    centre, centre_error = fmean(means.values()), (spread**2 + fmean(errors.values())) / len(means)
-
-    def shrink(place: int) -> tuple[float, float]:
-        """The estimate and its standard error, that of the centre included."""
-        weight = spread**2 / (spread**2 + errors[place]) if spread > 0 else 0.0
-        estimate = centre + weight * (means[place] - centre)
-        return estimate, math.sqrt(weight * errors[place] + (1 - weight) ** 2 * centre_error)
-
-    best = max(means, key=lambda place: (shrink(place)[0], means[place]))
-    estimate, error = shrink(best)
+    fitted = fitted or estimate(study, complete, study.objective)
+    best = fitted.best
+    chosen = [record for record, config in zip(complete, fitted.config_of, strict=True) if config == best]
+    scores = [record.done.score for record in chosen]
+    baseline = best_baselines(complete)[chosen[0].config.train_examples]
+    noise, noise_from = _noise(study, complete, fitted)
     return Choice(
-        config={name: value for name, value in groups[best][0].config if name != "seed"},
-        trials=tuple(record.trial for record in groups[best]),
-        seeds=tuple(record.config.seed for record in groups[best]),
-        mean=means[best],
-        estimate=estimate,
-        low=estimate - quantile * error,
-        high=estimate + quantile * error,
+        objective=study.objective,
+        config=chosen[0].config,
+        trials=tuple(record.trial for record in chosen),
+        seeds=tuple(record.config.seed for record in chosen),
+        configs=len(fitted.estimate),
+        mean=fmean(record.objective(study.objective) for record in chosen),
+        estimate=float(fitted.estimate[best]),
+        interval=fitted.interval(best),
+        gain=fmean(score.gain for score in scores),
+        gain_vs_best_baseline=fmean(score.mixture_accuracy for score in scores) - baseline,
         noise=noise,
         noise_from=noise_from,
-        spread=spread,
-        configs=len(groups),
     )
 
 
-def _noise(study: Study, complete: Sequence[Record], values: list[list[float]]) -> tuple[float, str, float]:
-    """The standard deviation of one trial, where it is from, and how many of them an interval takes on each side.
+def _noise(study: Study, complete: Sequence[Record], fitted: Fit) -> tuple[float, str]:
+    """The standard deviation of one trial, and where it is from.
 
-    Pooled over replicates if there are enough: then it is the noise between seeds, on the same images. Else over
-    images: the noise between images, with the same seed.
+    From replicates, where there are enough, it is the noise between seeds on the same images; else the noise between
+    images for the same seed.
     """
-    freedom = sum(len(found) - 1 for found in values)
+    values = np.array([record.objective(study.objective) for record in complete])
+    freedom = len(values) - len(fitted.estimate)
     if freedom >= LEAST_REPLICATES:
-        pooled = sum(variance(found) * (len(found) - 1) for found in values if len(found) > 1) / freedom
-        return math.sqrt(pooled), "replicates", float(stats.t.ppf(0.975, freedom))
-    squares = [image_noise(r.done, study.objective) ** 2 for r in complete]
-    return math.sqrt(fmean(squares)), "images", Z95
+        means = np.bincount(fitted.config_of, values) / fitted.trials
+        return math.sqrt(float(((values - means[fitted.config_of]) ** 2).sum()) / freedom), "replicates"
+    return math.sqrt(fmean(image_noise(record.done, study.objective) ** 2 for record in complete)), "images"
 
 
-def _spread(means: list[float], errors: list[float]) -> float:
-    """The standard deviation of the true values: what noise does not explain of the means' variance."""
-    return math.sqrt(max(0.0, variance(means) - fmean(errors))) if len(means) > 1 else 0.0
+def winners_curse(truths: Floats, counts: Floats, noise: float) -> float:
+    """How far the largest of many noisy values lies above the truth behind it, on average; the noise is normal.
 
-
-def why(choice: Choice, objective: str) -> str:
-    """The choice in words."""
-    seeds = f"{len(choice.trials)} seed{'s' if len(choice.trials) > 1 else ''}"
-    mean, estimate, low, high = (_shown(x, objective) for x in (choice.mean, choice.estimate, choice.low, choice.high))
-    return (
-        f"highest {objective} of {choice.configs} configs after shrinkage: observed {mean} over {seeds}, expected "
-        f"{estimate} (95 % interval {low} to {high}); one trial's noise is {100 * choice.noise:.2f} points "
-        f"(from {choice.noise_from}), the configs' spread {100 * choice.spread:.2f}"
-    )
-
-
-def _shown(value: float, objective: str) -> str:
-    return f"{points(value)} points" if objective == "gain" else f"{100 * value:.2f} %"
+    Args:
+        truths: (N,) as many as there are; they need not be normal.
+        counts: (N,) values around each, at least one.
+        noise: standard deviation of a value around its truth.
+    """
+    if not noise:
+        return 0.0
+    # the largest of all is one around the largest truth, or above that
+    x = truths.max() + noise * np.linspace(-_REACH, _REACH, _STEPS)  # (steps,)
+    z = (x[:, None] - truths) / noise  # (steps, N)
+    below = log_ndtr(z)
+    density = counts * np.exp((below @ counts)[:, None] - below - z**2 / 2) / math.sqrt(2 * math.pi)  # of being largest
+    return float(trapezoid((density * z).sum(1), x))
 
 
 def points(fraction: float) -> str:
     """A difference of fractions in percentage points, with its sign."""
     return f"{100 * fraction:+.2f}"
+
+
+def shown(value: float, objective: str, unit: bool = True) -> str:
+    """A value of the objective: a gain in points with its sign, an accuracy in percent."""
+    if objective == "gain":
+        return points(value) + " points" * unit
+    return f"{100 * value:.2f}" + " %" * unit

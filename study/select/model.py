@@ -1,9 +1,9 @@
-"""What each config is expected to reach: the sum of its parameters' effects, smoothed over all trials. Arithmetic only.
+"""The expected value of each config: the sum of its parameters' effects, estimated from all trials. Arithmetic only.
 
-    value of a trial = centre + an effect for each parameter's level + what is the config's own + noise
+    value of a trial = centre + an effect for each parameter's level + the config's own deviation + noise
 
-Effects are drawn from one normal distribution, so levels that were tried little are shrunk most. So is what is the
-config's own; only replicates tell it from noise, and where these are too few it counts as noise. The centre is free.
+Effects are drawn from one normal distribution, so levels with few trials are shrunk most. So is a config's own
+deviation; only replicates tell it from noise, and where these are too few it counts as noise. The centre is free.
 How wide the two distributions are, in units of the noise, is averaged over, by marginal likelihood (REML) and a
 half-Cauchy prior (Gelman 2006): the one best width would make a few trials look too certain.
 """
@@ -14,21 +14,22 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
-
-from study.select.choice import LEAST_REPLICATES, Z95
+from scipy.special import stdtrit
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 WIDTHS = np.geomspace(1e-3, 1e3, 41)  # variance of the effects over that of the noise
-OWN_WIDTHS = np.geomspace(1e-2, 1e2, 9)  # the same for what is a config's own
+OWN_WIDTHS = np.geomspace(1e-2, 1e2, 9)  # the same for the configs' own deviations
 NEGLIGIBLE = 1e-6  # a pair of widths with less weight is left out
+Z95 = 1.959964
+LEAST_SEEDS = 4  # of a config whose estimate has an interval: one seed does not show the noise between seeds
+LEAST_REPLICATES = LEAST_SEEDS - 1  # trials beyond each config's first, from which they tell the noise
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What the trials say of their configs, and of each level of each parameter; in the values' unit."""
+    """Estimates for each config and for each level of each parameter, in the unit of the values."""
 
     config_of: Ints  # (trials,) each trial's config, an index into `estimate`
     estimate: Floats  # (configs,)
@@ -37,11 +38,34 @@ class Fit:
     effect_errors: tuple[Floats, ...]
     noise: float  # standard deviation of one trial around its config's estimate, as the trials scatter
     quantile: float  # standard errors to either side in a 95 % interval
+    means: Floats  # (configs,) as observed
 
     @property
     def best(self) -> int:
-        """The config with the highest estimate."""
-        return int(self.estimate.argmax())
+        """The config with the highest estimate; among equals that with the highest mean."""
+        return int(np.lexsort((self.means, self.estimate))[-1])
+
+    @property
+    def trials(self) -> Floats:
+        """(configs,) trials of each."""
+        return np.bincount(self.config_of).astype(float)
+
+    @property
+    def half(self) -> Floats:
+        """(configs,) half the 95 % interval of the estimate; nan where a config has too few seeds to state it."""
+        return np.where(self.trials >= LEAST_SEEDS, self.quantile * self.error, np.nan)
+
+    @property
+    def shares(self) -> list[float]:
+        """Per parameter, the share of the variance between trials that its effects explain; the rest is noise."""
+        levels = [effects[~np.isnan(effects)] for effects in self.effects]
+        variances = [float(np.mean(tried**2)) if len(tried) else 0.0 for tried in levels]
+        return [variance / (sum(variances) + self.noise**2) for variance in variances]
+
+    def interval(self, config: int) -> tuple[float, float] | None:
+        """The 95 % interval of a config's estimate, for further seeds on the same images; None with too few seeds."""
+        middle, half = float(self.estimate[config]), float(self.half[config])
+        return None if np.isnan(half) else (middle - half, middle + half)
 
 
 def fit(points: Ints, values: Floats, sizes: tuple[int, ...], image_noise: float) -> Fit:
@@ -51,7 +75,7 @@ def fit(points: Ints, values: Floats, sizes: tuple[int, ...], image_noise: float
         points: (trials, parameters) the level of each, from 0; at least one trial.
         values: (trials,) what they found.
         sizes: levels of each parameter.
-        image_noise: the standard error of one value over its images. It counts as one more trial's word on the
+        image_noise: the standard error of one value over its images. It counts as one more observation of the
             noise, so that few trials that happen to agree do not pass for certainty.
     """
     cells = _cells(points, values, sizes)
@@ -73,13 +97,14 @@ def fit(points: Ints, values: Floats, sizes: tuple[int, ...], image_noise: float
         effects=tuple(np.split(effects.result()[0], ends)) if sizes else (),
         effect_errors=tuple(np.split(effects.result()[1], ends)) if sizes else (),
         noise=float(np.sqrt(noise.result()[0][0])),
-        quantile=float(stats.t.ppf(0.975, len(values))) if len(values) > 1 else Z95,  # alone, only its images speak
+        quantile=float(stdtrit(len(values), 0.975)) if len(values) > 1 else Z95,  # alone, only its images count
+        means=cells.means,
     )
 
 
 @dataclass(frozen=True)
 class _Cells:
-    """The trials, config by config: all that the model needs of them."""
+    """The trials, config by config."""
 
     levels: Ints  # (configs, parameters)
     counts: Floats  # (configs,) trials of each
@@ -109,7 +134,7 @@ def _grams(cells: _Cells, features: Floats) -> dict[float, Floats]:
 
 
 def _contrasts(features: Floats, sizes: tuple[int, ...]) -> Floats:
-    """(features, features) each level less the mean of its parameter's levels tried; nan where nothing compares."""
+    """(features, features) each level less the mean of its parameter's levels tried; nan where one level was tried."""
     tried = features.sum(0) > 0
     parameter = np.repeat(np.arange(len(sizes)), sizes)
     together = (parameter[:, None] == parameter) & tried
@@ -119,7 +144,7 @@ def _contrasts(features: Floats, sizes: tuple[int, ...]) -> Floats:
 
 
 def _own_widths(cells: _Cells) -> list[tuple[float, float]]:
-    """The widths of what is a config's own, each with its prior's logarithm; as likely as not there is none."""
+    """The widths of the configs' own deviations, each with its log prior; half the prior is on none."""
     if len(cells.config_of) - len(cells.counts) < LEAST_REPLICATES:
         return [(0.0, 0.0)]
     priors = _half_cauchy(OWN_WIDTHS)
@@ -134,7 +159,7 @@ def _half_cauchy(widths: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class _Solution:
-    """The model solved for one width of what is a config's own, and every width of the effects."""
+    """The model solved for one width of the configs' own deviations, and every width of the effects."""
 
     own: float
     total: float  # of the configs' weights
@@ -148,7 +173,7 @@ class _Solution:
 
     @cached_property
     def rotated(self) -> Floats:
-        """(configs, features) less their mean, along the axes; only where this solution matters."""
+        """(configs, features) less their mean, along the axes; computed for likely widths only."""
         return self.centred @ self.axes
 
 
@@ -170,7 +195,7 @@ def _solve(
     projections = axes.T @ (features.T @ (weights * means))
     shrinkage = 1 / (curvatures[:, None] + 1 / WIDTHS)
     squares = cells.within + weights @ means**2 - projections**2 @ shrinkage
-    freedom = len(cells.config_of)  # one went to the centre, one came from the images
+    freedom = len(cells.config_of)  # less one for the centre, plus one of the images
     variance = np.maximum((np.maximum(0.0, squares) + image_noise**2) / freedom, np.finfo(float).tiny)
     log_determinant = np.log1p(np.outer(curvatures, WIDTHS)).sum(0) + np.log(total) - np.log(weights).sum()
     log_weight = log_prior + np.log(_half_cauchy(WIDTHS)) - 0.5 * (log_determinant + freedom * np.log(variance))
@@ -178,7 +203,7 @@ def _solve(
 
 
 def _plausible(solutions: list[_Solution]) -> Iterator[tuple[float, _Solution, int]]:
-    """Each solution and width that matters, with its weight; the largest weight is 1."""
+    """Each solution and width with a weight above NEGLIGIBLE; the largest weight is 1."""
     highest = max(solution.log_weight.max() for solution in solutions)
     for solution in solutions:
         weights = np.exp(solution.log_weight - highest)
@@ -187,13 +212,13 @@ def _plausible(solutions: list[_Solution]) -> Iterator[tuple[float, _Solution, i
 
 
 def _of_configs(cells: _Cells, solution: _Solution, width: int) -> tuple[Floats, Floats]:
-    """(configs,) the configs' values and their variances: between the sum of effects and what they showed."""
+    """(configs,) the configs' values and their variances: between the sum of effects and their means."""
     shrinkage, noise = solution.shrinkage[:, width], solution.variance[width]
     sums = solution.centre + solution.rotated @ (solution.projections * shrinkage)
     sum_variances = noise * (solution.rotated**2 @ shrinkage + 1 / solution.total)
-    shown = solution.own / (solution.own + 1 / cells.counts)  # how far to believe a config's own mean
-    values = shown * cells.means + (1 - shown) * sums
-    return values, (1 - shown) ** 2 * sum_variances + noise * shown / cells.counts
+    weight = solution.own / (solution.own + 1 / cells.counts)  # of a config's own mean
+    values = weight * cells.means + (1 - weight) * sums
+    return values, (1 - weight) ** 2 * sum_variances + noise * weight / cells.counts
 
 
 def _of_effects(contrasts: Floats, solution: _Solution, width: int) -> tuple[Floats, Floats]:
@@ -204,7 +229,7 @@ def _of_effects(contrasts: Floats, solution: _Solution, width: int) -> tuple[Flo
 
 
 class _Average:
-    """The mean and the spread of one thing over weighted assumptions, each with its own mean and variance."""
+    """The mean and the standard deviation of a mixture of distributions, each with a weight, mean and variance."""
 
     def __init__(self) -> None:
         self._weight, self._first, self._second = 0.0, np.zeros(1), np.zeros(1)

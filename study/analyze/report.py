@@ -1,0 +1,272 @@
+"""The report of a study for a terminal: the choice, the configs as a table, effects and notes; and studies compared."""
+
+import re
+import textwrap
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from moe.config import Config
+from moe.console import duration, table
+from study.analyze.analysis import Analysis
+from study.analyze.effects import at_the_edge, effects
+from study.analyze.format import GAP, Column, fitted, heading, paragraph
+from study.analyze.tables import reuse, scored, settings
+from study.select.choice import COVERS, Choice, points, shown, winners_curse
+from study.select.model import LEAST_REPLICATES, LEAST_SEEDS, Ints
+from study.study import COMPLETE, FAILED, RUNNING
+
+CONFIG = "config"  # the column for all parameters
+LEAST_WIDTH = 30  # of a study's column in a comparison
+
+
+def report(analysis: Analysis, rows: int, width: int) -> str:
+    """All about one study.
+
+    Args:
+        rows: configs to show; 0 for all.
+        width: characters in a line.
+    """
+    parts = [heading(analysis.study.name)]
+    if analysis.choice:
+        parts.append(paragraph(analysis.choice.why, width))
+    parts.append(paragraph(_standing(analysis), width))
+    if analysis.choice:
+        parts += [_ranking(analysis, rows, width), effects(analysis, width)]
+    parts.append("\n".join(paragraph(note, width, "- ") for note in _notes(analysis)))
+    return "\n\n".join(parts).rstrip() + "\n"
+
+
+def _standing(analysis: Analysis) -> str:
+    study, space = analysis.study, analysis.study.space
+    counts = [f"{len(analysis.complete)} of {study.trials} trials complete"]
+    if failed := analysis.of(FAILED):
+        counts.append(f"{len(failed)} failed")
+    if running := analysis.of(RUNNING):
+        counts.append(f"{len(running)} under way, or left by an interruption")
+    return (
+        f"{', '.join(counts)}. Data: {study.source}. Space {space.name} ({space.size} points), "
+        f"sampler {study.sampler}, objective {study.objective}, protocol {study.protocol}, each trial scored on "
+        f"{scored(study)}."
+    )
+
+
+def _ranking(analysis: Analysis, rows: int, width: int) -> str:
+    """The configs by estimate, one row each, and how to read them."""
+    fit = analysis.best
+    order = np.lexsort((fit.means, fit.estimate))[::-1]
+    shown_rows = order[: rows or None]
+    columns = _columns(analysis, shown_rows, width)
+    text, left_out = fitted(columns, width, left=1 + (columns[1].name == CONFIG))
+    configs = f"{len(order)} configs" if len(order) > 1 else "1 config"
+    title = f"The {len(shown_rows)} best of {configs}" if len(shown_rows) < len(order) else configs
+    notes = [paragraph(note, width, "- ") for note in _caption(analysis, left_out)]
+    return "\n".join([f"{title}, by estimate:", "", text, "", *notes])
+
+
+def _columns(analysis: Analysis, configs: Ints, width: int) -> list[Column]:
+    objective, fit = analysis.study.objective, analysis.best
+    trials = [np.flatnonzero(fit.config_of == config) for config in configs]
+    records = [[analysis.complete[place] for place in places] for places in trials]
+
+    def means(column: str, form: str, scale: int = 100) -> list[str]:
+        return [form.format(scale * value) for value in analysis.means(column)[configs]]
+
+    estimates = [
+        shown(fit.estimate[config], objective, unit=False)
+        + ("" if np.isnan(fit.half[config]) else f" ± {100 * fit.half[config]:.2f}")
+        for config in configs
+    ]
+    is_gain = objective == "gain"
+    gain = Column("gain", means("gain", "{:+.2f}"), spare=0 if is_gain else 3)
+    mixture = Column("mixture", means("mixture_accuracy", "{:.1f}"), spare=3 if is_gain else 0)
+    trial = Column("trial", [_first_of([record.trial for record in group]) for group in records])
+    estimate = Column("estimate", estimates)
+    main, other = (gain, mixture) if is_gain else (mixture, gain)
+    room = width - sum(column.width for column in (trial, estimate, main))
+    return [
+        trial,
+        *_settings(analysis, [group[0].config for group in records], room),
+        Column("seed", [_first_of([record.config.seed for record in group]) for group in records], spare=2),
+        estimate,
+        main,
+        other,
+        Column("vs best baseline", means("gain_vs_best_baseline", "{:+.2f}"), spare=1),
+        Column("baseline", means("baseline_accuracy", "{:.1f}"), spare=4),
+        Column("seconds", means("seconds", "{:.0f}", 1), spare=5),
+        Column("seconds reused", means("seconds_reused", "{:.0f}", 1), spare=6),
+    ]
+
+
+def _settings(analysis: Analysis, configs: Sequence[Config], room: int) -> list[Column]:
+    """A column for each searched parameter, or one for all of them where there is no room."""
+    space = analysis.study.space
+    columns = [Column(name, [str(getattr(config, name)) for config in configs]) for name in space.grids]
+    if sum(column.width for column in columns) <= room + GAP:
+        return columns
+    texts = [textwrap.wrap(settings(config, space), room - GAP, break_long_words=False) for config in configs]
+    return [Column(CONFIG, ["\n".join(lines) for lines in texts])]
+
+
+def _first_of(numbers: Sequence[int]) -> str:
+    """The first number, and how many more there are."""
+    return f"{numbers[0]}" + (f" +{len(numbers) - 1}" if len(numbers) > 1 else "")
+
+
+def _caption(analysis: Analysis, left_out: Sequence[str]) -> Iterator[str]:
+    """How to read the table of configs."""
+    objective, fit = analysis.study.objective, analysis.best
+    trials, many = len(analysis.complete), len(analysis.complete) > 1
+    scatter = f" Trials scatter around it by {100 * fit.noise:.2f} points." if many else ""
+    stated = not np.isnan(fit.half).all()
+    yield (
+        f"estimate: a config's expected {objective.replace('_', ' ')}, by a model in which the parameters' effects "
+        f"add up, over {f'all {trials} complete trials' if many else 'one complete trial'}.{scatter} Parameters that "
+        "act together are not in it."
+    )
+    yield (
+        f"± half the 95 % interval for {COVERS}, where a config has {LEAST_SEEDS} seeds."
+        if stated
+        else f"No interval is stated: no config has {LEAST_SEEDS} seeds."
+    )
+    yield _bias(analysis)
+    yield (
+        "Gains are in percentage points, accuracies in %. vs best baseline: mixture less the study's best baseline "
+        "with as many training examples."
+    )
+    if len(fit.estimate) < trials:
+        own = trials - len(fit.estimate) >= LEAST_REPLICATES
+        yield (
+            "+2: two more trials of the config, with further seeds; the columns are means over all of them."
+            + (" They also show a config's own deviation from the sum of effects; the estimate includes it." * own)
+        )
+    if left_out:
+        yield f"Left out for lack of width: {', '.join(left_out)}; trials.csv has every column."
+
+
+def _bias(analysis: Analysis) -> str:
+    """How noisy one trial is, and by how much that biases the largest of all."""
+    objective, fit, choice = analysis.study.objective, analysis.best, analysis.choice
+    assert choice
+    origin = (
+        "from replicates on the same images"
+        if choice.noise_from == "replicates"
+        else "from its images alone; noise between seeds comes on top"
+    )
+    error = (
+        f"One trial's {objective.replace('_', ' ')} has a standard error of {100 * choice.noise:.2f} points, {origin}."
+    )
+    values = analysis.values(objective)
+    if len(values) < 2:
+        return error
+    biases = [
+        f"by about {100 * winners_curse(fit.estimate, fit.trials, choice.noise):.2f} points if the estimates are true",
+        f"by {100 * winners_curse(np.zeros(1), np.array([len(values)]), choice.noise):.2f} if all configs are equal",
+    ]
+    if choice.noise_from == "images" and fit.noise > choice.noise:
+        most = 100 * winners_curse(fit.estimate, fit.trials, fit.noise)
+        biases.append(f"by {most:.2f} if all of the {100 * fit.noise:.2f} points above are noise")
+    largest = int(values.argmax())
+    found, estimated = (
+        shown(x, objective, unit=False) for x in (values[largest], fit.estimate[fit.config_of[largest]])
+    )
+    return (
+        f"{error} The best observed of {len(values)} trials is biased upward (winner's curse): {', '.join(biases)}. "
+        f"Here: trial {analysis.complete[largest].trial} found {found}, its config's estimate is {estimated}."
+    )
+
+
+def _notes(analysis: Analysis) -> Iterator[str]:
+    """What else there is to know, a sentence or two each."""
+    if analysis.study.protocol == "notebook":
+        yield (
+            "Protocol notebook: the test images that score a trial also stopped its training, so its accuracies are "
+            "optimistic; they compare with published runs only."
+        )
+    if analysis.complete:
+        yield from at_the_edge(analysis)
+        yield reuse(analysis.complete)
+    yield from _failures(analysis)
+
+
+def _failures(analysis: Analysis) -> Iterator[str]:
+    """Why trials failed, the most frequent reason first; reasons that differ in numbers only are one."""
+    reasons = defaultdict(list)
+    for record in analysis.of(FAILED):
+        reasons[re.sub(r"\d+", "#", record.error or "")].append(record)
+    for records in sorted(reasons.values(), key=len, reverse=True):
+        numbers = [str(record.trial) for record in records]
+        which = ", ".join(numbers if len(numbers) <= 5 else [*numbers[:3], "...", numbers[-1]])
+        yield f"{len(records)} failed (trial{'s' if len(records) > 1 else ''} {which}): {records[0].error}"
+
+
+def comparison(analyses: Sequence[Analysis], width: int) -> str:
+    """The studies as columns, as many beside each other as fit, and a warning where they were not measured alike."""
+    labels = max(map(len, ROWS)) + GAP
+    number = max(1, (width - labels) // (LEAST_WIDTH + GAP))
+    parts = [heading("Side by side")]
+    for start in range(0, len(analyses), number):
+        block = analyses[start : start + number]
+        room = (width - labels) // len(block) - GAP
+        rows = [[name, *("\n".join(textwrap.wrap(row(one), room)) for one in block)] for name, row in ROWS.items()]
+        parts.append(table(["", *(one.study.name for one in block)], rows, left=1 + len(block), width=width))
+    return "\n\n".join([*parts, *(paragraph(sentence, width) for sentence in _differences(analyses))]) + "\n"
+
+
+def _observed(analysis: Analysis) -> str:
+    if not analysis.complete:
+        return "-"
+    objective = analysis.study.objective
+    values = analysis.values(objective)
+    return f"{shown(values.max(), objective)} (trial {analysis.complete[values.argmax()].trial}), biased upward"
+
+
+def _chosen(row: Callable[[Choice], str]) -> Callable[[Analysis], str]:
+    """A row about the choice; a dash where there is none."""
+    return lambda analysis: row(analysis.choice) if analysis.choice else "-"
+
+
+def _estimate(choice: Choice) -> str:
+    half = f" ± {50 * (choice.interval[1] - choice.interval[0]):.2f}" if choice.interval else ", no interval"
+    return shown(choice.estimate, choice.objective) + half
+
+
+ROWS: dict[str, Callable[[Analysis], str]] = {
+    "trials complete": lambda analysis: f"{len(analysis.of(COMPLETE))} of {analysis.study.trials}",
+    "failed": lambda analysis: str(len(analysis.of(FAILED))),
+    "data set": lambda analysis: analysis.study.dataset,
+    "protocol": lambda analysis: analysis.study.protocol,
+    "scored on": lambda analysis: scored(analysis.study),
+    "space": lambda analysis: f"{analysis.study.space.name} ({analysis.study.space.size} points)",
+    "objective": lambda analysis: analysis.study.objective,
+    "best observed": _observed,
+    "best estimate": _chosen(_estimate),
+    "chosen config": lambda one: settings(one.choice.config, one.study.space) if one.choice else "-",
+    "vs best baseline": _chosen(lambda choice: f"{points(choice.gain_vs_best_baseline)} points"),
+    "noise of a trial": _chosen(lambda choice: f"{100 * choice.noise:.2f} points (from {choice.noise_from})"),
+    "epochs trained": lambda analysis: f"{analysis.values('epochs_trained').sum():.0f}",
+    "epochs reused": lambda analysis: f"{analysis.values('epochs_reused').sum():.0f}",
+    "time of trials": lambda analysis: duration(analysis.values("seconds").sum()),
+    "time reused": lambda analysis: duration(analysis.values("seconds_reused").sum()),
+}
+
+
+def _differences(analyses: Sequence[Analysis]) -> list[str]:
+    """Why the studies cannot be compared, in a sentence."""
+    aspects: dict[str, Callable[[Analysis], object]] = {
+        "data": lambda analysis: (analysis.study.dataset, analysis.study.data),
+        "protocol": lambda analysis: analysis.study.protocol,
+        "scored images": _scored_images,
+    }
+    differing = [name for name, aspect in aspects.items() if len({aspect(analysis) for analysis in analyses}) > 1]
+    return [f"Not comparable: the studies differ in {' and '.join(differing)}."] if differing else []
+
+
+def _scored_images(analysis: Analysis) -> object:
+    """How many images score a trial; in protocol notebook each number that the space can ask for."""
+    space = analysis.study.space
+    if analysis.study.protocol == "notebook":
+        return frozenset(space.grids.get("test_examples", (space.score_examples(),)))
+    found = {record.done.scored_examples for record in analysis.complete}
+    return frozenset(found or {space.score_examples()})

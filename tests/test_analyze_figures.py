@@ -1,0 +1,66 @@
+"""What the figures show."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from study.analyze import figures
+from study.analyze.analysis import examine
+from study.space import PRESETS
+from tests.analyze_helpers import search, write
+from tests.study_helpers import a_record
+
+
+def drawn(plot, folder):
+    figure = Figure()
+    plot(figure, examine(folder.path))
+    figure.draw_without_rendering()
+    return figure.axes
+
+
+def test_failed_trials_are_on_the_axis_before_and_after_the_complete_ones(tmp_path):
+    complete = [record.replace(trial=record.trial + 30) for record in search(5)]
+    failed = [a_record(number, state="failed", test_examples=2000) for number in (1, 80)]
+    folder = write(tmp_path / "failing", [*complete, *failed], space=PRESETS["notebook"])
+    low, high = drawn(figures.trials, folder)[0].get_xlim()
+    assert low < 1
+    assert high > 80
+
+
+def test_trials_far_apart_are_told_apart_and_their_cost_is_seen(tmp_path):
+    numbers = [1, 3, 9999]
+    records = [r.replace(trial=number) for r, number in zip(search(3), numbers, strict=True)]
+    folder = write(tmp_path / "far", records, space=PRESETS["notebook"])
+    assert min(np.diff(drawn(figures.trials, folder)[0].get_xticks())) > 100
+    near = write(tmp_path / "near", search(3), space=PRESETS["notebook"])
+    assert drawn(figures.trials, near)[0].get_xticks().tolist() == [1, 2, 3]
+    for study in (folder, near):
+        assert {bars.get_linewidth()[0] >= 1 for bars in drawn(figures.cost, study)[0].collections} == {True}
+
+
+def test_one_seed_has_no_band_around_its_estimate(tmp_path):
+    axes = drawn(figures.trials, write(tmp_path / "one", search(12), space=PRESETS["notebook"]))[0]
+    assert not axes.collections
+
+
+def test_every_interval_of_the_estimate_is_within_the_figure(tmp_path):
+    records = [a_record(n + 1, 0.05 * (-1) ** n, replicate=n) for n in range(12)]
+    axes = drawn(figures.trials, write(tmp_path / "band", records))[0]
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    low, high = axes.get_ylim()
+    assert low < band.min()
+    assert high > band.max()
+
+
+def test_each_measure_has_an_axis_of_its_own_in_the_figure_of_effects(tmp_path):
+    axes = drawn(figures.effects, write(tmp_path / "e", search(100), space=PRESETS["notebook"]))
+    spans = {one.get_ylabel(): np.ptp(one.get_ylim()) for one in axes if one.get_ylabel()}
+    assert set(spans) == {"gain", "mixture accuracy"}
+    assert spans["gain"] < spans["mixture accuracy"] / 2
+    assert len({round(float(np.ptp(one.get_ylim())), 6) for one in axes}) == 2
+    assert len(axes) == 2 * len(PRESETS["notebook"].grids)
+
+
+def test_the_chosen_config_is_marked_and_each_number_of_epochs_has_its_colour(tmp_path):
+    folder = write(tmp_path / "a", search(60), space=PRESETS["notebook"])
+    legend = [text.get_text() for text in drawn(figures.accuracies, folder)[0].get_legend().get_texts()]
+    assert legend == ["no gain", "chosen config", *(f"epochs {number}" for number in (1, 2, 3, 4, 6, 8))]

@@ -1,0 +1,147 @@
+import json
+import time
+
+import pandas as pd
+import pytest
+
+from study.analyze.tables import frame, summary, write_all
+from study.columns import COLUMNS
+from study.folder import Folder
+from study.select.choice import choose
+from study.space import PRESETS
+from tests.analyze_helpers import search, weak, write
+from tests.study_helpers import a_record, a_study
+
+RECORDS = [
+    a_record(1, 0.01),
+    a_record(2, 0.1 + 0.2, epochs=2),
+    a_record(3, state="failed", epochs=4),
+    a_record(4, state="running", epochs=4),
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = Folder(tmp_path / "example")
+    folder.trials.mkdir(parents=True)
+    return folder
+
+
+def test_the_table_loads_with_one_line_of_pandas_with_the_right_types(folder):
+    write_all(folder, a_study(), RECORDS)
+    table = pd.read_csv(folder.path / "trials.csv")
+    assert list(table.columns) == list(COLUMNS)
+    assert table["gain"].tolist()[:2] == [0.01, 0.1 + 0.2]  # unrounded
+    assert table["gain"].isna().tolist() == [False, False, True, True]
+    assert table["use_large_experts"].dtype == bool
+    assert table["epochs"].dtype.kind == "i"
+    assert table["error"].tolist()[2] == "out of luck"
+    assert table["state"].tolist() == ["complete", "complete", "failed", "running"]
+    assert table["dataset"].unique().tolist() == ["shapes"]
+
+
+def test_a_gain_is_also_held_against_the_best_baseline_with_as_many_training_examples():
+    found = frame(a_study(), [a_record(1, 0.01), weak(2, 0.05, baseline=0.3, epochs=2)])
+    assert found["gain_vs_best_baseline"].tolist() == pytest.approx([0.01, -0.15])
+
+
+def test_no_trial_at_all_makes_an_empty_table_and_no_choice(folder):
+    assert write_all(folder, a_study(), []) is None
+    assert len(pd.read_csv(folder.path / "trials.csv")) == 0
+    assert not (folder.path / "best.json").exists()
+    assert "no trials" in (folder.path / "summary.md").read_text()
+
+
+def test_the_summary_counts_what_was_reused():
+    records = [a_record(1, 0.01), a_record(2, 0.02, epochs=2)]
+    totals = records[1].result.totals.replace(epochs_trained=1, epochs_reused=9, seconds=30.0, seconds_reused=600.0)
+    records[1] = records[1].replace(result=records[1].result.replace(totals=totals))
+    page = summary(a_study(), records, None)
+    assert "15 epochs of stages were needed: 6 were trained, 9 (60%) came from the store." in page
+    assert "The trials took 90 s; training the reused epochs had taken 10 min." in page
+    assert "came from the store" not in summary(a_study(), [a_record(1, state="failed")], None)
+
+
+def test_only_failures_make_a_summary_with_their_reasons(folder):
+    write_all(folder, a_study(), [a_record(1, state="failed")])
+    assert "trial 1: out of luck" in (folder.path / "summary.md").read_text()
+
+
+def test_the_choice_is_written_with_its_estimate_and_without_an_interval_from_one_seed(folder):
+    choice = write_all(folder, a_study(), RECORDS)
+    best = json.loads((folder.path / "best.json").read_text())
+    assert best["estimate"] == choice.estimate
+    assert (best["low"], best["high"]) == (None, None)
+    assert best["interval"].startswith("none")
+    assert best["config"]["epochs"] == 2
+    assert "seed" not in best["config"]
+    assert (best["study"], best["dataset"], best["trials"]) == ("example", "shapes", [2])
+    assert best["why"] == choice.why
+
+
+def test_four_seeds_of_the_choice_make_an_interval(folder):
+    write_all(folder, a_study(), [a_record(n + 1, 0.01 * n, replicate=n) for n in range(4)])
+    best = json.loads((folder.path / "best.json").read_text())
+    assert best["low"] < best["estimate"] < best["high"]
+    assert "seeds" in best["interval"]
+
+
+def test_a_chosen_config_that_loses_to_the_best_baseline_is_said_to_first(folder):
+    write_all(folder, a_study(), [a_record(1, 0.0, epochs=4), weak(2, 0.2, baseline=0.2)])
+    best = json.loads((folder.path / "best.json").read_text())
+    assert best["beats_best_baseline"] is False
+    assert best["gain_vs_best_baseline"] == pytest.approx(-0.1)
+    first = (folder.path / "summary.md").read_text().split("\n\n")[1]
+    for text in (best["why"], first):
+        assert text.startswith("The chosen config's mixture loses to the best baseline")
+        assert "10.00 points" in text.split(".\n")[0]
+
+
+def test_a_chosen_config_that_beats_the_best_baseline_is_not_said_to_lose(folder):
+    write_all(folder, a_study(), RECORDS)
+    assert json.loads((folder.path / "best.json").read_text())["beats_best_baseline"] is True
+    assert "loses" not in (folder.path / "summary.md").read_text()
+
+
+def test_the_summary_and_best_json_have_one_estimate(folder):
+    records = list(search(30))
+    study = a_study(space=PRESETS["notebook"])
+    write_all(folder, study, records)
+    estimate = json.loads((folder.path / "best.json").read_text())["estimate"]
+    assert f"{100 * estimate:+.2f} points" in (folder.path / "summary.md").read_text()
+    assert estimate == choose(study, records).estimate
+
+
+def test_the_summary_has_the_source_of_the_data_and_the_states():
+    text = summary(a_study(source="shapes, drawn by code: no network"), RECORDS, None)
+    assert "shapes, drawn by code: no network" in text
+    assert "2 complete, 1 failed, 1 running, of 5 complete trials wanted" in text
+
+
+def test_the_notebook_protocol_is_called_optimistic():
+    assert "optimistic" in summary(a_study(protocol="notebook"), [], None)
+
+
+def test_everything_derived_can_be_made_again(folder):
+    write_all(folder, a_study(), RECORDS)
+    before = {name: (folder.path / name).read_text() for name in ("trials.csv", "best.json", "summary.md")}
+    write_all(folder, a_study(), RECORDS)
+    assert before == {name: (folder.path / name).read_text() for name in before}
+    assert not list(folder.path.glob(".partial*"))
+
+
+def test_a_database_that_cannot_be_written_is_named_and_the_other_tables_stand(folder, capsys):
+    (folder.path / "study.db").mkdir()
+    write_all(folder, a_study(), RECORDS)
+    assert str(folder.path / "study.db") in capsys.readouterr().err
+    assert (folder.path / "summary.md").exists()
+
+
+def test_ten_thousand_records_are_read_and_tabled_in_ten_seconds_with_the_database_left_to_a_command(tmp_path, capsys):
+    folder = write(tmp_path / "large", search(10_000), space=PRESETS["notebook"])
+    start = time.process_time()
+    study = folder.read_study()
+    write_all(folder, study, folder.read_records(study))
+    assert time.process_time() - start < 10
+    assert len(pd.read_csv(folder.path / "trials.csv")) == 10_000
+    assert "lacks 10000 trials; python -m study.analyze --database" in capsys.readouterr().err
