@@ -21,12 +21,17 @@ ORDER = ("gate", "baseline", "artificial", "natural", "mixture")  # as an image 
 SUPERCLASSES = ("artificial", "natural")
 
 
+def parser() -> Parser:
+    """All options of the command."""
+    command = Parser(prog=PROGRAM, description="Classify pictures with a saved mixture.")
+    command.add_argument("file", type=Path, metavar="FILE", help="what --save wrote")
+    command.add_argument("pictures", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG or WebP")
+    return command
+
+
 def main(arguments: Sequence[str]) -> Exit:
     """Parse, classify, print; the exit code."""
-    parser = Parser(prog=PROGRAM, description="Classify pictures with a saved mixture.")
-    parser.add_argument("file", type=Path, metavar="FILE", help="what --save wrote")
-    parser.add_argument("pictures", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG or WebP")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     tolerate_encoding()  # a file's name may have letters that the terminal lacks
     from moe.export import load
 

@@ -44,7 +44,7 @@ _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]*)", re.IGNORECASE)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """List, check or shrink a store; the exit code."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         place = place_at(default_location() if options.store is None else options.store)
     except ValueError as error:
@@ -58,11 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.CTRL_C
 
 
-def _parser() -> Parser:
-    parser = Parser(prog=PROGRAM, description="List, check or shrink a store of trained stages.")
+def parser() -> Parser:
+    """All commands and their options."""
+    found = Parser(prog=PROGRAM, description="List, check or shrink a store of trained stages.")
     where: dict[str, Any] = {"metavar": "PATH|URL", "help": "the store (default: MOE_STORE, or the user's cache)"}
-    parser.add_argument("--store", **where)
-    commands = parser.add_subparsers(metavar="ls|verify|gc", required=True)
+    found.add_argument("--store", **where)
+    commands = found.add_subparsers(metavar="ls|verify|gc", required=True)
     ls = commands.add_parser("ls", help="list the chains, the most recently used first")
     verify = commands.add_parser("verify", help="compare all files with their SHA-256 and set aside what is damaged")
     words = (
@@ -74,7 +75,7 @@ def _parser() -> Parser:
     for command, function in ((ls, _ls), (verify, _verify), (gc, _gc)):
         command.add_argument("--store", default=argparse.SUPPRESS, **where)  # it may stand on either side
         command.set_defaults(command=function)
-    return parser
+    return found
 
 
 def size(text: str) -> int:

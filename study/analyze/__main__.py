@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from moe.cli import Parser, whole
@@ -30,22 +29,26 @@ class Options:
 
 def parse(arguments: list[str] | None = None) -> Options:
     """Read the command line; invalid options exit with code 2."""
-    parser = Parser(
+    return Options(**vars(parser().parse_intermixed_args(arguments)))
+
+
+def parser() -> Parser:
+    """All options of the command."""
+    command = Parser(
         prog=PROGRAM,
         description="Report what a study's trials show, and draw figures into its folder. Nothing else is written; the "
         "study may be running.",
         epilog="exit codes: 0 done, 1 a bug, 2 wrong usage, 4 no study, or a damaged one, 130 Ctrl-C",
     )
-    parser.add_argument("studies", type=Path, nargs="+", metavar="STUDY", help="a study's folder, as results/first")
-    parser.add_argument(
+    command.add_argument("studies", type=Path, nargs="+", metavar="STUDY", help="a study's folder, as results/first")
+    command.add_argument(
         "--rows", type=whole(0, 1_000_000), default=15, metavar="N", help="configs to show, 0 for all (15)"
     )
-    parser.add_argument("--no-figures", dest="figures", action="store_false", help="only the report")
-    parser.add_argument(
+    command.add_argument("--no-figures", dest="figures", action="store_false", help="only the report")
+    command.add_argument(
         "--database", action="store_true", help="add what study.db lacks, at 15 ms a trial; no study may be running"
     )
-    parser.add_argument("--version", action="version", version=f"moe-study {version('moe-study')}")
-    return Options(**vars(parser.parse_intermixed_args(arguments)))
+    return command
 
 
 def main() -> int:

@@ -45,7 +45,7 @@ def write_database(folder: Folder, study: Study, records: Sequence[Record], most
             opened = optuna.create_study(
                 storage=storage, study_name=study.name, direction="maximize", load_if_exists=True
             )
-            missing = len(ended) - opened.user_attrs.get(COUNT, 0)
+            missing: int = len(ended) - opened.user_attrs.get(COUNT, 0)
             if not 0 < missing <= most:
                 return max(0, missing)
             known = {trial.user_attrs.get("trial") for trial in opened.get_trials(deepcopy=False)}

@@ -19,7 +19,7 @@ PROGRAM = "python -m study.reproduce"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser().parse_args(words)
+    options = parser().parse_args(words)
     tolerate_encoding()
     try:
         return _run(options, shlex.join([*PROGRAM.split(), *words]))
@@ -44,19 +44,20 @@ def _run(options: argparse.Namespace, command: str) -> Exit:
         return fail(PROGRAM, str(error))
 
 
-def _parser() -> Parser:
-    parser = Parser(
+def parser() -> Parser:
+    """All options of the command."""
+    command = Parser(
         prog=PROGRAM,
         description="Train the best trial of a study again, from nothing, and compare every number with its record.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="exit codes: 0 identical, 2 wrong usage, 4 study, data or machine, 5 something differs, 130 Ctrl-C",
     )
-    parser.add_argument("folder", type=Path, metavar="results/NAME", help="the study's folder")
-    parser.add_argument("--trial", type=whole(), metavar="N", help="default: the first trial of the best config")
-    parser.add_argument("--data", type=_data, metavar="DIR", help="CIFAR-10 (default: where the study had it)")
-    parser.add_argument("--store", type=_store, metavar="PATH|URL", help="reuse its stages instead of training them")
-    parser.add_argument("--save", type=new_file, metavar="FILE", help="save the mixture as FILE.safetensors")
-    return parser
+    command.add_argument("folder", type=Path, metavar="results/NAME", help="the study's folder")
+    command.add_argument("--trial", type=whole(), metavar="N", help="default: the first trial of the best config")
+    command.add_argument("--data", type=_data, metavar="DIR", help="CIFAR-10 (default: where the study had it)")
+    command.add_argument("--store", type=_store, metavar="PATH|URL", help="reuse its stages instead of training them")
+    command.add_argument("--save", type=new_file, metavar="FILE", help="save the mixture as FILE.safetensors")
+    return command
 
 
 def _data(text: str) -> Path:
