@@ -7,7 +7,6 @@
 Everything else in the folder is derived from these. Only the driver writes here.
 """
 
-import fcntl
 import itertools
 import json
 import os
@@ -18,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
 
 from moe.schema import Model, decode
 from study.study import SCHEMA, Record, Run, Study, StudyFile
@@ -93,11 +94,11 @@ class Folder:
             FolderError: another driver holds it.
         """
         self.trials.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise FolderError(f"{self.path} is in use by another driver; wait for it or stop it") from None
+        try:
+            held = FileLock(self.path / ".lock", timeout=0).acquire()
+        except Timeout:
+            raise FolderError(f"{self.path} is in use by another driver; wait for it or stop it") from None
+        with held:
             yield
 
 
