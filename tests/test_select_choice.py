@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from study.select.choice import best_baselines, choose, estimate, image_noise, winners_curse
+from study.select.choice import Observations, best_baselines, choose, image_noise, winners_curse
 from study.space import PRESETS
 from tests.analyze_helpers import search, weak
 from tests.study_helpers import a_record, a_result, a_study
@@ -20,9 +20,9 @@ def test_the_noise_of_a_gain_comes_from_the_images_on_which_the_two_differ():
 
 def test_the_choice_has_the_highest_estimate_of_the_model_and_that_number():
     study, records = a_study(space=PRESETS["notebook"]), list(search(50))
-    fitted, choice = estimate(study, records, "gain"), choose(study, records)
-    assert choice.estimate == fitted.estimate.max()
-    assert choice == choose(study, records, fitted)
+    found, choice = Observations.of(study, records, "gain"), choose(study, records)
+    assert choice.estimate == found.fit.estimate.max()
+    assert choice == choose(study, records, found)
     assert choice.configs == 50
 
 

@@ -1,6 +1,5 @@
 """A study's trials with all that is computed from them; tables, report and figures only read it."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +10,8 @@ import pandas as pd
 
 from study.analyze.tables import frame
 from study.folder import Folder, named
-from study.select.choice import Choice, choose, image_noise, levels
-from study.select.model import Fit, Floats, Ints, fit
+from study.select.choice import Choice, Observations, choose
+from study.select.model import Fit, Floats, Ints
 from study.study import COMPLETE, OBJECTIVES, Objective, Record, Study
 
 
@@ -44,30 +43,28 @@ class Analysis:
         return (self.study.objective, *(name for name in OBJECTIVES if name != self.study.objective))
 
     @cached_property
-    def levels(self) -> Ints:
-        """(trials, parameters) the level of each searched parameter, from 0."""
-        return levels(self.study, self.complete)
-
-    @cached_property
-    def fits(self) -> dict[Objective, Fit]:
-        """The model of each measure; for at least one complete trial."""
-        return {measure: self.fit(measure, len(self.complete)) for measure in self.measures}
+    def observations(self) -> dict[Objective, Observations]:
+        """What the complete trials found of each measure."""
+        return {measure: Observations.of(self.study, self.complete, measure) for measure in self.measures}
 
     @property
     def best(self) -> Fit:
         """The model of the objective; for at least one complete trial."""
-        return self.fits[self.study.objective]
+        return self.fit(self.study.objective)
+
+    def fit(self, measure: Objective) -> Fit:
+        """The model of a measure; for at least one complete trial."""
+        return self.observations[measure].fit
 
     @cached_property
     def choice(self) -> Choice | None:
         """What the study chooses; None where no trial is complete."""
-        return choose(self.study, self.complete, self.best) if self.complete else None
+        return choose(self.study, self.complete, self.observations[self.study.objective]) if self.complete else None
 
-    def fit(self, measure: Objective, trials: int) -> Fit:
-        """The model of a measure over the first so many complete trials."""
-        sizes = tuple(len(grid) for grid in self.study.space.grids.values())
-        noise = math.sqrt(float((self._image_noises[measure][:trials] ** 2).mean()))
-        return fit(self.levels[:trials], self.values(measure)[:trials], sizes, noise)
+    @property
+    def levels(self) -> Ints:
+        """(trials, parameters) the level of each searched parameter, from 0."""
+        return self.observations[self.study.objective].levels
 
     def values(self, column: str) -> Floats:
         """(trials,) a column of the table as numbers."""
@@ -76,12 +73,6 @@ class Analysis:
     def means(self, column: str) -> Floats:
         """(configs,) a column of the table, averaged over each config's trials."""
         return np.asarray(np.bincount(self.best.config_of, self.values(column)) / self.best.trials)
-
-    @cached_property
-    def _image_noises(self) -> dict[Objective, Floats]:
-        """Per measure (trials,) the standard error of each value over its images."""
-        results = [record.done for record in self.complete]
-        return {measure: np.array([image_noise(result, measure) for result in results]) for measure in OBJECTIVES}
 
 
 def examine(path: Path) -> Analysis:

@@ -39,7 +39,7 @@ def effects(analysis: Analysis, width: int) -> str:
 
 
 def _rows(analysis: Analysis, place: int, name: str) -> Iterator[list[str]]:
-    yield [name, "", *(f"{analysis.fits[measure].shares[place]:.0%} of variance" for measure in analysis.measures)]
+    yield [name, "", *(f"{analysis.fit(measure).shares[place]:.0%} of variance" for measure in analysis.measures)]
     for level, value in enumerate(analysis.study.space.grids[name]):
         trials = int((analysis.levels[:, place] == level).sum())
         yield [f"  {value}", str(trials), *(_effect(analysis, measure, place, level) for measure in analysis.measures)]
@@ -55,7 +55,7 @@ def _effect(analysis: Analysis, measure: Objective, place: int, level: int) -> s
 
 def intervals(analysis: Analysis, measure: Objective, place: int) -> tuple[Floats, Floats]:
     """(levels,) a parameter's effects on a measure and half their 95 % intervals; nan where nothing compares."""
-    fit = analysis.fits[measure]
+    fit = analysis.fit(measure)
     return fit.effects[place], fit.quantile * fit.effect_errors[place]
 
 

@@ -86,7 +86,8 @@ def _running_estimate(analysis: Analysis) -> tuple[Ints, Floats, Floats]:
     cells = len(analysis.best.estimate) * sum(map(len, analysis.study.space.grids.values()))
     number = int(np.clip(FEW_CELLS // max(1, cells), *ESTIMATES))
     places = np.unique(np.linspace(min(last, FIRST_ESTIMATE), last, number).round().astype(int))
-    fits = [analysis.fit(analysis.study.objective, place + 1) for place in places]
+    observations = analysis.observations[analysis.study.objective]
+    fits = [observations.first(place + 1).fit for place in places]
     estimates = np.array([100 * fit.estimate[fit.best] for fit in fits])
     return places, estimates, np.array([100 * fit.half[fit.best] for fit in fits])
 

@@ -7,7 +7,9 @@ values the largest is biased upward (winner's curse), by as much as `winners_cur
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean
+from typing import Self
 
 import numpy as np
 from scipy.integrate import trapezoid
@@ -37,7 +39,7 @@ class Choice:
     gain: float  # observed mean
     gain_vs_best_baseline: float  # observed mean
     noise: float  # standard deviation of one trial
-    noise_from: str  # replicates or images
+    noise_from: str  # replicates: between seeds on the same images; or images: between images for the same seed
 
     @property
     def beats_best_baseline(self) -> bool:
@@ -88,17 +90,40 @@ def image_noise(result: Result, objective: str) -> float:
     return math.sqrt(max(0.0, second_moment - value**2) / result.scored_examples)
 
 
-def levels(study: Study, records: Sequence[Record]) -> Ints:
-    """(trials, parameters) the level of each searched parameter, from 0."""
-    points = [list(study.space.point(record.config).values()) for record in records]
-    return np.array(points, dtype=np.int64).reshape(len(points), len(study.space.grids))
+@dataclass(frozen=True)
+class Observations:
+    """What complete trials found of one objective, as the model takes it."""
 
+    levels: Ints  # (trials, parameters) of each searched parameter, from 0
+    sizes: tuple[int, ...]  # levels of each parameter
+    values: Floats  # (trials,)
+    noises: Floats  # (trials,) standard errors of the values over their images
 
-def estimate(study: Study, complete: Sequence[Record], objective: str) -> Fit:
-    """The model of an objective over complete trials, at least one."""
-    values = np.array([record.objective(objective) for record in complete])
-    noise = math.sqrt(fmean(image_noise(record.done, objective) ** 2 for record in complete))
-    return fit(levels(study, complete), values, tuple(map(len, study.space.grids.values())), noise)
+    @classmethod
+    def of(cls, study: Study, complete: Sequence[Record], objective: Objective) -> Self:
+        """Those of complete trials."""
+        grids = study.space.grids
+        points = [list(study.space.point(record.config).values()) for record in complete]
+        return cls(
+            levels=np.array(points, dtype=np.int64).reshape(len(points), len(grids)),
+            sizes=tuple(map(len, grids.values())),
+            values=np.array([record.objective(objective) for record in complete]),
+            noises=np.array([image_noise(record.done, objective) for record in complete]),
+        )
+
+    @property
+    def image_noise(self) -> float:
+        """The standard error of one value over its images."""
+        return math.sqrt(float((self.noises**2).mean()))
+
+    def first(self, trials: int) -> "Observations":
+        """Those of the first so many trials."""
+        return Observations(self.levels[:trials], self.sizes, self.values[:trials], self.noises[:trials])
+
+    @cached_property
+    def fit(self) -> Fit:
+        """The model of at least one trial."""
+        return fit(self.levels, self.values, self.sizes, self.image_noise)
 
 
 def best_baselines(complete: Sequence[Record]) -> dict[int, float]:
@@ -110,49 +135,37 @@ def best_baselines(complete: Sequence[Record]) -> dict[int, float]:
     return found
 
 
-def choose(study: Study, complete: Sequence[Record], fitted: Fit | None = None) -> Choice | None:
+def choose(study: Study, complete: Sequence[Record], found: Observations | None = None) -> Choice | None:
     """The config with the highest estimate; None without a complete trial.
 
     Args:
         complete: the complete trials.
-        fitted: the model of the study's objective over them, where it is there already.
+        found: what they found of the study's objective, where that is there already.
     """
     if not complete:
         return None
-    fitted = fitted or estimate(study, complete, study.objective)
-    best = fitted.best
+    found = found or Observations.of(study, complete, study.objective)
+    fitted, best = found.fit, found.fit.best
     chosen = [record for record, config in zip(complete, fitted.config_of, strict=True) if config == best]
     scores = [record.done.score for record in chosen]
     baseline = best_baselines(complete)[chosen[0].config.train_examples]
-    noise, noise_from = _noise(study, complete, fitted)
+    freedom = len(complete) - len(fitted.estimate)
+    replicated = freedom >= LEAST_REPLICATES
+    spread = float(((found.values - fitted.means[fitted.config_of]) ** 2).sum())
     return Choice(
         objective=study.objective,
         config=chosen[0].config,
         trials=tuple(record.trial for record in chosen),
         seeds=tuple(record.config.seed for record in chosen),
         configs=len(fitted.estimate),
-        mean=fmean(record.objective(study.objective) for record in chosen),
+        mean=float(fitted.means[best]),
         estimate=float(fitted.estimate[best]),
         interval=fitted.interval(best),
         gain=fmean(score.gain for score in scores),
         gain_vs_best_baseline=fmean(score.mixture_accuracy for score in scores) - baseline,
-        noise=noise,
-        noise_from=noise_from,
+        noise=math.sqrt(spread / freedom) if replicated else found.image_noise,
+        noise_from="replicates" if replicated else "images",
     )
-
-
-def _noise(study: Study, complete: Sequence[Record], fitted: Fit) -> tuple[float, str]:
-    """The standard deviation of one trial, and where it is from.
-
-    From replicates, where there are enough, it is the noise between seeds on the same images; else the noise between
-    images for the same seed.
-    """
-    values = np.array([record.objective(study.objective) for record in complete])
-    freedom = len(values) - len(fitted.estimate)
-    if freedom >= LEAST_REPLICATES:
-        means = np.bincount(fitted.config_of, values) / fitted.trials
-        return math.sqrt(float(((values - means[fitted.config_of]) ** 2).sum()) / freedom), "replicates"
-    return math.sqrt(fmean(image_noise(record.done, study.objective) ** 2 for record in complete)), "images"
 
 
 def winners_curse(truths: Floats, counts: Floats, noise: float) -> float:
