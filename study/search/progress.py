@@ -14,7 +14,7 @@ from rich.text import Text
 from moe.console import duration, emit
 from study.search.ledger import Ledger
 from study.search.trial import EpochReport
-from study.select.choice import image_noise, points
+from study.select.choice import image_noise, shown
 from study.study import COMPLETE, FAILED, Record
 
 LINE_EVERY_S = 30.0  # between two plain lines on one trial's progress
@@ -97,10 +97,8 @@ class Progress:
 
     def _objective(self, record: Record) -> str:
         name = self.ledger.study.objective
-        noise = 100 * image_noise(record.done, name)
-        value = record.objective(name)
-        shown = points(value) if name == "gain" else f"{100 * value:.2f}"
-        return f"{name.replace('_', ' ')} {shown} ± {noise:.2f} points"
+        value, noise = shown(record.objective(name), name, unit=False), 100 * image_noise(record.done, name)
+        return f"{name.replace('_', ' ')} {value} ± {noise:.2f} points"
 
     def _outcome(self, record: Record) -> str:
         score, totals = record.done.score, record.done.totals
