@@ -113,3 +113,13 @@ def test_a_database_that_cannot_be_written_is_an_error_with_its_path(tmp_path):
     with pytest.raises(OSError, match=r"study\.db") as caught:
         write_database(Folder(tmp_path), a_study(), RECORDS)
     assert caught.value.filename == str(tmp_path / "study.db")
+
+
+def test_an_interrupted_addition_is_continued_without_doubles(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(optuna.Study, "set_user_attr", interrupted)
+        write_database(Folder(tmp_path), a_study(), RECORDS[:2])
+    assert numbers(written(tmp_path)) == [3, 4, 7]

@@ -26,7 +26,7 @@ from study.select.model import Floats, Ints
 from study.study import FAILED, Objective
 
 DPI = 150
-CAPTION_CHARACTERS_PER_INCH = 15
+CAPTION_CHARACTERS_PER_INCH = 13
 LOOK: Any = {
     "figure.facecolor": "white",
     "font.size": 13,

@@ -134,7 +134,7 @@ def main() -> None:
     print("\n".join([table(found), "", *ratios(found)]))
     if asked.records:
         write, draw = (spread(seconds) for seconds in zip(*tables, strict=True))
-        print(f"\n{asked.records} records: trials.csv, best.json, summary.md and study.db in {write} s")
+        print(f"\n{asked.records} records: trials.csv, best.json, summary.md in {write} s")
         print(f"(study.run --resume), report and figures in {draw} s (study.analyze)")
     print(f"\n{here}")
 
