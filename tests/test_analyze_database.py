@@ -119,7 +119,8 @@ def test_an_interrupted_addition_is_continued_without_doubles(tmp_path, monkeypa
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(optuna.Study, "set_user_attr", interrupted)
-        write_database(Folder(tmp_path), a_study(), RECORDS[:2])
+        with pytest.raises(KeyboardInterrupt):
+            write_database(Folder(tmp_path), a_study(), RECORDS[:2])
     assert numbers(written(tmp_path)) == [3, 4, 7]
