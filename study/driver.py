@@ -145,7 +145,7 @@ def drive(request: Request, resources: Resources | None, stop: Stop) -> Exit:
         ClusterError: a machine, or Ray, cannot run the study.
         FolderError: the study's folder cannot be used.
     """
-    gc.freeze()  # what the imports made lives until the end: no collection has to visit it, which saves a second at exit
+    gc.freeze()  # what the imports made lives until the end: no collection visits it, which saves a second at exit
     options, study = request.options, request.study
     try:
         data = load(study.dataset, Path(study.data_folder) if study.data_folder else None)
