@@ -7,8 +7,8 @@ from study.space import PRESETS
 from tests.study_helpers import a_study
 
 SPEED = Speed(
-    training={"small": 0.001, "large": 0.002, "subgate": 0.0001},
-    evaluation={"small": 0.0002, "large": 0.0004, "subgate": 0.00001},
+    training={"small": 0.001, "large": 0.002, "subgates": 0.0002},
+    evaluation={"small": 0.0002, "large": 0.0004, "subgates": 0.00002},
 )
 
 
@@ -21,7 +21,7 @@ def test_a_config_costs_its_epochs_of_every_stage_and_one_prediction_for_the_mix
     networks = 1 + 1 + 0.4 + 0.6  # experts see their classes only
     stages = 2 * networks * (1000 * 0.001 + 100 * 0.0002)
     predictions = 4 * (1000 + 500) * 0.0002
-    subgates = 2 * 2 * (1000 * 0.0001 + 100 * 0.00001) + 2 * 500 * 0.00001
+    subgates = 2 * (1000 * 0.0002 + 100 * 0.00002) + 500 * 0.00002
     assert total(config, 500) == pytest.approx(stages + predictions + subgates)
 
 
@@ -58,8 +58,8 @@ def test_what_the_store_has_of_recorded_trials_costs_nothing(precision):
     assert resumed.shared.epochs == fresh.shared.epochs - 5 * 8  # the longest of each of its chains
 
 
-def test_a_calibration_finds_the_subgate_cheapest_and_training_dearer_than_evaluation():
+def test_a_calibration_finds_the_subgates_cheapest_and_training_dearer_than_evaluation():
     speed = calibrate(Resources(cpus_per_trial=1, gpus_per_trial=0, concurrency=1), 50, "float32")
-    assert speed.training["subgate"] < speed.training["small"]
+    assert speed.training["subgates"] < speed.training["small"]
     for name, seconds in speed.training.items():
         assert 0 < speed.evaluation[name] < seconds < 1

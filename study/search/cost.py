@@ -3,51 +3,43 @@
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch.nn import functional
 
 from moe.config import ARTIFICIAL, CLASSES, HOLDOUT, NATURAL, NOTEBOOK, Config
-from moe.networks import BLOCKS, IMAGE, Layers, subgate, vgg
+from moe.networks import IMAGE, FrozenOutputs
 from moe.stages import STAGES, plan
-from moe.training.cuda_graph import captured, own_stream, synchronize
-from moe.training.loop import adam
+from moe.training.cuda_graph import own_stream, synchronize
+from moe.training.loop import Examples, Trainer, adam, evaluate, initial_network
 from moe.training.numerics import Numerics, configure_numerics
 from study.search.resources import Resources
 from study.search.worker import devices
 from study.study import Study
 
 CALIBRATION_STEPS = 5
-SHARES = {  # of the images, that a frozen network is trained on
-    "baseline": 1.0,
-    "gate": 1.0,
-    "artificial": len(ARTIFICIAL) / CLASSES,
-    "natural": len(NATURAL) / CLASSES,
-}
+SHARES = {"artificial": len(ARTIFICIAL) / CLASSES, "natural": len(NATURAL) / CLASSES}  # of the images; others see all
+SUBGATES = "subgates"  # the mixture's network, beside "small" and "large"
 _ANY = Numerics(device="any", torch="any", instructions="any")
 
 
-@dataclass(frozen=True)
-class Speed:
-    """Seconds per image for each network: "small", "large" and "subgate"."""
+class Speed(NamedTuple):
+    """Seconds per image for each network: "small", "large" and "subgates"."""
 
     training: dict[str, float]
     evaluation: dict[str, float]
 
 
-@dataclass(frozen=True)
-class Price:
+class Price(NamedTuple):
     """The seconds of a stage."""
 
     epoch: float
     prediction: float  # once for the images that later stages and scores need
 
 
-@dataclass(frozen=True)
-class Tally:
+class Tally(NamedTuple):
     """The work of some trials."""
 
     stages: int = 0
@@ -55,8 +47,7 @@ class Tally:
     cost: float = 0.0  # seconds
 
 
-@dataclass(frozen=True)
-class Forecast:
+class Forecast(NamedTuple):
     """The most that a study can take."""
 
     apart: Tally  # if every trial trains everything
@@ -66,33 +57,23 @@ class Forecast:
 
 
 def calibrate(resources: Resources, batch_size: int, precision: str) -> Speed:
-    """Time a few training and evaluation steps of each network on what a trial is allotted."""
+    """Time a batch of random images, trained on and evaluated, for each network on what a trial is allotted."""
     torch.set_num_threads(resources.cpus_per_trial)
     device = devices(resources.gpus_per_trial)[0]
-    configure_numerics(device, precision)
-    networks = {size: vgg(size, CLASSES, precision) for size in BLOCKS} | {"subgate": subgate(precision)}
-    training, evaluation = {}, {}
+    requests = plan(Config(precision=precision), "", configure_numerics(device, precision))
+    images = torch.randint(256, (batch_size, *IMAGE), dtype=torch.uint8, device=device)
+    labels = torch.zeros(batch_size, dtype=torch.int64, device=device)
+    frozen = FrozenOutputs(labels.bool(), torch.zeros(batch_size, CLASSES, 2, device=device))
+    speed = Speed({}, {})
     with own_stream(device):
-        for name, network in networks.items():
-            network.to(memory_format=torch.channels_last).to(device)
-            images = torch.rand(batch_size, *IMAGE, device=device).contiguous(memory_format=torch.channels_last)
-            training[name] = _seconds(_step(network, images), device) / batch_size
-            evaluation[name] = _seconds(partial(network, images), device) / batch_size
-    return Speed(training, evaluation)
-
-
-def _step(network: Layers, images: torch.Tensor) -> Callable[[], Any]:
-    optimizer = adam(network, Config().learning_rate)
-    noise = torch.Generator(images.device)
-    labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-
-    def step(rows: torch.Tensor) -> None:
-        loss = functional.cross_entropy(network(images[rows], noise), labels[rows])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
-    return partial(captured(step, noise, images.device), torch.arange(len(images), device=images.device))
+        for size, stage in {"small": "baseline", "large": "baseline", SUBGATES: "mixture"}.items():
+            spec = replace(requests[stage].spec, network=size, batch_size=batch_size)
+            network = initial_network(spec).to(device)
+            examples = Examples(images, labels, frozen if stage == "mixture" else None)
+            trainer = Trainer(network, adam(network, spec.learning_rate), examples, spec)
+            speed.training[size] = _seconds(partial(trainer.epoch, 1), device) / batch_size
+            speed.evaluation[size] = _seconds(partial(evaluate, network, examples, stage), device) / batch_size
+    return speed
 
 
 def _seconds(work: Callable[[], Any], device: torch.device) -> float:
@@ -108,18 +89,17 @@ def _seconds(work: Callable[[], Any], device: torch.device) -> float:
 
 def price(config: Config, speed: Speed, score_examples: int) -> dict[str, Price]:
     """The price of each stage of a config."""
-    prices = {}
-    for name, share in SHARES.items():
-        size = STAGES[name].size(config)
-        training = config.train_examples * speed.training[size] + config.test_examples * speed.evaluation[size]
-        predicting = (score_examples + (config.protocol == HOLDOUT) * config.train_examples) * speed.evaluation[size]
-        prices[name] = Price(epoch=share * training, prediction=predicting)
-    subgates = config.train_examples * speed.training["subgate"] + config.test_examples * speed.evaluation["subgate"]
-    frozen = sum(speed.evaluation[STAGES[name].size(config)] for name in SHARES) * config.train_examples
-    prices["mixture"] = Price(
-        epoch=2 * subgates + (config.protocol == NOTEBOOK) * frozen,  # frozen networks predict in each epoch
-        prediction=2 * score_examples * speed.evaluation["subgate"],
-    )
+    prices, frozen = {}, 0.0
+    for name, stage in STAGES.items():
+        size = SUBGATES if name == "mixture" else stage.size(config)
+        evaluation, predicted = speed.evaluation[size], score_examples
+        epoch = SHARES.get(name, 1) * (config.train_examples * speed.training[size] + config.test_examples * evaluation)
+        if name != "mixture":
+            frozen += evaluation * config.train_examples
+            predicted += config.train_examples if config.protocol == HOLDOUT else 0
+        elif config.protocol == NOTEBOOK:
+            epoch += frozen  # frozen networks predict in each epoch
+        prices[name] = Price(epoch=epoch, prediction=predicted * evaluation)
     return prices
 
 
@@ -133,14 +113,11 @@ def forecast(study: Study, trials: int, recorded: Sequence[Config], speed: Speed
     """
     drawn = list(_drawn(study, trials))
     apart = [_tally(study, [config], speed, {}) for config in drawn]
+    costs = [tally.cost for tally in apart] or [0.0]
     stored: dict[str, set[int]] = {}
     _tally(study, recorded, speed, stored)
-    return Forecast(
-        apart=Tally(*(sum(column) for column in zip(*map(astuple, apart), strict=True))) if apart else Tally(),
-        shared=_tally(study, drawn, speed, stored),
-        cheapest=min((tally.cost for tally in apart), default=0.0),
-        dearest=max((tally.cost for tally in apart), default=0.0),
-    )
+    shared = _tally(study, drawn, speed, stored)
+    return Forecast(Tally(*map(sum, zip(*apart, strict=True))), shared, min(costs), max(costs))
 
 
 def _drawn(study: Study, trials: int) -> Iterator[Config]:
@@ -157,8 +134,7 @@ def _tally(study: Study, configs: Sequence[Config], speed: Speed, stored: dict[s
     Args:
         stored: by a stage's address, the epochs that were requested of it; grows.
     """
-    stages = epochs = 0
-    cost = 0.0
+    stages, epochs, cost = Tally()
     for config in configs:
         prices = price(config, speed, study.space.score_examples())
         numerics = replace(_ANY, precision=config.precision)
