@@ -8,11 +8,11 @@ A point is one index into each grid: samplers see small ordered integers, and st
 coincide. Importing this file is cheap (no torch, Ray or Optuna), so that a wrong space is refused early.
 """
 
-import collections
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -34,16 +34,13 @@ NOTEBOOK = {  # CPU scale
     "use_large_baseline_classifier": [False, True],
 }
 FULL = {  # GPU scale
+    **NOTEBOOK,
     "epochs": [1, 2, 4, 8, 16, 30],
     "train_examples": [5000, 10000, 20000, 30000, 45000],
     "test_examples": 5000,
-    "use_large_experts": [False, True],
-    "use_large_gating_mlp": [False, True],
-    "use_large_baseline_classifier": [False, True],
 }
 
 MOST_POINTS = 1_000_000
-CHECKED_POINTS = 10_000  # up to so many points, `read` checks each of them
 
 #: fields of a config that belong to the study as a whole
 _ELSEWHERE = {name: f"--{name}" for name in ("seed", "protocol", "precision")}
@@ -67,20 +64,16 @@ class Space(Model):
     @field_validator("grids")
     @classmethod
     def _check_grids(cls, grids: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
-        for name in grids:
-            _check_field(name)
-        return {name: _grid(name, grids[name]) for name in _TYPES if name in grids}
+        return {name: _grid(name, values) for name, values in _ordered(grids)}
 
     @field_validator("fixed")
     @classmethod
     def _check_fixed(cls, fixed: dict[str, Any]) -> dict[str, Any]:
-        for name in fixed:
-            _check_field(name)
-        return {name: _plain(name, fixed[name]) for name in _TYPES if name in fixed}
+        return {name: _plain(name, value) for name, value in _ordered(fixed)}
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        if both := sorted(set(self.grids) & set(self.fixed)):
+        if both := sorted(self.grids.keys() & self.fixed.keys()):
             raise ValueError(f"{both[0]} is both searched and fixed; expected one of the two")
         if self.size > MOST_POINTS:
             raise ValueError(f"the grids have {self.size} points; expected at most {MOST_POINTS}")
@@ -89,12 +82,11 @@ class Space(Model):
     @property
     def size(self) -> int:
         """The number of points; 1 where nothing is searched."""
-        return math.prod(len(grid) for grid in self.grids.values())
+        return math.prod(map(len, self.grids.values()))
 
     def points(self) -> Iterator[dict[str, int]]:
         """Every point once; the last field changes fastest."""
-        for indices in itertools.product(*(range(len(grid)) for grid in self.grids.values())):
-            yield dict(zip(self.grids, indices, strict=True))
+        return map(self.at, range(self.size))
 
     def position(self, point: Mapping[str, int]) -> int:
         """The point's place in `points`, from 0."""
@@ -117,8 +109,7 @@ class Space(Model):
             KeyError: the point lacks a searched field.
             ValueError: an index is outside its grid.
         """
-        searched = {name: grid[_index(name, grid, point)] for name, grid in self.grids.items()}
-        return {**self.fixed, **searched}
+        return {**self.fixed, **{name: grid[_index(name, grid, point)] for name, grid in self.grids.items()}}
 
     def point(self, config: Config) -> dict[str, int]:
         """The point of a config, the inverse of `values`; fields that the space does not name play no part.
@@ -129,12 +120,10 @@ class Space(Model):
         for name, value in self.fixed.items():
             if (found := getattr(config, name)) != value:
                 raise ValueError(f"{name} is {found!r}; space {self.name} fixes it at {value!r}")
-        return {name: self._on_grid(name, getattr(config, name)) for name in self.grids}
-
-    def _on_grid(self, name: str, value: Any) -> int:
-        if value not in (grid := self.grids[name]):
-            raise ValueError(f"{name} is {value!r}; space {self.name} has {', '.join(map(str, grid))}")
-        return grid.index(value)
+        for name, grid in self.grids.items():
+            if (found := getattr(config, name)) not in grid:
+                raise ValueError(f"{name} is {found!r}; space {self.name} has {', '.join(map(str, grid))}")
+        return {name: grid.index(getattr(config, name)) for name, grid in self.grids.items()}
 
     def nearest(self, values: Mapping[str, Any]) -> dict[str, int]:
         """The point nearest to a config: equal flags, and each number the fewest times larger or smaller.
@@ -143,10 +132,8 @@ class Space(Model):
             values: fields of a config; one that is missing counts with its default.
         """
         wanted = {**dict(Config()), **values}
-        return {
-            name: min(range(len(grid)), key=[_distance(value, wanted[name]) for value in grid].__getitem__)
-            for name, grid in self.grids.items()
-        }
+        distances = {name: [_distance(value, wanted[name]) for value in grid] for name, grid in self.grids.items()}
+        return {name: each.index(min(each)) for name, each in distances.items()}
 
     def score_examples(self) -> int:
         """The largest `test_examples` of the space: what every trial of the study is scored on."""
@@ -168,56 +155,65 @@ def parse(name: str, entries: Mapping[str, Any]) -> Space:
         ValueError: as for `Space`, or a list is empty.
     """
     grids, fixed = {}, {}
-    for field, entry in entries.items():
-        _check_field(field)
-        if not isinstance(entry, list):
-            fixed[field] = entry
-        elif not entry:
+    for field, entry in _ordered(entries):
+        if entry == []:
             raise ValueError(f"{field} is an empty list; expected at least one value")
-        elif len(entry) == 1:
-            fixed[field] = entry[0]
-        else:
+        if isinstance(entry, list) and len(entry) > 1:
             grids[field] = tuple(entry)
+        else:
+            fixed[field] = entry[0] if isinstance(entry, list) else entry
     return Space(name=name, grids=grids, fixed=fixed)
 
 
 def read(name_or_path: str, protocol: Protocol) -> Space:
     """A preset by its name, or the space in a YAML file, fit for a protocol.
 
-    Every point is tried as a config where there are up to 10,000; beyond that, every value and every corner.
+    Every value is tried in a config, and so is every combination of smallest and largest values.
 
     Raises:
         ValueError: there is no such preset or file, or it is not a valid space; the sentence names the file,
             the field, the value and what is valid.
     """
     if name_or_path in PRESETS:
-        _check_values(PRESETS[name_or_path], protocol)
         return PRESETS[name_or_path]
     path = Path(name_or_path).expanduser()
     if not path.is_file():
         raise ValueError(f"{name_or_path!r} is neither a preset ({', '.join(PRESETS)}) nor a YAML file that exists")
     try:
         space = parse(path.stem, _entries(path))
-        _check_values(space, protocol)
+        for point in _telling(space):
+            Config(protocol=protocol, **space.values(point))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return space
 
 
-def _check_field(name: str) -> None:
-    if name in _ELSEWHERE:
-        raise ValueError(f"{name} cannot be part of a space; it is given with {_ELSEWHERE[name]}")
-    if name not in _TYPES:
-        raise ValueError(f"{name!r} is not a field of a config; expected one of {', '.join(_TYPES)}")
+def _ordered(entries: Mapping[Any, Any]) -> list[tuple[str, Any]]:
+    """Fields of a space with their entries, in the order of the config.
+
+    Raises:
+        ValueError: a field is unknown, or set elsewhere.
+    """
+    for name in entries:
+        if name in _ELSEWHERE:
+            raise ValueError(f"{name} cannot be part of a space; it is given with {_ELSEWHERE[name]}")
+        if name not in _TYPES:
+            raise ValueError(f"{name!r} is not a field of a config; expected one of {', '.join(_TYPES)}")
+    return [(name, entries[name]) for name in _TYPES if name in entries]
 
 
 def _grid(name: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(values) < 2:
         raise ValueError(f"the grid of {name} has {len(values)} values; expected 2 or more")
     grid = tuple(_plain(name, value) for value in values)
-    if doubles := [text for text, n in collections.Counter(map(repr, grid)).items() if n > 1]:
-        raise ValueError(f"{name} has {doubles[0]} more than once; expected each value once")
+    if double := _double(map(repr, grid)):
+        raise ValueError(f"{name} has {double} more than once; expected each value once")
     return grid
+
+
+def _double(texts: Iterable[str]) -> str | None:
+    """The first text that comes more than once, if any."""
+    return next((text for text, times in Counter(texts).items() if times > 1), None)
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -233,28 +229,19 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _index(name: str, grid: tuple[Any, ...], point: Mapping[str, int]) -> int:
-    if name not in point:
-        raise KeyError(f"{name} is missing from the point {dict(point)}")
     if not 0 <= (index := point[name]) < len(grid):
         raise ValueError(f"the index of {name} is {index}; expected 0 to {len(grid) - 1}")
     return index
 
 
 def _distance(value: Any, wanted: Any) -> float:
-    if isinstance(value, bool):
-        return float(value != wanted)
-    return abs(math.log(value / wanted))
-
-
-def _check_values(space: Space, protocol: Protocol) -> None:
-    points = space.points() if space.size <= CHECKED_POINTS else _telling(space)
-    for point in points:
-        Config(protocol=protocol, **space.values(point))
+    return float(value != wanted) if isinstance(value, bool) else abs(math.log(value / wanted))
 
 
 def _telling(space: Space) -> Iterator[dict[str, int]]:
     """Every value of every grid, then every combination of smallest and largest values."""
     first = dict.fromkeys(space.grids, 0)
+    yield first
     for name, grid in space.grids.items():
         yield from ({**first, name: index} for index in range(len(grid)))
     ends = [(grid.index(min(grid)), grid.index(max(grid))) for grid in space.grids.values()]
@@ -263,6 +250,7 @@ def _telling(space: Space) -> Iterator[dict[str, int]]:
 
 
 def _entries(path: Path) -> dict[Any, Any]:
+    """The mapping in a YAML file, without what YAML takes silently: a key given twice, numbers to the base 8 or 60."""
     import yaml  # a preset does without
 
     try:
@@ -270,22 +258,15 @@ def _entries(path: Path) -> dict[Any, Any]:
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
             raise ValueError("the file is not a mapping; expected lines like `epochs: [1, 2, 4]`")
-        _check_nodes(root)
+        if double := _double(str(key.value) for key, _ in root.value):
+            raise ValueError(f"{double} is given twice; expected each field once")
+        for key, node in root.value:
+            for item in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+                if item.tag.endswith(":int") and not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", item.value):
+                    raise ValueError(f"{key.value} has {item.value}; expected a decimal number without leading zeros")
         return dict(loader.construct_document(root))
     except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"cannot be read as YAML: {' '.join(str(error).split())}") from None
-
-
-def _check_nodes(root: Any) -> None:
-    """Refuse what YAML would take silently: a key given twice, and numbers to the base 8 or 60."""
-    keys = collections.Counter(str(key.value) for key, _ in root.value)
-    if doubles := [key for key, n in keys.items() if n > 1]:
-        raise ValueError(f"{doubles[0]} is given twice; expected each field once")
-    for key, node in root.value:
-        for item in node.value if isinstance(node.value, list) else [node]:
-            whole = getattr(item, "tag", "").endswith(":int")
-            if whole and not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", item.value):
-                raise ValueError(f"{key.value} has {item.value}; expected a decimal number without leading zeros")
 
 
 #: last, since a space checks itself with everything above
