@@ -5,6 +5,8 @@ from typing import Any
 
 from moe.config import Config
 from moe.result import Result, Score, Totals
+from study.search.ledger import Ledger
+from study.search.progress import Progress
 from study.space import parse
 from study.study import COMPLETE, FAILED, RUNNING, Record, State, Study
 
@@ -81,3 +83,8 @@ def a_record(
         started=STARTED,
         ended=None if state == RUNNING else STARTED + timedelta(minutes=1),
     )
+
+
+def silent(ledger: Ledger) -> Progress:
+    """The progress of a study that nobody watches."""
+    return Progress(ledger, terminal=False, emit=lambda line: None)

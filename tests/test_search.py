@@ -21,19 +21,7 @@ from study.search.stopping import Stop
 from study.search.tune import search
 from study.space import parse
 from study.study import LOST
-from tests.study_helpers import SPACE, a_record, a_result, a_study
-
-
-class Silent:
-    """An observer that does nothing."""
-
-    def started(self, record): ...
-
-    def progressed(self, number, report): ...
-
-    def warned(self, sentence): ...
-
-    def ended(self, record): ...
+from tests.study_helpers import SPACE, a_record, a_result, a_study, silent
 
 
 def result_row(suggestion, gain=0.01):
@@ -47,7 +35,7 @@ class Driver:
     def __init__(self, *records, concurrency=1, stop=None, **study):
         self.saved = []
         self.ledger = Ledger(a_study(**study), records, self.saved.append)
-        self.searcher = StudySearch(self.ledger, Silent(), stop or Stop(), concurrency)
+        self.searcher = StudySearch(self.ledger, silent(self.ledger), stop or Stop(), concurrency)
         self.count = 0
 
     def launch(self):
@@ -196,10 +184,10 @@ def epoch_row():
     return {"stage": "gate", "epoch": 1, "epochs": 4, "reused": False, **metrics, "training_iteration": 1}
 
 
-def test_an_observer_gets_the_stage_the_epoch_and_its_metrics():
+def test_the_progress_gets_the_stage_the_epoch_and_its_metrics():
     reports = []
     driver = Driver(trials=3)
-    driver.searcher._observer.progressed = lambda number, report: reports.append((number, report))
+    driver.searcher._progress.progressed = lambda number, report: reports.append((number, report))
     trial_id, _ = driver.launch()
     driver.searcher.on_trial_result(trial_id, epoch_row())
     [(number, report)] = reports
@@ -207,10 +195,10 @@ def test_an_observer_gets_the_stage_the_epoch_and_its_metrics():
     assert (report.loss, report.accuracy, report.validation_loss, report.validation_accuracy) == (2.0, 0.25, 2.1, 0.2)
 
 
-def test_an_observer_gets_the_warnings_of_any_row():
+def test_the_progress_gets_the_warnings_of_any_row():
     warnings = []
     driver = Driver(trials=3)
-    driver.searcher._observer.warned = warnings.append
+    driver.searcher._progress.warned = warnings.append
     trial_id, suggestion = driver.launch()
     driver.searcher.on_trial_result(trial_id, epoch_row() | {"warnings": ["first"]})
     driver.searcher.on_trial_result(trial_id, result_row(suggestion) | {"warnings": ["second", "third"]})

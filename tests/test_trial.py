@@ -8,7 +8,8 @@ from moe.data import DataSet
 from moe.training.loop import TrainingError
 from study.machine import ClusterError
 from study.search import trial, worker
-from study.search.trial import EpochReport, Job, evaluate
+from study.search.trial import EpochReport, Job
+from study.search.worker import evaluate
 
 CONFIG = Config(epochs=1, train_examples=100, test_examples=50)
 

@@ -1,6 +1,6 @@
 """Trials under Ray Tune. Only this package and `study.cluster` import Ray.
 
-    Ledger <--> StudySearch (Optuna) --config--> Tune --> worker: study.search.trial.evaluate
+    Ledger <--> StudySearch (Optuna) --config--> Tune --> worker: study.search.worker.evaluate
                      ^                                         |
                      +------- epochs, result or error ---------+
 

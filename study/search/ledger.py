@@ -6,6 +6,7 @@ proposed point --ledger--> replicate and seed --> running --> complete or failed
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from enum import Enum
+from itertools import count
 
 from moe.result import Result
 from study.study import COMPLETE, FAILED, RUNNING, Record, State, Study, now
@@ -33,13 +34,13 @@ class Ledger:
     def __init__(self, study: Study, records: Iterable[Record], save: Callable[[Record], None]) -> None:
         self.study = study
         self.records = {record.trial: record for record in records}
-        self.interrupted = [record for record in self.records.values() if record.state == RUNNING]  # by earlier runs
-        self.best = max(self.of(COMPLETE), key=self._value, default=None)  # of the complete trials, by the objective
+        self.interrupted = self.of(RUNNING)  # by earlier runs
+        self.best = max(self.of(COMPLETE), key=self._objective, default=None)
         self.closed = False  # no more launches: time is up, or a signal came
         self._save = save
         # a study asks for these at every step, so they are counted as they change
-        self._before = Counter(record.state for record in self.records.values())
-        self._here: dict[State, set[int]] = {state: set() for state in (RUNNING, COMPLETE, FAILED)}  # of this run
+        self._count = Counter(record.state for record in self.records.values())
+        self._failed_before = self._count[FAILED]  # in earlier runs
         self._seconds = sum(record.done.totals.seconds for record in self.of(COMPLETE))
         self._last = max(self.records, default=0)
         self._numbers_at: defaultdict[int, set[int]] = defaultdict(set)  # by the point's position
@@ -52,7 +53,7 @@ class Ledger:
 
     def ended(self, state: State) -> int:
         """How many trials are complete, or have failed, those of earlier runs included."""
-        return self._before[state] + len(self._here[state])
+        return self._count[state]
 
     @property
     def mean_seconds(self) -> float:
@@ -67,14 +68,14 @@ class Ledger:
     @property
     def too_many_failed(self) -> bool:
         """Whether too many trials failed in this run."""
-        return len(self._here[FAILED]) >= self.max_failures
+        return self._count[FAILED] - self._failed_before >= self.max_failures
 
     def verdict(self) -> Verdict:
         """Whether to launch another trial now."""
         complete = self.ended(COMPLETE)
         if self.closed or self.too_many_failed or complete >= self.study.trials:
             return Verdict.STOP
-        if complete + len(self._here[RUNNING]) >= self.study.trials:
+        if complete + self._count[RUNNING] - len(self.interrupted) >= self.study.trials:
             return Verdict.WAIT
         return Verdict.LAUNCH
 
@@ -101,18 +102,22 @@ class Ledger:
         self._update(self.records[number].ended_as(FAILED, error=error, traceback=traceback))
 
     def _update(self, record: Record) -> Record:
+        if before := self.records.get(record.trial):
+            self._count[before.state] -= 1
+        self._count[record.state] += 1
         self.records[record.trial] = record
-        for numbers in self._here.values():
-            numbers.discard(record.trial)
-        self._here[record.state].add(record.trial)
-        if record.state == COMPLETE and (self.best is None or self._value(record) > self._value(self.best)):
+        if record.state == COMPLETE and (self.best is None or self._objective(record) > self._objective(self.best)):
             self.best = record
         self._numbers_at[self.study.space.position(self.point(record))].add(record.trial)
         self._save(record)
         return record
 
-    def _value(self, record: Record) -> float:
+    def _objective(self, record: Record) -> float:
         return record.objective(self.study.objective)
+
+    def value(self, record: Record) -> float | None:
+        """The objective of a complete trial; None of another."""
+        return self._objective(record) if record.state == COMPLETE else None
 
     def point(self, record: Record) -> Point:
         """The point of the space that a trial is at."""
@@ -123,7 +128,7 @@ class Ledger:
 
     def mean_objective(self, point: Point) -> float | None:
         """Of the complete trials at a point; None without any."""
-        values = [self._value(record) for record in self._at(point) if record.state == COMPLETE]
+        values = [self._objective(record) for record in self._at(point) if record.state == COMPLETE]
         return sum(values) / len(values) if values else None
 
     def tried(self, point: Point) -> bool:
@@ -139,7 +144,4 @@ class Ledger:
     def next_replicate(self, point: Point) -> int:
         """The first replicate of a point without a trial; one whose worker was lost counts as without."""
         used = {record.replicate for record in self._at(point) if not record.repeatable}
-        replicate = 0
-        while replicate in used:
-            replicate += 1
-        return replicate
+        return next(replicate for replicate in count() if replicate not in used)

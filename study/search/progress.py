@@ -22,7 +22,7 @@ LINE_EVERY_S = 30.0  # between two plain lines on one trial's progress
 
 @dataclass
 class Progress:
-    """Prints what happens to a study's trials; an `Observer`."""
+    """Prints what happens to a study's trials."""
 
     ledger: Ledger
     terminal: bool
@@ -110,22 +110,16 @@ class Progress:
         )
 
 
-class _Panel:
-    """Made again at each refresh, so that the time left counts down."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-
-    def __rich__(self) -> Text:
-        return Text(self._progress.panel(), no_wrap=True, overflow="ellipsis")
-
-
 @contextmanager
 def showing(progress: Progress) -> Iterator[None]:
     """Show the panel while the study runs; without a terminal, nothing is needed."""
     if not progress.terminal:
         yield
         return
-    with Live(_Panel(progress), console=Console(file=sys.stdout), refresh_per_second=2) as live:
+
+    def panel() -> Text:  # made again at each refresh, so that the time left counts down
+        return Text(progress.panel(), no_wrap=True, overflow="ellipsis")
+
+    with Live(get_renderable=panel, console=Console(file=sys.stdout), refresh_per_second=2) as live:
         progress.emit = partial(live.console.print, markup=False, highlight=False)
         yield

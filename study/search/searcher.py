@@ -1,6 +1,6 @@
 """The search algorithm that Tune calls: an Optuna study proposes points, and the ledger makes trials of them."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -8,29 +8,14 @@ from ray.tune.search import Searcher
 
 from moe.result import Result
 from moe.schema import decode, fields
-from study.search.ledger import Ledger, Point, Verdict
+from study.search.ledger import Ledger, Verdict
+from study.search.progress import Progress
 from study.search.samplers import distributions, make
 from study.search.stopping import Stop
 from study.search.trial import EpochReport, Row
 from study.study import COMPLETE, FAILED, LOST, RUNNING, Record
 
 MAX_REPEATS = 5  # times that a sampler may propose a point that was tried, before the trial becomes a replicate
-
-
-class Observer(Protocol):
-    """What follows a study while it runs."""
-
-    def started(self, record: Record) -> None:
-        """A trial was launched."""
-
-    def progressed(self, number: int, report: EpochReport) -> None:
-        """A running trial has an epoch more."""
-
-    def warned(self, sentence: str) -> None:
-        """A worker emitted a warning."""
-
-    def ended(self, record: Record) -> None:
-        """A trial is complete or failed."""
 
 
 class StudySearch(Searcher):  # type: ignore[misc]
@@ -40,14 +25,14 @@ class StudySearch(Searcher):  # type: ignore[misc]
     sampler insists, or every point is tried, the trial is a replicate: the same config with the next seed.
     """
 
-    def __init__(self, ledger: Ledger, observer: Observer, stop: Stop, concurrency: int) -> None:
+    def __init__(self, ledger: Ledger, progress: Progress, stop: Stop, concurrency: int) -> None:
         study = ledger.study
         super().__init__(metric=study.objective, mode="max")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         sampler = make(study.sampler, study.space, study.seed, len(ledger.records))
         self.optuna_study = optuna.create_study(sampler=sampler, direction="maximize")
         self.ledger, self.stop = ledger, stop
-        self._observer, self._concurrency = observer, concurrency
+        self._progress, self._concurrency = progress, concurrency
         self._distributions = distributions(study.space)
         self._running: dict[str, tuple[int, optuna.Trial]] = {}  # by Tune's id: our number of the trial
         self._lost: dict[str, int] = {}  # trials that ended without a report
@@ -56,25 +41,21 @@ class StudySearch(Searcher):  # type: ignore[misc]
     def _add_earlier_trials(self) -> None:
         """Give Optuna the trials of earlier runs; the notebook's default comes first, unless it was tried."""
         ledger = self.ledger
-        for record in ledger.of(COMPLETE):
-            self._add(record, record.objective(ledger.study.objective))
-        for record in ledger.of(FAILED):
-            self._add(record, None)
+        for record in [*ledger.of(COMPLETE), *ledger.of(FAILED)]:
+            value = ledger.value(record)
+            self.optuna_study.add_trial(
+                optuna.trial.create_trial(
+                    state=_state(value),
+                    value=value,
+                    params=ledger.point(record),
+                    distributions=self._distributions,
+                )
+            )
         for record in ledger.interrupted:
             self.optuna_study.enqueue_trial(ledger.point(record))
         default = ledger.study.space.nearest({})
         if not ledger.tried(default):
             self.optuna_study.enqueue_trial(default)
-
-    def _add(self, record: Record, value: float | None) -> None:
-        self.optuna_study.add_trial(
-            optuna.trial.create_trial(
-                state=_state(value),
-                value=value,
-                params=self.ledger.point(record),
-                distributions=self._distributions,
-            )
-        )
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
         """How many run at once is limited here: Tune's limiter would lose trials that were retried.
@@ -100,38 +81,36 @@ class StudySearch(Searcher):  # type: ignore[misc]
             return None
         proposal, record = self._next()
         self._running[trial_id] = record.trial, proposal
-        self._observer.started(record)
+        self._progress.started(record)
         return {"trial": record.trial, "config": record.config.as_json()}
 
     def _next(self) -> tuple[optuna.Trial, Record]:
         ledger = self.ledger
-        proposal, point = self._ask()
+        proposal = self.optuna_study.ask(self._distributions)
         if ledger.interrupted:
             return proposal, ledger.restart(ledger.interrupted[0])
         for _ in range(MAX_REPEATS):
-            if not ledger.tried(point) or ledger.exhausted():
+            if not ledger.tried(proposal.params) or ledger.exhausted():
                 break
-            mean = ledger.mean_objective(point)
-            self.optuna_study.tell(proposal, mean, _state(mean))
-            proposal, point = self._ask()
-        return proposal, ledger.start(point)
+            self._tell(proposal, ledger.mean_objective(proposal.params))
+            proposal = self.optuna_study.ask(self._distributions)
+        return proposal, ledger.start(proposal.params)
 
-    def _ask(self) -> tuple[optuna.Trial, Point]:
-        proposal = self.optuna_study.ask(fixed_distributions=self._distributions)
-        return proposal, proposal.params
+    def _tell(self, proposal: optuna.Trial, value: float | None) -> None:
+        self.optuna_study.tell(proposal, value, _state(value))
 
     def on_trial_result(self, trial_id: str, result: Row) -> None:
         """Pass a trial's progress on; record its end at once, because the driver may be killed next."""
         number, _ = self._running[trial_id]
         for sentence in result.get("warnings", ()):
-            self._observer.warned(sentence)
+            self._progress.warned(sentence)
         if "result" in result:
             self.ledger.complete(number, decode(Result, result["result"]))
         elif "error" in result:
             self.ledger.fail(number, result["error"], result["traceback"])
         elif "stage" in result:
             report = EpochReport(**{name: result[name] for name in fields(EpochReport)})
-            self._observer.progressed(number, report)
+            self._progress.progressed(number, report)
 
     def on_trial_complete(self, trial_id: str, result: Row | None = None, error: bool = False) -> None:
         """Tell Optuna how a trial ended; one that was stopped stays as it is, for a resume."""
@@ -142,9 +121,8 @@ class StudySearch(Searcher):  # type: ignore[misc]
         record = self.ledger.records[number]
         if record.state == RUNNING:
             return
-        value = record.objective(self.ledger.study.objective) if record.state == COMPLETE else None
-        self.optuna_study.tell(proposal, value, _state(value))
-        self._observer.ended(record)
+        self._tell(proposal, self.ledger.value(record))
+        self._progress.ended(record)
 
     def explain(self, trial_id: str, error: Exception) -> None:
         """Record why Tune could not run a trial that reported nothing itself."""

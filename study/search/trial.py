@@ -1,9 +1,8 @@
-"""One trial in its worker: a config is trained, and rows are reported to Tune. No Ray here.
+"""What the driver and a worker exchange: a job, and the rows that a trial reports to Tune. No Ray, no torch.
 
-config --evaluate--> EpochReport, EpochReport, ... and last {"result": JSON} or {"error": ..., "traceback": ...}
+EpochReport, EpochReport, ... and last {"result": JSON} or {"error": ..., "traceback": ...}
 """
 
-import socket
 import time
 import traceback
 from collections import deque
@@ -12,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moe.config import Config
 from moe.result import Epoch
 
 Row = dict[str, Any]  # what Tune sends to the driver: numbers, texts, lists of texts
@@ -71,23 +69,3 @@ class Reporter:
     def fail(self, sentence: str) -> None:
         """Report the exception that is being handled as the end of the trial."""
         self.send({"error": " ".join(sentence.split()), "traceback": traceback.format_exc()})
-
-
-def evaluate(job: Job, config: Config, send: Callable[[Row], None]) -> None:
-    """Train a config, and send a row after epochs and a last one with the result or an error.
-
-    An error caused by the config or its data is reported. Any other is reported and raised, because the process may
-    not be able to run another trial after it.
-    """
-    from study.search import worker  # torch: here, so that a node without it fails the trial and not the worker
-
-    reporter = Reporter(send, worker.warnings)
-    try:
-        result = worker.train(job, config, reporter.on_epoch)
-    except worker.CAUSED_BY_CONFIG as error:
-        reporter.fail(str(error))
-    except Exception as error:
-        reporter.fail(f"{type(error).__name__} on {socket.gethostname()}: {error}")
-        raise
-    else:
-        reporter.send({"result": result.model_dump_json()})

@@ -13,7 +13,8 @@ from study.search.ray_cluster import check_cluster, connected
 from study.search.resources import Resources
 from study.search.searcher import StudySearch
 from study.search.stopping import Stop, install_handlers
-from study.search.trial import Job, evaluate
+from study.search.trial import Job
+from study.search.worker import evaluate
 
 
 class _NotPickled:

@@ -1,7 +1,8 @@
-"""What a worker process holds for all of its trials: the data and the store, opened once, and its devices."""
+"""One trial in its worker process, which holds the data and the store for all of its trials. No Ray here."""
 
 import socket
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -10,40 +11,40 @@ from torch import OutOfMemoryError
 from moe import pipeline
 from moe.config import BFLOAT16, Config
 from moe.data import DataError, DataSet, load
-from moe.result import Result
-from moe.scheduler import OnEpoch
 from moe.store import Store
 from moe.training.loop import TrainingError
 from moe.training.numerics import available_gpus, best_precision
 from study.machine import ClusterError
-from study.search.trial import Job
-
-#: errors that the config or its data cause; the process can run another trial after them
-CAUSED_BY_CONFIG = (TrainingError, DataError)
+from study.search.trial import Job, Reporter, Row
 
 warnings: deque[str] = deque()  # of this process, until a trial reports them
 
 
-def train(job: Job, config: Config, on_epoch: OnEpoch) -> Result:
-    """Train a config on the devices of a job.
+def evaluate(job: Job, config: Config, send: Callable[[Row], None]) -> None:
+    """Train a config, and send a row after epochs and a last one with the result or an error.
 
-    Raises:
-        Exception: one of CAUSED_BY_CONFIG, or whatever else torch raises.
+    An error caused by the config or its data is reported. Any other is reported and raised, because the process may
+    not be able to run another trial after it.
     """
+    reporter = Reporter(send, warnings)
     torch.set_num_threads(job.cpus)
     if job.gpus == 0 and config.precision == BFLOAT16 != best_precision("cpu"):
         warnings.append(
             f"bfloat16 may be slow on {socket.gethostname()}, whose CPU has no AMX or may not use it; "
             "--precision float32 may be faster"
         )
-    where = devices(job.gpus)
+    shared: pipeline.Options = {"score_examples": job.score_examples, "on_epoch": reporter.on_epoch}
     try:
-        return pipeline.run(
-            config, data(job), store(job), devices=where, score_examples=job.score_examples, on_epoch=on_epoch
-        )
-    except OutOfMemoryError as error:
-        sentence = f"out of GPU memory with batch_size {config.batch_size}, {job.gpus:g} GPU a trial"
-        raise TrainingError(sentence) from error
+        result = pipeline.run(config, data(job), store(job), devices=devices(job.gpus), **shared)
+    except (TrainingError, DataError) as error:
+        reporter.fail(str(error))
+    except OutOfMemoryError:
+        reporter.fail(f"out of GPU memory with batch_size {config.batch_size}, {job.gpus:g} GPU a trial")
+    except Exception as error:
+        reporter.fail(f"{type(error).__name__} on {socket.gethostname()}: {error}")
+        raise
+    else:
+        reporter.send({"result": result.model_dump_json()})
 
 
 @lru_cache(maxsize=1)

@@ -17,13 +17,12 @@ import optuna
 from moe.config import FLOAT32, HOLDOUT, Config
 from study.search.ledger import Ledger
 from study.search.stopping import Stop
-from study.search.trial import EpochReport
 from study.space import Space, read
-from study.study import Record, Study
+from study.study import Study
 from tests.benchmarks.passes import assumed, table
 from tests.benchmarks.report import circumstances
 from tests.benchmarks.samplers import NOISE, World
-from tests.study_helpers import a_result
+from tests.study_helpers import a_result, silent
 
 STOPS = (None, 10, 5)  # epochs after which every stage stops
 
@@ -43,18 +42,6 @@ def main() -> None:
     print(f"\n{here}")
 
 
-class _Silent:
-    """An observer that does nothing."""
-
-    def started(self, record: Record) -> None: ...
-
-    def progressed(self, number: int, report: EpochReport) -> None: ...
-
-    def warned(self, sentence: str) -> None: ...
-
-    def ended(self, record: Record) -> None: ...
-
-
 def searched(space: Space, trials: int, seed: int) -> list[Config]:
     """The configs of a simulated study, in order: its searcher, ledger and seeds are the real ones."""
     from study.search.searcher import StudySearch  # loads Ray
@@ -64,7 +51,8 @@ def searched(space: Space, trials: int, seed: int) -> list[Config]:
     data: dict[str, Any] = {"dataset": "none", "data": "none", "source": "none", "data_folder": None}
     how: dict[str, Any] = {"objective": "gain", "sampler": "tpe", "protocol": HOLDOUT, "precision": FLOAT32}
     study = Study(name="replay", space=space, seed=seed, trials=trials, **how, **data)
-    searcher = StudySearch(Ledger(study, [], lambda record: None), _Silent(), Stop(), concurrency=1)
+    ledger = Ledger(study, [], lambda record: None)
+    searcher = StudySearch(ledger, silent(ledger), Stop(), concurrency=1)
     configs = []
     for number in map(str, range(trials)):
         suggestion = searcher.suggest(number)
