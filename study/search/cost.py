@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from moe.config import ARTIFICIAL, CLASSES, HOLDOUT, NATURAL, NOTEBOOK, Config
+from moe.config import ARTIFICIAL, CLASSES, HOLDOUT, NATURAL, NOTEBOOK, Config, Precision
 from moe.networks import IMAGE, FrozenOutputs
 from moe.stages import STAGES, plan
 from moe.training.cuda_graph import own_stream, synchronize
@@ -56,7 +56,7 @@ class Forecast(NamedTuple):
     dearest: float
 
 
-def calibrate(resources: Resources, batch_size: int, precision: str) -> Speed:
+def calibrate(resources: Resources, batch_size: int, precision: Precision) -> Speed:
     """Time a batch of random images, trained on and evaluated, for each network on what a trial is allotted."""
     torch.set_num_threads(resources.cpus_per_trial)
     device = devices(resources.gpus_per_trial)[0]

@@ -44,37 +44,27 @@ def _private(resources: Resources) -> dict[str, Any]:
     """How the private Ray is started: as large as the study, without a dashboard, with a token of its own."""
     if "RAY_AUTH_MODE" not in os.environ:  # else Ray would write a token, readable by all, to the home folder
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    share = resources.gpus_per_trial  # a fraction of a GPU never spans two
+    gpus = share * resources.concurrency if share >= 1 or not share else -(-resources.concurrency // int(1 / share))
     return {
         "num_cpus": resources.cpus_per_trial * resources.concurrency,
-        "num_gpus": _gpus_needed(resources),
+        "num_gpus": int(gpus),
         "include_dashboard": False,
         "object_store_memory": 100 * 2**20,
     }
 
 
-def _gpus_needed(resources: Resources) -> int:
-    per_trial = resources.gpus_per_trial
-    if per_trial == 0:
-        return 0
-    if per_trial >= 1:
-        return int(per_trial * resources.concurrency)
-    return -(-resources.concurrency // int(1 / per_trial))
-
-
 def connected_nodes() -> list[Node]:
     """The nodes of the cluster that this process is connected to."""
-    return [
-        Node(int(node.get("CPU", 0)), int(node.get("GPU", 0)), int(node.get("memory", 0)))
-        for node in (entry["Resources"] for entry in ray.nodes() if entry["Alive"])
-    ]
+    present = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(*(int(each.get(kind, 0)) for kind in ("CPU", "GPU", "memory"))) for each in present]
 
 
 def check_cluster(resources: Resources) -> None:
     """Raise a ClusterError if no node is large enough for one trial, which would wait forever."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    wanted = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
-    if not any(all(node.get(kind, 0) >= amount for kind, amount in wanted.items()) for node in nodes):
+    cpus, gpus = resources.cpus_per_trial, resources.gpus_per_trial
+    if not any(node.places(cpus, gpus) for node in connected_nodes()):
         raise ClusterError(
-            f"no node of the cluster has the {wanted['CPU']} CPUs and {wanted['GPU']:g} GPUs of one trial; "
+            f"no node of the cluster has the {cpus} CPUs and {gpus:g} GPUs of one trial; "
             "lower --cpus-per-trial or --gpus-per-trial"
         )

@@ -9,41 +9,30 @@ from ray.exceptions import RayActorError
 
 from moe.config import Config
 from study.search.controller import reusing_workers
-from study.search.ray_cluster import check_cluster, connected
+from study.search.ray_cluster import connected
 from study.search.resources import Resources
 from study.search.searcher import StudySearch
-from study.search.stopping import Stop, install_handlers
+from study.search.stopping import install_handlers
 from study.search.trial import Job
 from study.search.worker import evaluate
 
 
-class _NotPickled:
-    """Tune pickles its parts to restore them one day; a study is never restored that way."""
+class _Hooks(tune.Stopper, tune.Callback):  # type: ignore[misc]
+    """Tune's stopper and callback: when all trials stop, and why one ended that reported nothing itself."""
+
+    def __init__(self, searcher: StudySearch) -> None:
+        self._searcher = searcher
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-
-class _Stopper(_NotPickled, tune.Stopper):  # type: ignore[misc]
-    """A `Stop` as Tune's stopper."""
-
-    def __init__(self, stop: Stop) -> None:
-        self._stop = stop
+        return {}  # Tune pickles its parts to restore them one day; a study is never restored that way
 
     def stop_all(self) -> bool:
         """Whether running trials are to stop."""
-        return self._stop.now()
+        return self._searcher.stop.now()
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """No trial is stopped because of what it reports."""
         return False
-
-
-class _Explain(_NotPickled, tune.Callback):  # type: ignore[misc]
-    """Passes on why a trial ended that reported nothing itself."""
-
-    def __init__(self, searcher: StudySearch) -> None:
-        self._searcher = searcher
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Called after the searcher's `on_trial_complete`; of a dead worker there is no more to record."""
@@ -63,32 +52,23 @@ def search(searcher: StudySearch, job: Job, resources: Resources, address: str, 
         scratch: an absolute folder for Tune, on storage that every node sees; removed at the end.
 
     Raises:
-        ClusterError: the cluster cannot be reached, or can never run such a trial.
+        ClusterError: the cluster cannot be reached.
     """
     shutil.rmtree(scratch, ignore_errors=True)
     with connected(address, resources):
         install_handlers(searcher.stop)
-        check_cluster(resources)
 
         def trainable(params: dict[str, Any]) -> None:  # all that Ray sees
             evaluate(job, Config(**params["config"]), tune.report)
 
+        hooks = _Hooks(searcher)
         allotment = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
         tuner = tune.Tuner(
             tune.with_resources(trainable, tune.PlacementGroupFactory([allotment])),
             tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                num_samples=-1,
-                max_concurrent_trials=resources.concurrency,
-                reuse_actors=True,
+                search_alg=searcher, num_samples=-1, max_concurrent_trials=resources.concurrency, reuse_actors=True
             ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=str(scratch),
-                stop=_Stopper(searcher.stop),
-                callbacks=[_Explain(searcher)],
-                verbose=0,
-            ),
+            run_config=tune.RunConfig(name="tune", storage_path=str(scratch), stop=hooks, callbacks=[hooks], verbose=0),
         )
         try:
             with reusing_workers():

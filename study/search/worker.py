@@ -33,9 +33,15 @@ def evaluate(job: Job, config: Config, send: Callable[[Row], None]) -> None:
             f"bfloat16 may be slow on {socket.gethostname()}, whose CPU has no AMX or may not use it; "
             "--precision float32 may be faster"
         )
-    shared: pipeline.Options = {"score_examples": job.score_examples, "on_epoch": reporter.on_epoch}
     try:
-        result = pipeline.run(config, data(job), store(job), devices=devices(job.gpus), **shared)
+        result = pipeline.run(
+            config,
+            data(job),
+            store(job),
+            devices=devices(job.gpus),
+            score_examples=job.score_examples,
+            on_epoch=reporter.on_epoch,
+        )
     except (TrainingError, DataError) as error:
         reporter.fail(str(error))
     except OutOfMemoryError:
