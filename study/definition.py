@@ -40,44 +40,34 @@ def define(options: Options, command: str) -> Request:
         _check_same(options, before)
         study = before.replace(trials=options.trials or before.trials, data_folder=_data_folder(options, before))
         return Request(options=options, command=command, study=study, before=before)
-    protocol, precision = options.protocol or DEFAULTS.protocol, options.precision
+    chosen = DEFAULTS | {name: value for name in DEFAULTS if (value := getattr(options, name)) is not None}
     study = Study(
         name=options.name or "",
-        space=space_of(options.space or DEFAULTS.space, protocol),
-        objective=options.objective or DEFAULTS.objective,
-        sampler=options.sampler or DEFAULTS.sampler,
-        seed=DEFAULTS.seed if options.seed is None else options.seed,
-        protocol=protocol,
-        precision=FLOAT32 if precision is None or precision == AUTO else precision,
+        precision=FLOAT32 if options.precision is None or options.precision == AUTO else options.precision,
         dataset=options.dataset or AUTO,
         data="",
         source="",
         data_folder=_data_folder(options),
-        trials=options.trials or DEFAULTS.trials,
+        **{**chosen, "space": space_of(chosen["space"], chosen["protocol"])},
     )
     return Request(options=options, command=command, study=study, before=None)
 
 
 def _folder(options: Options) -> Folder | None:
     """The folder that is named, or the newest if a resume names none; None for a new study without a name."""
-    if options.name:
-        folder = Folder(options.results / options.name)
-        if folder.exists() and not options.resume:
-            refuse(
-                PROGRAM,
-                f"--name is {options.name}; {folder.path} holds a study already: add --resume to continue it, "
-                "or choose another name",
-            )
-        if options.resume and not folder.exists():
-            names = ", ".join(path.name for path in study_folders(options.results)) or "none"
-            refuse(PROGRAM, f"--name is {options.name}; expected a study in {options.results}: {names}")
-        return folder
-    if not options.resume:
-        return None
-    found = study_folders(options.results)
-    if not found:
-        refuse(PROGRAM, f"--resume finds no study in {options.results}; expected one, or --results elsewhere")
-    return Folder(found[-1])
+    if not options.name:
+        found = study_folders(options.results) if options.resume else []
+        if options.resume and not found:
+            refuse(PROGRAM, f"--resume finds no study in {options.results}; expected one, or --results elsewhere")
+        return Folder(found[-1]) if found else None
+    folder = Folder(options.results / options.name)
+    if folder.exists() and not options.resume:
+        advice = "add --resume to continue it, or choose another name"
+        refuse(PROGRAM, f"--name is {options.name}; {folder.path} holds a study already: {advice}")
+    if options.resume and not folder.exists():
+        names = ", ".join(path.name for path in study_folders(options.results)) or "none"
+        refuse(PROGRAM, f"--name is {options.name}; expected a study in {options.results}: {names}")
+    return folder
 
 
 def _data_folder(options: Options, before: Study | None = None) -> str | None:
@@ -111,10 +101,8 @@ def _shown(entry: object) -> object:
 
 def refuse_change(before: Study, what: str, given: object, had: object) -> NoReturn:
     """Exit with code 2, because an option asks for another study than the one that is resumed."""
-    refuse(
-        PROGRAM,
-        f"{what} is {given}; study {before.name} has {had}, and a study never changes: choose a new --name",
-    )
+    advice = "a study never changes: choose a new --name"
+    refuse(PROGRAM, f"{what} is {given}; study {before.name} has {had}, and {advice}")
 
 
 def missing_data(study: Study) -> str | None:

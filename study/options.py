@@ -4,7 +4,7 @@ import argparse
 import math
 import re
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 from pydantic import Field, field_validator
@@ -21,42 +21,31 @@ MOST_SEED = 2_000_000  # a study's seeds are 1,000 apart and fit 31 bits
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
-class Defaults(NamedTuple):
-    """What a new study gets if an option is not given."""
+#: what a new study gets if an option is not given
+DEFAULTS: dict[str, Any] = {
+    "trials": 50,
+    "space": "notebook",
+    "sampler": AUTO,
+    "objective": "gain",
+    "seed": 0,
+    "protocol": HOLDOUT,
+}
 
-    trials: int = 50
-    space: str = "notebook"
-    sampler: Sampler = AUTO
-    objective: Objective = "gain"
-    seed: int = 0
-    protocol: Protocol = HOLDOUT
 
-
-DEFAULTS = Defaults()
+def _default(name: str, meaning: str, **settings: Any) -> Any:
+    """A field of an option with such a default, which its help names."""
+    return Field(description=f"{meaning}, by default {DEFAULTS[name]}", **settings)
 
 
 class Options(SharedOptions):
     """What the command line asks for; None where an option is not given."""
 
-    trials: Annotated[
-        int | None, Ge(1), Le(MOST_TRIALS), Field(description=f"complete trials to reach, by default {DEFAULTS.trials}")
-    ] = None
-    space: Annotated[
-        str | None,
-        Field(title="NAME|FILE", description=f"{' or '.join(PRESETS)}, or a YAML file; by default {DEFAULTS.space}"),
-    ] = None
-    sampler: Annotated[Sampler | None, Field(description=f"how points are proposed, by default {DEFAULTS.sampler}")] = (
-        None
-    )
-    objective: Annotated[Objective | None, Field(description=f"what is maximised, by default {DEFAULTS.objective}")] = (
-        None
-    )
-    seed: Annotated[
-        int | None, Ge(0), Le(MOST_SEED), Field(description=f"of the study, by default {DEFAULTS.seed}")
-    ] = None
-    protocol: Annotated[
-        Protocol | None, Field(description=f"which images choose and score, by default {DEFAULTS.protocol}")
-    ] = None
+    trials: Annotated[int | None, Ge(1), Le(MOST_TRIALS), _default("trials", "complete trials to reach")] = None
+    space: Annotated[str | None, _default("space", f"{' or '.join(PRESETS)}, or a YAML file", title="NAME|FILE")] = None
+    sampler: Annotated[Sampler | None, _default("sampler", "how points are proposed")] = None
+    objective: Annotated[Objective | None, _default("objective", "what is maximised")] = None
+    seed: Annotated[int | None, Ge(0), Le(MOST_SEED), _default("seed", "of the study")] = None
+    protocol: Annotated[Protocol | None, _default("protocol", "which images choose and score")] = None
     hours: Annotated[
         float | None, Gt(0), Le(10_000), Field(title="H", description="start no trial that would end after this time")
     ] = None

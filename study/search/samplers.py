@@ -72,8 +72,7 @@ class GridSampler(BaseSampler):
         self._order = sorted(range(space.size), key=keys.__getitem__)
         self._taken = [0] * space.size  # trials per position
         self._next = 0  # how many proposals the rounds have passed, taken ones included
-        self._read = 0  # trials of the study that were counted or are open
-        self._open: list[int] = []  # those of them that had no point yet
+        self._counted: set[int] = set()  # trials of the study that are in `_taken`
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """All searched fields are drawn together."""
@@ -83,8 +82,11 @@ class GridSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The first point of the order that this round has not taken."""
-        self._count(study)
-        while self._taken[position := self._order[self._next % self._space.size]] > self._round():
+        for each in study.get_trials(deepcopy=False):
+            if each.number not in self._counted and each.params.keys() >= self._space.grids.keys():
+                self._counted.add(each.number)
+                self._taken[self._space.position(each.params)] += 1
+        while self._taken[position := self._order[self._next % self._space.size]] > self._next // self._space.size:
             self._next += 1
         return self._space.at(position)
 
@@ -97,17 +99,3 @@ class GridSampler(BaseSampler):
             KeyError: always.
         """
         raise KeyError(f"{param_name} is not searched as {param_distribution}; see distributions(space)")
-
-    def _round(self) -> int:
-        return self._next // self._space.size
-
-    def _count(self, study: optuna.Study) -> None:
-        """Count the trials that were added since the last call, so that late proposals are as fast as early ones."""
-        trials = study.get_trials(deepcopy=False)
-        unread = [*self._open, *range(self._read, len(trials))]
-        self._read, self._open = len(trials), []
-        for number in unread:
-            if trials[number].params.keys() >= self._space.grids.keys():
-                self._taken[self._space.position(trials[number].params)] += 1
-            else:
-                self._open.append(number)
