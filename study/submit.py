@@ -14,9 +14,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         request = read(sys.argv[1:] if arguments is None else arguments)
         tolerate_encoding()
-        from study.cluster.jobs import ACTIONS  # Ray
+        from study.cluster.client import connect  # Ray
+        from study.cluster.jobs import ACTIONS
 
-        return ACTIONS[request.action](request)
+        return ACTIONS[request.action](request, connect(request.address, request.without_authentication))
+    except ImportError as error:
+        return fail(PROGRAM, f'{error}; expected pip install ".[cluster]" here')
     except KeyboardInterrupt:
         warn(PROGRAM, "interrupted")
         return Exit.INTERRUPTED

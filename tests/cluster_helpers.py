@@ -1,6 +1,5 @@
 """A job client without a cluster, for tests of what is done with jobs."""
 
-import asyncio
 import os
 import shlex
 import signal
@@ -9,6 +8,7 @@ from types import SimpleNamespace
 from study.cluster.client import Jobs
 
 URL = "http://head:8265"
+CTRL_C = "Ctrl-C"
 
 
 def details(identity="study-x-1", status="RUNNING", code=None, study="x", words=("--name", "x"), **fields):
@@ -29,20 +29,16 @@ class Client:
 
     Args:
         known: the jobs of the cluster.
-        log: what the job printed; an exception where it cannot be read.
-        script: what each connection to a log sends, an exception where it breaks.
+        log: what the job printed in the end.
+        script: what a job has printed at each of the first requests for its log, while it runs; an exception where
+            the request fails, and Ctrl-C where the user interrupts it.
         refused: what the next submissions raise.
         check: how a job ends that is no study.
     """
 
     def __init__(self, *known, log="", script=(), refused=(), check=("SUCCEEDED", 0)):
-        self.known, self.log, self.script, self.refused, self.check = (
-            list(known),
-            log,
-            list(script),
-            list(refused),
-            check,
-        )
+        self.known, self.log, self.check = list(known), log, check
+        self.script, self.refused = list(script), list(refused)
         self.submitted: list[dict] = []
         self.stopped: list[str] = []
 
@@ -50,14 +46,18 @@ class Client:
         return self.known
 
     def get_job_info(self, identity):
-        if not identity.startswith("study-"):
-            return details(identity, *self.check, study=None)
-        if isinstance(self.known[-1], BaseException):
-            raise self.known[-1]
-        return self.known[-1]
+        known = self.known[-1] if identity.startswith("study-") else details(identity, *self.check, study=None)
+        if isinstance(known, BaseException):
+            raise known
+        return SimpleNamespace(**{**vars(known), "status": SimpleNamespace(value="RUNNING")}) if self.script else known
 
     def get_job_logs(self, identity):
-        return self.log
+        piece = self.script.pop(0) if self.script else self.log
+        if isinstance(piece, Exception):
+            raise piece
+        if piece == CTRL_C:
+            os.kill(os.getpid(), signal.SIGINT)
+        return piece
 
     def submit_job(self, **given):
         self.submitted.append(given)
@@ -66,17 +66,6 @@ class Client:
 
     def stop_job(self, identity):
         self.stopped.append(identity)
-
-    async def tail_job_logs(self, identity):
-        for piece in self.script.pop(0) if self.script else ():
-            if isinstance(piece, Exception):
-                raise piece
-            if piece == "Ctrl-C":
-                os.kill(os.getpid(), signal.SIGINT)
-            if isinstance(piece, float):
-                await asyncio.sleep(piece)
-            else:
-                yield piece
 
 
 def jobs(*known, **how):

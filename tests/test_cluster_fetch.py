@@ -1,6 +1,6 @@
 import base64
 import io
-import tarfile
+import zipfile
 
 import pytest
 
@@ -141,12 +141,24 @@ def test_a_folder_that_is_too_large_for_a_log_is_refused(there, monkeypatch):
         fetch.pack(there.path)
 
 
-@pytest.mark.parametrize("name", ["../study.json", "/tmp/study.json", "trials/../../study.json", ".", ".lock"])
-def test_a_file_that_would_leave_the_folder_is_refused(name, tmp_path):
+@pytest.mark.parametrize("name", ["../outside", "/tmp/../../outside", "trials/../../outside", ".lock", "../.x"])
+def test_nothing_is_written_outside_the_folder_and_no_hidden_file(name, there, here):
+    archive = io.BytesIO(fetch.pack(there.path))
+    with zipfile.ZipFile(archive, "a") as packed:
+        packed.writestr(zipfile.ZipInfo(name), "no record")
+    before = set(there.path.parent.parent.rglob("*"))
+    fetch.unpack(printed(archive.getvalue()), here.path.parent, "x")
+    new = {path for path in there.path.parent.parent.rglob("*") if path not in before} - {here.path.parent, here.path}
+    assert all(path.is_relative_to(here.path) for path in new)
+    assert [path.name for path in new if path.name.startswith(".")] == [".lock"]
+    assert (here.path / ".lock").read_bytes() == b""
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
-        tar.addfile(tarfile.TarInfo(name))
-    with pytest.raises(ClusterError, match="expected files inside the folder"):
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr(".", "no record")
+    with pytest.raises(ClusterError):
         fetch.unpack(printed(archive.getvalue()), tmp_path / "here", "x")
     assert list(tmp_path.iterdir()) == []
 
@@ -157,8 +169,7 @@ def action(monkeypatch, there, here):
     monkeypatch.setattr(package, "files", lambda _: [])
 
     def call(cluster, *words):
-        monkeypatch.setattr(actions, "connect", lambda *_: cluster)
-        return actions.fetch(read(["fetch", "--address", URL, *words, "--results", str(here.path.parent)]))
+        return actions.fetch(read(["fetch", "--address", URL, *words, "--results", str(here.path.parent)]), cluster)
 
     return call
 

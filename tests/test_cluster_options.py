@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from study.cluster.options import job_words, read
+from study.cluster.options import as_words, job_options, read
 from study.options import parse
 from study.submit import main
 
@@ -82,7 +82,7 @@ def test_a_request_has_the_commands_for_its_study():
 
 
 def words(line, before=None, name="x"):
-    return parse(job_words(read(line.split()), name, before))
+    return parse(as_words(job_options(read(line.split()), name, before)))
 
 
 def test_a_job_gets_all_options_of_the_study():

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from moe.store.location import place_at
 from study.cluster import preflight
 from study.cluster.preflight import Check, Node, Wanted
 from study.machine import versions
@@ -14,6 +15,16 @@ WANTED = Wanted(
 
 def a_node(name="node 10.0.0.2 (two)", **changes):
     return Node(**{"name": name, "versions": versions(), "problems": {}, **changes})
+
+
+def wanted_in(results, dataset="shapes", data_folder=None, **folders):
+    return Wanted(
+        folders={"results": results, **folders},
+        dataset=dataset,
+        data_folder=data_folder,
+        fingerprint="",
+        mark=".check-1",
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -57,36 +68,36 @@ def test_what_a_node_cannot_use_is_refused_but_for_a_store_that_was_not_asked_fo
     assert all(check.ok for check in preflight._usable(WANTED, [a_node()], store_given))
 
 
-@pytest.mark.parametrize("place", ["{folder}/results", "memory://check/results"])
-def test_a_shared_folder_is_usable_and_nothing_stays_in_it(place, tmp_path):
-    place = place.format(folder=tmp_path)
-    assert preflight.write_mark(place, ".check-1") is None
-    assert preflight.unusable(place, ".check-1") is None
-    preflight.remove_mark(place, ".check-1")
-    files, root = preflight._open(place)
-    assert files.ls(root) == []
+@pytest.mark.parametrize("location", ["{folder}/results", "memory://check/results"])
+def test_a_shared_folder_is_usable_and_nothing_stays_in_it(location, tmp_path):
+    place = place_at(location.format(folder=tmp_path))
+    with preflight._marks(wanted_in(place.name)) as unwritable:
+        assert unwritable == {}
+        assert preflight.unusable(place.name, ".check-1") is None
+    assert place.files("") == {}
 
 
 def test_a_folder_of_the_nodes_own_is_unusable_and_is_not_made(tmp_path):
-    preflight.write_mark(str(tmp_path / "driver"), ".check-1")
-    assert "does not have" in preflight.unusable(str(tmp_path / "own"), ".check-1")
-    assert not (tmp_path / "own").exists()
+    with preflight._marks(wanted_in(str(tmp_path / "driver"))):
+        assert "does not have" in preflight.unusable(str(tmp_path / "own"), ".check-1")
+        assert not (tmp_path / "own").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    assert preflight.write_mark(str(tmp_path / "file" / "below"), ".check-1").startswith("cannot write there: ")
-    assert preflight.write_mark("nowhere://bucket", ".check-1").startswith("cannot write there: ")
+    for location in (str(tmp_path / "file" / "below"), "nowhere://bucket"):
+        with preflight._marks(wanted_in(location)) as unwritable:
+            assert unwritable["results"].startswith("cannot write there: ")
+        assert preflight.unusable(location, ".check-1")
 
 
 def test_the_checks_leave_nothing_behind_however_they_end(tmp_path):
-    folders = {"results": str(tmp_path / "new" / "results"), "store": str(tmp_path / "stages")}
-    wanted = Wanted(folders=folders, dataset="shapes", data_folder=None, fingerprint="", mark=".check-1")
+    results = str(tmp_path / "new" / "results")
 
     def end_early():
-        with preflight._marks(wanted) as unwritable:
+        with preflight._marks(wanted_in(results, store=str(tmp_path / "stages"))) as unwritable:
             assert unwritable == {}
-            assert preflight._has_mark(folders["results"], ".check-1")
+            assert place_at(results).read(".check-1") == b".check-1"
             sys.exit(1)
 
     with pytest.raises(SystemExit):
@@ -103,10 +114,8 @@ def test_a_node_has_the_data_or_the_reason(data, tmp_path, monkeypatch):
 
 
 def test_a_node_is_looked_at_as_a_whole(tmp_path):
-    preflight.write_mark(str(tmp_path), ".check-1")
-    wanted = Wanted(
-        folders={"results": str(tmp_path)}, dataset="cifar10", data_folder=tmp_path, fingerprint="", mark=".check-1"
-    )
-    node = preflight.look(wanted, "10.0.0.1")
+    wanted = wanted_in(str(tmp_path), dataset="cifar10", data_folder=tmp_path)
+    with preflight._marks(wanted):
+        node = preflight.look(wanted, "10.0.0.1")
     assert node.name == f"node 10.0.0.1 ({socket.gethostname()})"
     assert (node.versions, set(node.problems)) == (versions(), {"data"})

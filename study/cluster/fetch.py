@@ -8,18 +8,16 @@ A folder here that holds another study, has more runs or is in use stays as it i
 """
 
 import base64
-import gzip
 import io
-import shutil
 import sys
-import tarfile
 import tempfile
-import uuid
+import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from moe.console import Exit, fail
+from moe.store.files import Local
 from study.folder import Folder, FolderError
 from study.machine import ClusterError
 
@@ -48,14 +46,12 @@ def pack(folder: Path) -> bytes:
     if not Folder(folder).exists():
         raise ClusterError(f"{folder} holds no study on the cluster")
     archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as packed:
         for path in _sendable(folder):
-            tar.add(path, arcname=path.relative_to(folder).as_posix(), recursive=False)
+            packed.write(path, path.relative_to(folder))
     if (size := archive.tell()) > LARGEST:
-        raise ClusterError(
-            f"{folder} has {size / 2**20:.0f} MiB, compressed; expected at most {LARGEST // 2**20}: copy it by other "
-            "means"
-        )
+        limit = f"expected at most {LARGEST // 2**20}: copy it by other means"
+        raise ClusterError(f"{folder} has {size / 2**20:.0f} MiB, compressed; {limit}")
     return archive.getvalue()
 
 
@@ -76,39 +72,25 @@ def unpack(log: str, results: Path, name: str) -> int:
     here = Folder(results / name)
     with tempfile.TemporaryDirectory(prefix="study-fetch-") as scratch:
         sent = Folder(Path(scratch) / name)
-        _extract(_archive(log), sent.path)
+        _extract(log, sent.path)
         _check_sent(sent)
         _check_same(sent, here)
         found = [path.relative_to(sent.path) for path in _sendable(sent.path)]
         with here.locked():
             for path in sorted(found, key=lambda path: path == Path("study.json")):
-                _copy(sent.path / path, here.path / path)
+                Local(here.path).replace(str(path), (sent.path / path).read_bytes())
     return len(found)
 
 
-def _archive(log: str) -> bytes:
+def _extract(log: str, folder: Path) -> None:
+    """Extract the archive that a log holds; `zipfile` keeps every file inside the folder."""
     lines = [line for line in log.splitlines() if line.startswith(_PREFIX)]
     if not lines:
         raise ClusterError("the job on the cluster sent no folder")
     try:
-        return base64.b64decode(lines[-1].removeprefix(_PREFIX), validate=True)
-    except ValueError:
-        raise ClusterError("the folder was damaged on the way; fetch it again") from None
-
-
-def _extract(archive: bytes, folder: Path) -> None:
-    """Extract the files of an archive, each inside the folder."""
-    folder.mkdir()
-    try:
-        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(archive))) as tar:
-            for member in tar:
-                path = PurePosixPath(member.name)
-                if path.is_absolute() or not path.parts or any(part.startswith(".") for part in path.parts):
-                    raise ClusterError(f"the cluster sent a file {member.name!r}; expected files inside the folder")
-                if member.isfile() and (content := tar.extractfile(member)):
-                    (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                    (folder / path).write_bytes(content.read())
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        archive = base64.b64decode(lines[-1].removeprefix(_PREFIX), validate=True)
+        zipfile.ZipFile(io.BytesIO(archive)).extractall(folder)
+    except (ValueError, zipfile.BadZipFile, NotImplementedError, OSError, EOFError, zlib.error) as error:
         raise ClusterError(f"the folder was damaged on the way; fetch it again ({error})") from None
 
 
@@ -128,16 +110,6 @@ def _check_same(sent: Folder, here: Folder) -> None:
     if theirs[: len(ours)] != ours:
         what = "has more runs than on the cluster" if ours[:1] == theirs[:1] else "holds another study"
         raise FolderError(f"{here.path} {what}; choose another --results, or move it away")
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".partial-{uuid.uuid4().hex}")
-    try:
-        shutil.copyfile(source, partial)  # not synced: it can be fetched again
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -4,67 +4,76 @@ import contextlib
 import io
 import itertools
 import re
+import shlex
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from moe.cli import refuse
 from moe.console import Exit, duration, emit, warn
-from study import machine
 from study.cluster import fetch as fetching
 from study.cluster import package
-from study.cluster.client import STOP_S, Job, Jobs, TakenError, connect
+from study.cluster.client import STOP_S, Job, Jobs, TakenError
 from study.cluster.logs import Follower
-from study.cluster.options import PROGRAM, Action, Request, job_words, space_file
+from study.cluster.options import PROGRAM, Action, Request, as_words, job_options, new_name, space_file
 from study.machine import ClusterError
-from study.options import RESUME_COMMAND, Options, parse, space_of
+from study.options import RESUME_COMMAND, Options, parse
+
+_show = partial(emit, end="")
 
 
-def submit(request: Request) -> int:
+def submit(request: Request, jobs: Jobs) -> int:
     """Submit a study, or its continuation, and follow it; with --dry-run, a job that checks the nodes."""
-    jobs = connect(request.address, request.without_authentication)
     earlier = jobs.studies()
     request, before = _resumed(request, earlier) if request.action == "resume" else (request, None)
+    name = request.name or new_name(request)
     for job in earlier:
-        if job.study == request.name and not job.over:
-            raise ClusterError(f"study {job.study} is running as {job.id}; expected another --name, or stop it first")
+        if job.study == name and not job.over:
+            raise ClusterError(f"study {name} is running as {job.id}; expected another --name, or stop it first")
+    run = job_options(request, name, before)
     assert request.run
     with package.copied(space_file(request.run)) as folder:
         if request.dry_run:
-            words = job_words(request, request.name or _new_names(request)[0], before)
-            code = _run(jobs, "check", "study.run", words, folder, request.env, _show).code
+            code = _run(jobs, "check", "study.run", as_words(run), folder, request.env, _show).code
             emit("No study was submitted.")
             return code
-        job_id, name = _submit_free(request, jobs, folder, before)
+        ids = (f"study-{name}-{number}" for number in itertools.count(1))
+        job_id = next(free for free in ids if free not in {job.id for job in earlier})
+        env = {**request.env, RESUME_COMMAND: request.command("resume", name)}
+        try:
+            metadata = {"study": name, "results": str(run.results)}
+            jobs.submit(job_id, ["study.run", *as_words(run)], folder, env, metadata)
+        except TakenError:
+            raise ClusterError(f"another command has just submitted study {name}; nothing was submitted") from None
+        except BaseException:
+            warn(PROGRAM, f"{job_id} may have been submitted; see: {request.command('status', name)}")
+            raise
+    emit(f"Submitted as {job_id}.")
     if request.detach:
-        emit(f"Submitted as {job_id}.\n{_commands(request, name)}")
+        emit(_commands(request, name))
         return Exit.DONE
-    return _follow(request, jobs, job_id, name, f"Submitted as {job_id}.")
+    return _follow(request, jobs, job_id, name)
 
 
 def _resumed(request: Request, earlier: list[Job]) -> tuple[Request, Options | None]:
     """The request with the name and the --env of the study's last job, and the options of that job, if known."""
-    last = next(reversed(_of(earlier, request.name)), None)
-    if not (last or request.name):
-        refuse(PROGRAM, f"{request.address} has no study; expected the NAME of the one to resume")
-    name = last.study if last else request.name
-    before = _parse(last.words) if last else None
+    last = _pick(earlier, request) if _of(earlier, request.name) or not request.name else None
+    before = _options(last) if last else None
+    name, env = (last.study, last.env) if last else (request.name, {})
     if not (before or request.results_given):
-        refuse(
-            PROGRAM,
-            f"{request.address} does not have the options of study {name}; expected its results folder there: "
-            f"{PROGRAM} resume {name} ... -- --results DIR",
-        )
-    return request.replace(name=name, env={**(last.env if last else {}), **request.env}), before
+        missing = f"{request.address} does not have the options of study {name}; expected its results folder there"
+        refuse(PROGRAM, f"{missing}: {PROGRAM} resume {name} ... -- --results DIR")
+    return request.replace(name=name, env={**env, **request.env}), before
 
 
-def _parse(words: tuple[str, ...]) -> Options | None:
-    """The options of a job; None where another version submitted it, which had others."""
+def _options(job: Job) -> Options | None:
+    """The options of a study's job; None where another version submitted it, which had others."""
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            return parse(list(words)) if words else None
-    except SystemExit:
+            return parse(shlex.split(job.entrypoint)[4:])  # after exec python -m study.run
+    except (SystemExit, ValueError):
         return None
 
 
@@ -82,49 +91,18 @@ def _run(
         raise
 
 
-def _submit_free(request: Request, jobs: Jobs, folder: Path, before: Options | None) -> tuple[str, str]:
-    """Submit under the first name that is free; the id of the job and the name."""
-    taken = jobs.ids()
-    for name in [request.name] if request.name else _new_names(request):
-        job_id = next(free for number in itertools.count(1) if (free := f"study-{name}-{number}") not in taken)
-        words = job_words(request, name, before)
-        results = words[words.index("--results") + 1]
-        env = {**request.env, RESUME_COMMAND: request.command("resume", name)}
-        try:
-            metadata = {"study": name, "results": results, "commit": machine.commit() or ""}
-            jobs.submit(job_id, ["study.run", *words], folder, env, metadata)
-        except TakenError:
-            continue
-        except BaseException:
-            warn(PROGRAM, f"{job_id} may have been submitted; see: {request.command('status', name)}")
-            raise
-        return job_id, name
-    raise ClusterError(f"another command has just submitted study {request.name}; nothing was submitted")
-
-
-def _new_names(request: Request) -> list[str]:
-    """Names for a study without one: its space and this moment, and others for one submitted at the same moment."""
-    assert request.run
-    space = space_of(request.run.space or "notebook", request.run.protocol or "holdout").name
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", space).lstrip("._-")[:50] or "study"
-    first = f"{plain}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return [first, *(f"{first}-{number}" for number in range(2, 10))]
-
-
-def status(request: Request) -> int:
+def status(request: Request, jobs: Jobs) -> int:
     """List the studies of the cluster, or print how one of them is."""
-    jobs = connect(request.address, request.without_authentication)
     found = jobs.studies()
     if not (found or request.name):
-        emit(f"{request.address} has no study; one from before a restart continues with resume NAME -- --results DIR")
+        emit(_none(request))
     for name in [request.name] if request.name else dict.fromkeys(job.study for job in found):
         emit(_described(_pick(found, request.replace(name=name)), jobs))
     return Exit.DONE
 
 
-def logs(request: Request) -> int:
+def logs(request: Request, jobs: Jobs) -> int:
     """Print what a study has printed, and with --follow what it still prints."""
-    jobs = connect(request.address, request.without_authentication)
     job = _pick(jobs.studies(), request)
     if request.follow:
         return _follow(request, jobs, job.id, job.study)
@@ -132,9 +110,8 @@ def logs(request: Request) -> int:
     return Exit.DONE
 
 
-def stop(request: Request) -> int:
+def stop(request: Request, jobs: Jobs) -> int:
     """Let a study save and end, and wait for it."""
-    jobs = connect(request.address, request.without_authentication)
     found = jobs.studies()
     running = [job for job in found if not job.over]
     if not request.name and len(running) != 1:
@@ -145,30 +122,28 @@ def stop(request: Request) -> int:
     if job.over:
         return _report_end(request, job, log)
     jobs.stop(job.id)
-    opening = f"Stopping study {job.study}: it saves and ends, or is killed after {STOP_S} s."
-    return _follow(request, jobs, job.id, job.study, opening, printed=len(log), stopping=True)
+    emit(f"Stopping study {job.study}: it saves and ends, or is killed after {STOP_S} s.")
+    return _follow(request, jobs, job.id, job.study, printed=len(log), stopping=True)
 
 
-def fetch(request: Request) -> int:
+def fetch(request: Request, jobs: Jobs) -> int:
     """Copy a study's records, tables and figures here."""
-    jobs = connect(request.address, request.without_authentication)
     name, source = request.name, request.source and str(request.source.absolute())
     if not (name and source):
-        job = _pick(jobs.studies(), request, "; one from before a restart comes with fetch NAME --from DIR")
+        job = _pick(jobs.studies(), request)
         name, source = job.study, source or job.results
     pieces: list[str] = []
     with package.copied() as folder:
         job = _run(jobs, "fetch", "study.cluster.fetch", [source, name], folder, {}, pieces.append)
     log = "".join(pieces)
     if job.status != "SUCCEEDED":
-        lines = [line for line in log.splitlines() if line.strip()]
-        raise ClusterError(" ".join((lines or [job.message])[-1].split())[:300])
+        raise ClusterError((log.strip() or job.message).rpartition("\n")[2][:300])
     count = fetching.unpack(log, request.results, name)
     emit(f"Study {name}: {count} files in {request.results / name}")
     return Exit.DONE
 
 
-ACTIONS: dict[Action, Callable[[Request], int]] = {
+ACTIONS: dict[Action, Callable[[Request, Jobs], int]] = {
     "submit": submit, "status": status, "logs": logs, "stop": stop, "fetch": fetch, "resume": submit,
 }  # fmt: skip
 
@@ -179,35 +154,31 @@ def _of(found: list[Job], name: str | None) -> list[Job]:
     return [job for job in its if job.code != Exit.USAGE] or its
 
 
-def _pick(found: list[Job], request: Request, hint: str = "") -> Job:
-    """The last job of the study that is named, or of any; an unknown one exits with code 2.
-
-    Args:
-        hint: what else to do about an unknown one.
-    """
+def _pick(found: list[Job], request: Request) -> Job:
+    """The last job of the study that is named, or of any; an unknown one exits with code 2."""
     its = _of(found, request.name)
     if not its:
         known = ", ".join(dict.fromkeys(job.study for job in found))
         named = f"NAME is {request.name}; expected a study of {request.address}: {known}"
-        refuse(PROGRAM, f"{named if found else f'{request.address} has no study'}{hint}")
+        refuse(PROGRAM, named if found else _none(request))
     running = [job for job in its if request.name and not job.over]  # a later one may have been refused beside it
     return (running or its)[-1]
 
 
-def _follow(
-    request: Request, jobs: Jobs, job_id: str, name: str, opening: str = "", *, printed: int = 0, stopping: bool = False
-) -> int:
+def _none(request: Request) -> str:
+    before_restart = "fetch NAME --from DIR, or resume NAME -- --results DIR"
+    return f"{request.address} has no study; for one from before a restart: {before_restart}"
+
+
+def _follow(request: Request, jobs: Jobs, job_id: str, name: str, *, printed: int = 0, stopping: bool = False) -> int:
     """Print what a study prints until it ends, or until Ctrl-C; the exit code.
 
     Args:
-        opening: what to print first.
         printed: characters of its log that are not to be printed.
         stopping: whether it was told to stop.
     """
     follower = Follower(jobs, job_id, _show, printed)
     try:
-        if opening:
-            emit(opening)
         job = follower.follow()
     except KeyboardInterrupt:
         state = "is stopping" if stopping else "is still running"
@@ -242,7 +213,7 @@ def _outcome(job: Job) -> str:
     if job.status == "STOPPED":
         return "was stopped"
     if job.exit_code is None and job.code != Exit.DONE:
-        return f"was lost: {' '.join(job.message.split())[:300]}"
+        return f"was lost: {job.message}"
     signal = -(job.exit_code or 0)
     return f"was killed by signal {signal}" if signal > 0 else f"ended with exit code {job.code}"
 
@@ -259,7 +230,3 @@ def _progress(log: str) -> tuple[int, int] | None:
     """How many trials were complete, and how many are to be, when a study last printed it."""
     found = re.findall(r"(\d+) of (\d+) trials", log)
     return (int(found[-1][0]), int(found[-1][1])) if found else None
-
-
-def _show(piece: str) -> None:
-    emit(piece, end="")

@@ -8,16 +8,16 @@ import argparse
 import os
 import re
 import shlex
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
-from urllib.parse import urlsplit
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
 from moe.cli import Parser, add_options, from_options, option, refuse
-from moe.schema import Model, fields
-from study.options import Options, parse, space_of, study_name
-from study.space import PRESETS
+from moe.schema import Model
+from study.options import DEFAULTS, Options, parse, space_of, study_name
+from study.space import PRESETS, Space
 
 PROGRAM = "python -m study.submit"
 Action = Literal["submit", "status", "logs", "stop", "fetch", "resume"]
@@ -36,14 +36,10 @@ SENDS = ("submit", "resume")  # the actions that options of study.run may follow
 CARRIED = ("gpus_per_trial", "cpus_per_trial", "concurrency")
 SPACE_FOLDER = "submitted"  # where a space file is among the files of a job
 
-_NOT_GIVEN = "/dev/null/results"  # in place of --results where it is not given: no folder can be there
+_NOT_GIVEN = Path("/dev/null/results")  # in place of --results where it is not given: no folder can be there
 _EPILOG = """\
 {program} [submit] --address URL [options] -- OPTIONS OF study.run
-{program} status   --address URL [NAME]
-{program} logs     --address URL [NAME] [--follow]
-{program} stop     --address URL [NAME]
-{program} fetch    --address URL [NAME] [--results DIR] [--from DIR]
-{program} resume   --address URL [NAME] [options] [-- OPTIONS OF study.run]
+{program} status|logs|stop|fetch|resume --address URL [options] [NAME]
 
 Without NAME, status lists all studies, stop takes the only running one and the others take the newest one.
 Paths among the options of study.run are paths of the cluster; relative ones start at the folder you are in.
@@ -68,7 +64,11 @@ class Request(Model):
     results: Annotated[Path, Field(title="DIR", description="the results folder on this machine")] = Path("results")
     source: Path | None = None  # the results folder on the cluster, for fetch
     run: Options | None = None  # of study.run
-    results_given: bool = False  # whether they have --results
+
+    @property
+    def results_given(self) -> bool:
+        """Whether the options of study.run have --results."""
+        return self.run is not None and self.run.results != _NOT_GIVEN
 
     def command(self, action: str, name: str, *words: str) -> str:
         """Another command about a study on the same cluster."""
@@ -112,8 +112,9 @@ def parser(action: Action = "submit") -> Parser:
         found.add_argument("name", nargs="?", type=study_name, metavar="NAME", help="of the study")
     if action in SENDS:
         help_text = "for every process of the study; all users of the cluster can read it: no secrets"
-        settings: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME=VALUE"}
-        found.add_argument("--env", type=_variable, help=help_text, **settings)
+        found.add_argument(
+            "--env", type=_variable, action="append", default=[], metavar="NAME=VALUE", help=help_text
+        )  # fmt: skip
     if action == "fetch":
         help_text = "the results folder on the cluster, for a study from before a restart"
         found.add_argument("--from", dest="source", type=Path, metavar="DIR", help=help_text)
@@ -121,15 +122,10 @@ def parser(action: Action = "submit") -> Parser:
 
 
 def _url(text: str) -> str:
-    try:
-        url = urlsplit(text)
-        port = url.port
-    except ValueError:
-        url, port = urlsplit(""), None
-    if "@" in url.netloc:
+    if "@" in text:
         raise argparse.ArgumentTypeError("has credentials in it; expected a URL without: see RAY_AUTH_TOKEN_PATH")
-    plain = re.fullmatch(r"https?://[A-Za-z0-9._~:%/\[\]-]+", text)  # it is printed in commands that are copied
-    if not plain or not url.hostname or port == 0:
+    host, path = r"([A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])", r"(/[A-Za-z0-9._~:%/-]*)?"  # safe in a shell
+    if not re.fullmatch(rf"https?://{host}(:[1-9][0-9]{{0,4}})?{path}", text):
         raise argparse.ArgumentTypeError(f"is {text!r}; expected the URL of a dashboard, such as http://head:8265")
     return text.rstrip("/")
 
@@ -143,8 +139,7 @@ def _variable(text: str) -> tuple[str, str]:
 
 def _with_run(request: Request, words: list[str]) -> Request:
     """The request with the options of study.run; the name of the study may be on either side of --."""
-    run = parse(["--results", _NOT_GIVEN, *words])
-    given = run.results != Path(_NOT_GIVEN)
+    run = parse(["--results", str(_NOT_GIVEN), *words])
     if run.address != "local":
         refuse(PROGRAM, f"--address is {run.address} after --; expected it before, as the URL of the cluster")
     if run.dry_run:
@@ -157,9 +152,19 @@ def _with_run(request: Request, words: list[str]) -> Request:
     if request.name and run.name not in (None, request.name):
         refuse(PROGRAM, f"--name is {run.name} after --; expected {request.name}, as before")
     if run.space or request.action == "submit":
-        space_of(run.space or "notebook", run.protocol or "holdout")
-    run = run if given else run.replace(results=Path("results"))
-    return request.replace(run=run, results_given=given, name=request.name or run.name)
+        _space(run)
+    return request.replace(run=run, name=request.name or run.name)
+
+
+def _space(run: Options) -> Space:
+    return space_of(run.space or DEFAULTS.space, run.protocol or DEFAULTS.protocol)
+
+
+def new_name(request: Request) -> str:
+    """The name of a study without one: its space and this moment."""
+    assert request.run
+    plain = re.sub(r"^[^A-Za-z0-9]+|[^A-Za-z0-9._-]+", "-", _space(request.run).name).lstrip("-")[:50]
+    return f"{plain or 'study'}-{datetime.now():%Y%m%d-%H%M%S-%f}"
 
 
 def space_file(run: Options) -> Path | None:
@@ -167,27 +172,23 @@ def space_file(run: Options) -> Path | None:
     return Path(run.space).expanduser() if run.space and run.space not in PRESETS else None
 
 
-def job_words(request: Request, name: str, before: Options | None) -> list[str]:
-    """The options of study.run in a job.
-
-    Args:
-        request: a submit or a resume.
-        name: of the study.
-        before: the options of the study's last job, for a resume.
-    """
+def job_options(request: Request, name: str, before: Options | None) -> Options:
+    """The options of study.run in a job for a submit, or for a resume after a job with the options `before`."""
     run = request.run
     assert run
-    values: dict[str, Any] = {field: getattr(run, field) for field in fields(Options)}
-    values |= {"address": "auto", "name": name, "dry_run": request.dry_run}
-    values |= {"resume": request.action == "resume", "data": run.data and run.data.absolute()}
+    resume, data = request.action == "resume", run.data and run.data.absolute()
+    changes = {"address": "auto", "name": name, "dry_run": request.dry_run, "resume": resume, "data": data}
     if file := space_file(run):
-        values["space"] = f"{SPACE_FOLDER}/{file.name}"
+        changes["space"] = f"{SPACE_FOLDER}/{file.name}"
     if before:
-        values |= {field: getattr(before, field) for field in CARRIED if values[field] is None}
-        if not request.results_given:
-            values["results"] = before.results
+        changes |= {field: getattr(before, field) for field in CARRIED if getattr(run, field) is None}
         if not (run.store or run.no_store):
-            values |= {"store": before.store, "no_store": before.no_store}
-    values["results"] = values["results"].absolute()
-    given = {option(name): value for name, value in values.items() if value is not None and value is not False}
+            changes |= {"store": before.store, "no_store": before.no_store}
+    results = run.results if request.results_given else before.results if before else Path("results")
+    return run.replace(**changes, results=results.absolute())
+
+
+def as_words(run: Options) -> list[str]:
+    """Options as a command line has them."""
+    given = {option(name): value for name, value in run.as_json().items() if value is not None and value is not False}
     return [word for name, value in given.items() for word in ([name] if value is True else [name, str(value)])]

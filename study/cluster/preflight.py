@@ -8,15 +8,17 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from moe.console import emit
+from moe.store.files import PlaceError
+from moe.store.location import place_at
 from study import machine
 from study.machine import ClusterError
 from study.options import Options
@@ -36,7 +38,7 @@ class Wanted:
     dataset: str
     data_folder: Path | None
     fingerprint: str  # of the data
-    mark: str  # name of the file that this process writes into the folders
+    mark: str = field(default_factory=lambda: f".check-{uuid.uuid4().hex}")  # the file that this process writes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +50,7 @@ class Node:
     problems: Mapping[str, str]  # why results, store or data cannot be used there
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """One check and its outcome."""
 
     name: str
@@ -65,21 +66,15 @@ def check_nodes(options: Options, *, dataset: str, data_folder: Path | None, fin
 
     Args:
         options: of study.run, with the address of the cluster.
-        dataset: the name of the data set.
         data_folder: an absolute path where CIFAR-10 is; None for the cache.
         fingerprint: of the data that this process loaded.
 
     Raises:
         ClusterError: a check failed, or Ray does not answer.
     """
-    store = options.location
-    wanted = Wanted(
-        folders={"results": str(options.results.absolute()), **({"store": store} if store else {})},
-        dataset=dataset,
-        data_folder=data_folder,
-        fingerprint=fingerprint,
-        mark=f".check-{uuid.uuid4().hex}",
-    )
+    places = {"results": str(options.results.absolute()), "store": options.location}
+    folders = {use: place for use, place in places.items() if place}
+    wanted = Wanted(folders=folders, dataset=dataset, data_folder=data_folder, fingerprint=fingerprint)
     with connected(options.address, None):
         with _marks(wanted) as problems:
             nodes, silent = _ask_all(wanted)
@@ -99,11 +94,18 @@ def _marks(wanted: Wanted) -> Iterator[dict[str, str]]:
     """This process's file in every folder while nodes read it; why folders could not be written."""
     paths = [Path(place) for place in wanted.folders.values() if "://" not in place]
     new = [folder for path in paths for folder in (path, *path.parents) if not folder.exists()]
+    problems = {}
     try:
-        yield {use: why for use, place in wanted.folders.items() if (why := write_mark(place, wanted.mark))}
+        for use, place in wanted.folders.items():
+            try:
+                place_at(place).replace(wanted.mark, wanted.mark.encode())
+            except (PlaceError, ValueError) as error:
+                problems[use] = f"cannot write there: {error}"
+        yield problems
     finally:
         for place in wanted.folders.values():
-            remove_mark(place, wanted.mark)
+            with contextlib.suppress(PlaceError, ValueError):  # what could not be written need not be removed
+                place_at(place).remove(wanted.mark)
         for folder in new:
             with contextlib.suppress(OSError):  # something is in it by now
                 folder.rmdir()
@@ -111,33 +113,28 @@ def _marks(wanted: Wanted) -> Iterator[dict[str, str]]:
 
 def _ask_all(wanted: Wanted) -> tuple[list[Node], list[str]]:
     """What the nodes have, and why the others did not answer."""
-    alive = {entry["NodeID"]: entry["NodeManagerAddress"] for entry in ray.nodes() if entry["Alive"]}
     answers = {}
-    for node_id in alive:
-        strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
-        # no CPU, so that a node whose CPUs are all in use answers as well
-        answers[node_id] = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy)(look).remote(
-            wanted, alive[node_id]
-        )
-    nodes, silent, end = [], [], time.monotonic() + NODES_S
-    for node_id, answer in answers.items():
+    for entry in ray.nodes():
+        if entry["Alive"]:
+            strategy = NodeAffinitySchedulingStrategy(entry["NodeID"], soft=False)
+            # no CPU, so that a node whose CPUs are all in use answers as well
+            task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy)(look)
+            address = entry["NodeManagerAddress"]
+            answers[task.remote(wanted, address)] = address
+    answered, late = ray.wait(list(answers), num_returns=len(answers), timeout=NODES_S)
+    nodes, silent = [], [f"node {answers[answer]} did not answer within {NODES_S:.0f} s" for answer in late]
+    for answer in answered:
         try:
-            nodes.append(ray.get(answer, timeout=max(0.1, end - time.monotonic())))
-        except GetTimeoutError:
-            silent.append(f"node {alive[node_id]} did not answer within {NODES_S:.0f} s")
+            nodes.append(ray.get(answer))
         except RayError as error:
-            silent.append(f"node {alive[node_id]} cannot run a trial: {_last_line(error)}")
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
+            silent.append(f"node {answers[answer]} cannot run a trial: {reason}")
     return nodes, silent
-
-
-def _last_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
 
 
 def look(wanted: Wanted, address: str) -> Node:
     """What this node has; runs on every node."""
-    import moe.pipeline
-    import moe.store  # noqa: F401  # what a trial imports
+    import moe.pipeline  # noqa: F401  # what a trial imports
 
     problems = {use: unusable(place, wanted.mark) for use, place in wanted.folders.items()}
     problems["data"] = missing_data(wanted.dataset, wanted.data_folder, wanted.fingerprint)
@@ -156,52 +153,21 @@ def missing_data(dataset: str, folder: Path | None, fingerprint: str) -> str | N
     return None if found == fingerprint else f"has other data, {found[:12]}, than the driver, {fingerprint[:12]}"
 
 
-def unusable(place: str, mark: str) -> str | None:
+def unusable(location: str, mark: str) -> str | None:
     """Why a folder is not the one where another process wrote its file, or cannot be written; None where it can."""
     end = time.monotonic() + VISIBLE_S
-    while not _has_mark(place, mark):
-        if time.monotonic() > end:
-            return "does not have what the driver wrote there"
-        time.sleep(VISIBLE_S / 10)
-    own = f"{mark}-{uuid.uuid4().hex}"
     try:
-        return write_mark(place, own)
-    finally:
-        remove_mark(place, own)
-
-
-def write_mark(place: str, mark: str) -> str | None:
-    """Write a small file into a folder; why it could not be written."""
-    try:
-        files, root = _open(place)
-        if "s3" not in files.protocol:  # which has no folders
-            files.makedirs(root, exist_ok=True)
-        files.pipe_file(f"{root}/{mark}", mark.encode())
-    except Exception as error:  # each service has errors of its own
-        return f"cannot write there: {getattr(error, 'strerror', None) or error}"
+        place = place_at(location)
+        while place.read(mark) != mark.encode():
+            if time.monotonic() > end:
+                return "does not have what the driver wrote there"
+            time.sleep(VISIBLE_S / 10)
+        own = f"{mark}-{uuid.uuid4().hex}"
+        place.replace(own, mark.encode())
+        place.remove(own)
+    except (PlaceError, ValueError) as error:
+        return f"cannot be used there: {error}"
     return None
-
-
-def _has_mark(place: str, mark: str) -> bool:
-    with contextlib.suppress(Exception):  # each service has errors of its own
-        files, root = _open(place)
-        return bool(files.cat_file(f"{root}/{mark}") == mark.encode())
-    return False
-
-
-def remove_mark(place: str, mark: str) -> None:
-    """Remove the file that `write_mark` wrote, if it did."""
-    with contextlib.suppress(Exception):  # what could not be written need not be removed
-        files, root = _open(place)
-        files.rm_file(f"{root}/{mark}")
-
-
-def _open(place: str) -> tuple[Any, str]:
-    """A file system and the path of a folder in it."""
-    import fsspec
-
-    files, root = fsspec.core.url_to_fs(place, use_listings_cache=False)
-    return files, root.rstrip("/")
 
 
 def _reachable(nodes: list[Node], silent: list[str]) -> Check:
@@ -213,19 +179,16 @@ def _reachable(nodes: list[Node], silent: list[str]) -> Check:
 
 def _versions(nodes: list[Node]) -> Check:
     ours = machine.versions()
-    same = ", ".join(f"{name} {ours[name]}" for name in SAME_MINOR)
     other = [
-        (name, version, f"{node.name} has {name} {version}; expected {ours[name]}, as the driver has")
+        (name in SAME_MINOR and version.split(".")[:2] != ours[name].split(".")[:2], node.name, name, version)
         for node in nodes
         for name, version in node.versions.items()
         if version != ours[name]
     ]
-    wrong = [text for name, version, text in other if name in SAME_MINOR and _minor(version) != _minor(ours[name])]
-    return Check("versions", not wrong, "; ".join(wrong or [text for *_, text in other]) or f"{same} on every node")
-
-
-def _minor(version: str) -> list[str]:
-    return version.split(".")[:2]
+    wrong = [found for found in other if found[0]]
+    same = ", ".join(f"{name} {ours[name]}" for name in SAME_MINOR)
+    named = [f"{node} has {name} {version}; expected {ours[name]}" for _, node, name, version in wrong or other]
+    return Check("versions", not wrong, "; ".join(named) or f"{same} on every node")
 
 
 def _usable(wanted: Wanted, nodes: list[Node], store_given: bool) -> Iterator[Check]:
