@@ -7,7 +7,8 @@ from moe.console import Exit, fail, tolerate_encoding, warn
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code."""
-    from study.cluster.options import PROGRAM, read  # imports are here so that Ctrl-C while they load is handled
+    from moe.store.files import PlaceError  # imports are here so that Ctrl-C while they load is handled
+    from study.cluster.options import PROGRAM, read
     from study.folder import FolderError
     from study.machine import ClusterError
 
@@ -23,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         warn(PROGRAM, "interrupted")
         return Exit.INTERRUPTED
-    except (ClusterError, FolderError) as error:
+    except (ClusterError, FolderError, PlaceError) as error:
         return fail(PROGRAM, str(error))
     except OSError as error:
         if not error.filename:

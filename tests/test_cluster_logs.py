@@ -13,7 +13,7 @@ def _at_once(monkeypatch):
     monkeypatch.setattr("study.cluster.logs.POLL_S", 0)
 
 
-def followed(known, printed=0, **how):
+def followed(known, printed="", **how):
     """The ended job, and what was printed."""
     pieces: list[str] = []
     job = Follower(jobs(known, **how), "study-x-1", pieces.append, printed).follow()
@@ -30,7 +30,7 @@ def test_a_log_is_printed_once_though_the_connection_breaks():
 
 
 def test_what_was_printed_before_is_not_printed_again():
-    assert followed(details(status="STOPPED"), log="one\ntwo\nthree\n", printed=8)[1] == "three\n"
+    assert followed(details(status="STOPPED"), log="one\ntwo\nthree\n", printed="one\ntwo\n")[1] == "three\n"
 
 
 def test_a_study_that_prints_for_long_is_not_lost_with_its_first_broken_connection(monkeypatch):

@@ -108,7 +108,7 @@ def test_the_checks_leave_nothing_behind_however_they_end(tmp_path):
 def test_a_node_has_the_data_or_the_reason(data, tmp_path, monkeypatch):
     assert preflight.missing_data("cifar10", tmp_path, data.fingerprint)
     assert preflight.missing_data("cifar10", None, data.fingerprint)  # it is not downloaded
-    monkeypatch.setattr("moe.data.load", lambda *_, **__: data)
+    monkeypatch.setattr(preflight, "load", lambda *_, **__: data)
     assert preflight.missing_data("shapes", None, data.fingerprint) is None
     assert data.fingerprint[:12] in preflight.missing_data("shapes", None, "0" * 64)
 

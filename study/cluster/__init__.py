@@ -8,5 +8,5 @@
     preflight   checks of every node, on the cluster, before the first trial
     fetch       a study's folder, copied here
 
-Another kind of cluster is a module beside `jobs` with the same six functions.
+Another kind of cluster is modules in place of `client` and `jobs`, with the same six actions.
 """

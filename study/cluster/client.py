@@ -24,7 +24,6 @@ TIMEOUT_S = (10.0, 120.0)  # to connect, and between two packets
 
 #: how Ray stops a study, and how it prints
 ENV = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S), "PYTHONUNBUFFERED": "1"}
-
 Texts = dict[str, str]
 
 
@@ -79,11 +78,7 @@ class Jobs:
         return sorted(found, key=lambda job: job.started)
 
     def find(self, job_id: str) -> Job:
-        """One job as it is now.
-
-        Raises:
-            MissingJobError: there is none.
-        """
+        """One job as it is now; raises a `MissingJobError` if there is none."""
         with errors(self.address):
             return _job(self.client.get_job_info(job_id))
 
@@ -98,11 +93,7 @@ class Jobs:
             self.client.stop_job(job_id)
 
     def submit(self, job_id: str, command: list[str], package: Path, env: Texts, metadata: Texts | None = None) -> None:
-        """Submit a job: a module and its arguments, as `python -m` takes them, in a copy of the folder `package`.
-
-        Raises:
-            TakenError: there is a job of this id.
-        """
+        """Run `python -m` with this command in a copy of a folder; raises a `TakenError` if the id is taken."""
         with errors(self.address):
             self.client.submit_job(
                 entrypoint=f"exec {shlex.join(['python', '-m', *command])}",  # exec, so that signals reach Python
@@ -145,19 +136,13 @@ def connect(address: str, without_authentication: bool) -> Jobs:
             except AuthenticationError:
                 raise ClusterError(f"{address} does not accept the token in {where}") from None
     if not without_authentication:
-        raise ClusterError(
-            f"{address} asks for no token, so everybody who reaches it can run code there; start the cluster with "
-            "RAY_AUTH_MODE=token, or give --without-authentication"
-        )
+        advice = "start the cluster with RAY_AUTH_MODE=token, or give --without-authentication"
+        raise ClusterError(f"{address} asks for no token, so everybody who reaches it can run code there; {advice}")
     return Jobs(client, address)
 
 
 def find_token() -> tuple[str, str]:
-    """Where Ray finds the token, and the token.
-
-    Raises:
-        ClusterError: there is none, or it cannot be one.
-    """
+    """Where Ray finds the token, and the token; raises a `ClusterError` if there is none, or it cannot be one."""
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
     where, token = "RAY_AUTH_TOKEN", os.environ.get("RAY_AUTH_TOKEN", "").strip()
     if not token and path.is_file():

@@ -15,11 +15,13 @@ from moe.cli import refuse
 from moe.console import Exit, duration, emit, warn
 from study.cluster import fetch as fetching
 from study.cluster import package
-from study.cluster.client import STOP_S, Job, Jobs, TakenError
+from study.cluster.client import STOP_S, Job, Jobs, TakenError, Texts
 from study.cluster.logs import Follower
 from study.cluster.options import PROGRAM, Action, Request, as_words, job_options, new_name, space_file
 from study.machine import ClusterError
 from study.options import RESUME_COMMAND, Options, parse
+
+Show = Callable[[str], None]
 
 _show = partial(emit, end="")
 
@@ -33,18 +35,17 @@ def submit(request: Request, jobs: Jobs) -> int:
         if job.study == name and not job.over:
             raise ClusterError(f"study {name} is running as {job.id}; expected another --name, or stop it first")
     run = job_options(request, name, before)
-    assert request.run
-    with package.copied(space_file(request.run)) as folder:
+    command = ["study.run", *as_words(run)]
+    with package.copied(space_file(request)) as folder:
         if request.dry_run:
-            code = _run(jobs, "check", "study.run", as_words(run), folder, request.env, _show).code
+            job, _ = _run(jobs, f"check-{uuid.uuid4().hex}", command, folder, request.env, _show)
             emit("No study was submitted.")
-            return code
+            return job.code
         ids = (f"study-{name}-{number}" for number in itertools.count(1))
         job_id = next(free for free in ids if free not in {job.id for job in earlier})
         env = {**request.env, RESUME_COMMAND: request.command("resume", name)}
         try:
-            metadata = {"study": name, "results": str(run.results)}
-            jobs.submit(job_id, ["study.run", *as_words(run)], folder, env, metadata)
+            jobs.submit(job_id, command, folder, env, {"study": name, "results": str(run.results)})
         except TakenError:
             raise ClusterError(f"another command has just submitted study {name}; nothing was submitted") from None
         except BaseException:
@@ -77,14 +78,12 @@ def _options(job: Job) -> Options | None:
         return None
 
 
-def _run(
-    jobs: Jobs, kind: str, module: str, words: list[str], folder: Path, env: dict[str, str], show: Callable[[str], None]
-) -> Job:
-    """Run a job that is no study to its end; it is stopped where that is interrupted."""
-    job_id = f"{kind}-{uuid.uuid4().hex}"
+def _run(jobs: Jobs, job_id: str, command: list[str], folder: Path, env: Texts, show: Show) -> tuple[Job, str]:
+    """Run a job that is no study to its end, or stop it where that is interrupted; the ended job and its log."""
     try:
-        jobs.submit(job_id, [module, *words], folder, env)
-        return Follower(jobs, job_id, show).follow()
+        jobs.submit(job_id, command, folder, env)
+        follower = Follower(jobs, job_id, show)
+        return follower.follow(), follower.log
     except BaseException:
         with contextlib.suppress(ClusterError):
             jobs.stop(job_id)
@@ -123,7 +122,7 @@ def stop(request: Request, jobs: Jobs) -> int:
         return _report_end(request, job, log)
     jobs.stop(job.id)
     emit(f"Stopping study {job.study}: it saves and ends, or is killed after {STOP_S} s.")
-    return _follow(request, jobs, job.id, job.study, printed=len(log), stopping=True)
+    return _follow(request, jobs, job.id, job.study, log=log, stopping=True)
 
 
 def fetch(request: Request, jobs: Jobs) -> int:
@@ -132,10 +131,9 @@ def fetch(request: Request, jobs: Jobs) -> int:
     if not (name and source):
         job = _pick(jobs.studies(), request)
         name, source = job.study, source or job.results
-    pieces: list[str] = []
+    command = ["study.cluster.fetch", source, name]
     with package.copied() as folder:
-        job = _run(jobs, "fetch", "study.cluster.fetch", [source, name], folder, {}, pieces.append)
-    log = "".join(pieces)
+        job, log = _run(jobs, f"fetch-{uuid.uuid4().hex}", command, folder, {}, lambda piece: None)
     if job.status != "SUCCEEDED":
         raise ClusterError((log.strip() or job.message).rpartition("\n")[2][:300])
     count = fetching.unpack(log, request.results, name)
@@ -170,14 +168,9 @@ def _none(request: Request) -> str:
     return f"{request.address} has no study; for one from before a restart: {before_restart}"
 
 
-def _follow(request: Request, jobs: Jobs, job_id: str, name: str, *, printed: int = 0, stopping: bool = False) -> int:
-    """Print what a study prints until it ends, or until Ctrl-C; the exit code.
-
-    Args:
-        printed: characters of its log that are not to be printed.
-        stopping: whether it was told to stop.
-    """
-    follower = Follower(jobs, job_id, _show, printed)
+def _follow(request: Request, jobs: Jobs, job_id: str, name: str, *, log: str = "", stopping: bool = False) -> int:
+    """Print what a study prints after this log until it ends, or until Ctrl-C; the exit code."""
+    follower = Follower(jobs, job_id, _show, log)
     try:
         job = follower.follow()
     except KeyboardInterrupt:
@@ -186,7 +179,7 @@ def _follow(request: Request, jobs: Jobs, job_id: str, name: str, *, printed: in
             state = f"last answered {duration(time.monotonic() - follower.answered)} ago"
         emit(f"\nStudy {name} {state}.\n{_commands(request, name, stopping)}")
         return Exit.INTERRUPTED
-    return _report_end(request, job, jobs.log(job_id))
+    return _report_end(request, job, follower.log)
 
 
 def _commands(request: Request, name: str, stopping: bool = False) -> str:

@@ -19,7 +19,7 @@ class Follower:
     jobs: Jobs
     job_id: str
     show: Callable[[str], None]  # takes the next piece, which may end within a line
-    printed: int = 0  # characters of the log that are not to be printed again
+    log: str = ""  # what the job had printed by the last answer
     answered: float = field(default_factory=time.monotonic)  # when the cluster last answered
     broken: bool = False  # whether the last request failed
 
@@ -44,9 +44,9 @@ class Follower:
                 self.broken = True
             else:
                 self.answered, self.broken = time.monotonic(), False
-                if len(log) > self.printed:
-                    self.show(log[self.printed :])
-                    self.printed = len(log)
+                if new := log[len(self.log) :]:
+                    self.log = log
+                    self.show(new)
                 if job.over:
                     return job
             time.sleep(min(SLOWEST_S, max(POLL_S, 10 * (time.monotonic() - began))))

@@ -163,13 +163,14 @@ def _space(run: Options) -> Space:
 def new_name(request: Request) -> str:
     """The name of a study without one: its space and this moment."""
     assert request.run
-    plain = re.sub(r"^[^A-Za-z0-9]+|[^A-Za-z0-9._-]+", "-", _space(request.run).name).lstrip("-")[:50]
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", _space(request.run).name).lstrip("._-")[:50]
     return f"{plain or 'study'}-{datetime.now():%Y%m%d-%H%M%S-%f}"
 
 
-def space_file(run: Options) -> Path | None:
-    """The YAML file that the options name; None for a preset, or none."""
-    return Path(run.space).expanduser() if run.space and run.space not in PRESETS else None
+def space_file(request: Request) -> Path | None:
+    """The YAML file that the options of study.run name; None for a preset, or none."""
+    name = request.run and request.run.space
+    return Path(name).expanduser() if name and name not in PRESETS else None
 
 
 def job_options(request: Request, name: str, before: Options | None) -> Options:
@@ -178,7 +179,7 @@ def job_options(request: Request, name: str, before: Options | None) -> Options:
     assert run
     resume, data = request.action == "resume", run.data and run.data.absolute()
     changes = {"address": "auto", "name": name, "dry_run": request.dry_run, "resume": resume, "data": data}
-    if file := space_file(run):
+    if file := space_file(request):
         changes["space"] = f"{SPACE_FOLDER}/{file.name}"
     if before:
         changes |= {field: getattr(before, field) for field in CARRIED if getattr(run, field) is None}

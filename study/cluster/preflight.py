@@ -16,7 +16,9 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+import moe.pipeline  # noqa: F401  # what a trial imports: it must load on every node
 from moe.console import emit
+from moe.data import DataError, load
 from moe.store.files import PlaceError
 from moe.store.location import place_at
 from study import machine
@@ -134,8 +136,6 @@ def _ask_all(wanted: Wanted) -> tuple[list[Node], list[str]]:
 
 def look(wanted: Wanted, address: str) -> Node:
     """What this node has; runs on every node."""
-    import moe.pipeline  # noqa: F401  # what a trial imports
-
     problems = {use: unusable(place, wanted.mark) for use, place in wanted.folders.items()}
     problems["data"] = missing_data(wanted.dataset, wanted.data_folder, wanted.fingerprint)
     found = {use: why for use, why in problems.items() if why}
@@ -144,8 +144,6 @@ def look(wanted: Wanted, address: str) -> Node:
 
 def missing_data(dataset: str, folder: Path | None, fingerprint: str) -> str | None:
     """Why this node cannot load the study's data; None where it can. Data that are not in the cache are decoded."""
-    from moe.data import DataError, load
-
     try:
         found = load(dataset, folder, download=False).fingerprint
     except DataError as error:
