@@ -157,7 +157,7 @@ def _with_run(request: Request, words: list[str]) -> Request:
 
 
 def _space(run: Options) -> Space:
-    return space_of(run.space or DEFAULTS.space, run.protocol or DEFAULTS.protocol)
+    return space_of(run.space or DEFAULTS["space"], run.protocol or DEFAULTS["protocol"])
 
 
 def new_name(request: Request) -> str:
