@@ -1,18 +1,26 @@
-"""`python -m moe --epochs 5`: train one mixture and print its five stages. Here are the options, which need no torch.
+"""`python -m moe --epochs 5`: train one mixture and print its five stages.
 
-`python -m moe predict` is in `moe/predict.py`.
+`python -m moe predict` is in `moe/predict.py`. torch is loaded once the options are checked.
 """
 
 import argparse
+import json
 import os
+import shlex
 import sys
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from moe.cli import Parser, SharedOptions, add_options, from_options
+from moe.cli import AUTO, Parser, SharedOptions, add_options, from_options
 from moe.config import FLOAT32, Config
-from moe.console import Exit, emit, tolerate_encoding
-from moe.export import new_file
+from moe.console import Exit, emit, fail, tolerate_encoding, warn
+from moe.export import ExportError, Origin, how_to_predict, new_file, save
 from moe.schema import fields
+
+if TYPE_CHECKING:
+    from moe.pipeline import TrainedMixture
 
 PROGRAM = "python -m moe"
 
@@ -33,9 +41,7 @@ def main(arguments: list[str] | None = None) -> Exit:
 
         emit(describe(config))
         return Exit.DONE
-    from moe.command import train
-
-    return train(PROGRAM, config, options, json_file=given.json, mixture_file=given.save)
+    return _train(config, options, given)
 
 
 def parser() -> Parser:
@@ -59,6 +65,51 @@ def _json_file(text: str) -> Path:
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         raise argparse.ArgumentTypeError(f"is {text}; expected a file in a folder that can be written")
     return path
+
+
+def _train(config: Config, options: SharedOptions, files: argparse.Namespace) -> Exit:
+    """Train the mixture of a config, print it, and write the files that are named."""
+    from torch import OutOfMemoryError
+
+    from moe.data import DataError, load
+    from moe.pipeline import train_mixture
+    from moe.progress import bars
+    from moe.store import Store
+    from moe.training.loop import TrainingError
+    from moe.training.numerics import available_devices, best_precision
+
+    if (precision := options.precision or AUTO) == AUTO:
+        precision = best_precision(available_devices()[0].type)
+    config = config.replace(precision=precision)
+    try:
+        data = load(options.dataset or AUTO, options.data)
+        emit(f"Data: {data.source}")
+        with Store(options.location, warn=partial(warn, PROGRAM)) if options.location else nullcontext() as store:
+            with bars(config.epochs) as on_epoch:
+                trained = train_mixture(config, data, store, on_epoch=on_epoch)
+            emit(str(trained.result))
+            _write(trained, files.json, files.save)
+    except (DataError, TrainingError, OutOfMemoryError, ExportError) as error:
+        return fail(PROGRAM, str(error))
+    except KeyboardInterrupt:
+        return Exit.CTRL_C
+    return Exit.DONE
+
+
+def _write(trained: "TrainedMixture", json_file: Path | None, mixture_file: Path | None) -> None:
+    """Write the files that the options name.
+
+    Raises:
+        ExportError: one cannot be written.
+    """
+    if json_file:
+        try:
+            json_file.write_text(json.dumps(trained.result.as_json(), indent=2, allow_nan=False) + "\n")
+        except OSError as error:
+            raise ExportError(f"--json is {json_file}; it cannot be written: {error.strerror}") from None
+    if mixture_file:
+        save(mixture_file, trained.networks, trained.result, Origin.here(shlex.join([*PROGRAM.split(), *sys.argv[1:]])))
+        emit(how_to_predict(mixture_file))
 
 
 if __name__ == "__main__":

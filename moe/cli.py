@@ -8,12 +8,11 @@ An invalid option ends the program with exit code 2 and one sentence on stderr: 
 """
 
 import argparse
-import importlib.metadata
-import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NoReturn, Self, TypeVar
 
@@ -35,27 +34,15 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.add_argument("--version", action=_PrintVersion, help="print the version and exit")
+        try:
+            here = version("moe-study")
+        except PackageNotFoundError:
+            here = "(not installed)"
+        self.add_argument("--version", action="version", version=f"moe-study {here}", help="print the version and exit")
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and end with exit code 2."""
-        refuse(
-            self.prog,
-            re.sub(r"^argument (\S+): (is )?", lambda found: f"{found[1]}{' is ' if found[2] else ': '}", message),
-        )
-
-
-class _PrintVersion(argparse.Action):
-    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
-        super().__init__(option_strings, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, nargs=0, help=help)
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        try:
-            version = importlib.metadata.version("moe-study")
-        except importlib.metadata.PackageNotFoundError:
-            version = "(not installed)"
-        print(f"moe-study {version}")
-        parser.exit()
+        refuse(self.prog, message.removeprefix("argument ").replace(": is ", " is ", 1))
 
 
 def refuse(program: str, sentence: str) -> NoReturn:
@@ -71,8 +58,7 @@ class SharedOptions(Model):
         Path | None, Field(title="DIR", description="a folder with CIFAR-10: official batches or Parquet files")
     ] = None
     dataset: Annotated[
-        Dataset | None,
-        Field(description="auto (default): CIFAR-10 if it is available, else the built-in shapes"),
+        Dataset | None, Field(description="auto (default): CIFAR-10 if it is available, else the built-in shapes")
     ] = None
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"] | None,
@@ -80,10 +66,7 @@ class SharedOptions(Model):
     ] = None
     store: Annotated[
         str | None,
-        Field(
-            title="PATH|URL",
-            description="where trained stages are saved and loaded (default: MOE_STORE, or the user's cache)",
-        ),
+        Field(title="PATH|URL", description="of trained stages (default: MOE_STORE, or the user's cache)"),
     ] = None
     no_store: Annotated[bool, Field(description="train every stage, and save none")] = False
 
@@ -121,14 +104,14 @@ def add_options(parser: argparse._ActionsContainer, model: type[Model], *names: 
     """One option for each of these fields, or for all; type, choices, default and help are the field's."""
     for name in names or fields(model):
         field = fields(model)[name]
-        settings: dict[str, Any] = {"default": field.default, "help": _help(field)}
+        settings: dict[str, Any] = {"type": _reader(field)}
         if kind(field) is bool:
-            parser.add_argument(option(name), action="store_true", **settings)
+            settings = {"action": "store_true"}
         elif named := choices(field):
-            parser.add_argument(option(name), type=_reader(field), choices=named, **settings)
+            settings["choices"] = named
         else:
-            metavar = field.title or _METAVARS.get(kind(field), "TEXT")
-            parser.add_argument(option(name), type=_reader(field), metavar=metavar, **settings)
+            settings["metavar"] = field.title or _METAVARS.get(kind(field), "TEXT")
+        parser.add_argument(option(name), default=field.default, help=_help(field), **settings)
 
 
 _METAVARS = {int: "N", float: "X", Path: "PATH"}
@@ -165,13 +148,10 @@ def whole(low: int | None = None, high: int | None = None) -> Callable[[str], in
     """A parser of whole numbers from `low` to `high`."""
 
     def parse(text: str) -> int:
+        with suppress(ValueError):
+            if low is None or high is None or low <= int(text) <= high:
+                return int(text)
         valid = "a whole number" if low is None else f"a whole number from {low} to {high}"
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"is {text!r}; expected {valid}") from None
-        if low is not None and high is not None and not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"is {value}; expected {valid}")
-        return value
+        raise argparse.ArgumentTypeError(f"is {text!r}; expected {valid}")
 
     return parse

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -19,18 +18,11 @@ from moe.metrics import score
 from moe.networks import Subgates, frozen_outputs, log_probs, parameters, picks_natural, run_frozen, select_branch
 from moe.result import Result, StageResult, Totals
 from moe.scheduler import OnEpoch, Scheduler, StageTask, TrainedStage, empty_network
-from moe.stages import STAGES, Spec, plan, resolved
+from moe.schema import fields
+from moe.stages import STAGES, plan, resolved
 from moe.store.store import NoStore, Store
 from moe.training.loop import Examples, State, batches, stop_epoch, to_floats
 from moe.training.numerics import available_devices, configure_numerics, device_name
-
-
-class Options(TypedDict, total=False):
-    """How a config is run."""
-
-    devices: Sequence[torch.device]  # independent stages run side by side, one on each; default: all GPUs, else the CPU
-    score_examples: int | None  # validation images to score on under `holdout`; default: `test_examples`
-    on_epoch: OnEpoch | None  # called after each epoch, from the thread that trained it
 
 
 @dataclass(frozen=True)
@@ -46,38 +38,53 @@ class TrainedMixture:
         return {name: self.stages[name].network for name in STAGES}
 
 
-def run(config: Config, data: DataSet | None = None, store: Store | None = None, **options: Unpack[Options]) -> Result:
+def run(
+    config: Config,
+    data: DataSet | None = None,
+    store: Store | None = None,
+    *,
+    devices: Sequence[torch.device] = (),
+    score_examples: int | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Result:
     """Train the five stages of a config and score the mixture against its baseline.
 
     Args:
         data: by default CIFAR-10 if it is available, else the built-in shapes.
         store: where trained stages are loaded from and saved to; by default every stage is trained.
-        options: `devices`, `score_examples` and `on_epoch`, as in `Options`.
+        devices: independent stages are trained side by side, one on each; by default all GPUs, else the CPU.
+        score_examples: validation images to score on under `holdout`; by default `test_examples`.
+        on_epoch: called after each epoch, from the thread that trained it.
 
     Raises:
         DataError: the data are not available, or lack a class.
         TrainingError: a loss became infinite or NaN.
     """
-    return train_mixture(config, data, store, **options).result
+    return train_mixture(config, data, store, devices, score_examples, on_epoch).result
 
 
 def train_mixture(
-    config: Config, data: DataSet | None = None, store: Store | None = None, **options: Unpack[Options]
+    config: Config,
+    data: DataSet | None = None,
+    store: Store | None = None,
+    devices: Sequence[torch.device] = (),
+    score_examples: int | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> TrainedMixture:
     """As `run`, but returns the trained networks as well."""
     data = data or load()
-    devices = tuple(options.get("devices", ())) or available_devices()
+    devices = devices or available_devices()
     numerics = configure_numerics(devices[0], config.precision)
     began = time.perf_counter()
-    requests = plan(config, data.fingerprint, numerics)
-    images = subset_of(requests["baseline"].spec, data, options.get("score_examples")).to(devices[0])
+    images = subset(config, data, score_examples).to(devices[0])
     scored = len(images.score_labels)
     opened = store or NoStore()
-    scheduler = Scheduler(opened, options.get("on_epoch"))
+    scheduler = Scheduler(opened, on_epoch)
+    requests = plan(config, data.fingerprint, numerics)
     mixture = requests.pop("mixture")
     try:
         frozen = scheduler.run_all(
-            [StageTask(request, partial(_stage_examples, images, name)) for name, request in requests.items()],
+            [StageTask(request, partial(examples, images, name)) for name, request in requests.items()],
             _side_by_side(devices),
         )
         predicted = {name: _score_predictions(stage, images) for name, stage in frozen.items()}
@@ -90,13 +97,16 @@ def train_mixture(
     finally:
         opened.flush()
     results = {name: _stage_result(stages[name]) for name in STAGES}
+    sums = {
+        name: sum(getattr(stage, name) for stage in results.values()) for name in fields(Totals) if name != "seconds"
+    }
     result = Result(
         config=config,
         dataset=data.name,
         data=data.fingerprint,
         scored_examples=scored,
         score=score(predicted, weights, images.score_labels),
-        totals=_totals(results, time.perf_counter() - began),
+        totals=Totals(**sums, seconds=time.perf_counter() - began),
         stages=results,
         device=device_name(devices[0]),
         threads=torch.get_num_threads(),
@@ -112,30 +122,15 @@ def _side_by_side(devices: Sequence[torch.device]) -> Sequence[torch.device]:
     return tuple(devices) * -(-len(STAGES["mixture"].needs) // len(devices))
 
 
-def subset_of(config: Config | Spec, data: DataSet, score_examples: int | None = None) -> Subset:
-    """The images that a config, or the spec of one of its stages, asks for."""
-    return subset(
-        data,
-        protocol=config.protocol,
-        seed=config.seed,
-        train_examples=config.train_examples,
-        test_examples=config.test_examples,
-        score_examples=score_examples,
-    )
-
-
-def examples(images: Subset, stage: str) -> tuple[Examples, Examples]:
+def examples(images: Subset, stage: str, device: torch.device) -> tuple[Examples, Examples]:
     """What a frozen stage is trained on and what stops it: the images that it sees, under its labels."""
-    stop = slice(images.stopping)
-    return (
-        _view(stage, images.train_images, images.train_labels),
-        _view(stage, images.score_images[stop], images.score_labels[stop]),
-    )
 
+    def seen(images: Tensor, labels: Tensor) -> Examples:
+        rows, labels = STAGES[stage].view(labels)
+        return Examples(images[rows], labels[rows])
 
-def _view(stage: str, images: Tensor, labels: Tensor) -> Examples:
-    rows, labels = STAGES[stage].view(labels)
-    return Examples(images[rows], labels[rows])
+    images, stop = images.to(device), slice(images.stopping)
+    return seen(images.train_images, images.train_labels), seen(images.score_images[stop], images.score_labels[stop])
 
 
 def _stage_result(stage: TrainedStage) -> StageResult:
@@ -153,21 +148,6 @@ def _stage_result(stage: TrainedStage) -> StageResult:
         seconds=sum(epoch.seconds for _, epoch in stage.trained),
         seconds_reused=sum(epoch.seconds for epoch in reused),
     )
-
-
-def _totals(stages: Mapping[str, StageResult], seconds: float) -> Totals:
-    each = stages.values()
-    return Totals(
-        parameters=sum(stage.parameters for stage in each),
-        seconds=seconds,
-        seconds_reused=sum(stage.seconds_reused for stage in each),
-        epochs_trained=sum(stage.epochs_trained for stage in each),
-        epochs_reused=sum(stage.epochs_reused for stage in each),
-    )
-
-
-def _stage_examples(images: Subset, stage: str, device: torch.device) -> tuple[Examples, Examples]:
-    return examples(images.to(device), stage)
 
 
 def _mixture_examples(

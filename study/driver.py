@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe.cli import AUTO
+from moe.config import Config
 from moe.console import Exit, duration, emit, fail
 from moe.data import DataError, DataSet, load
 from moe.data.subset import subset
@@ -172,13 +173,8 @@ def drive(request: Request, resources: Resources | None, stop: Stop) -> Exit:
 
 def _check_smallest_subset(study: Study, data: DataSet) -> None:
     """Raise a DataError if the smallest subset of the data that the space can ask for lacks a class."""
-    subset(
-        data,
-        protocol=study.protocol,
-        seed=0,
-        train_examples=study.space.least("train_examples"),
-        test_examples=study.space.least("test_examples"),
-    )
+    least = {name: study.space.least(name) for name in ("train_examples", "test_examples")}
+    subset(Config(protocol=study.protocol, batch_size=1, **least), data)
 
 
 def _checked_resources(options: Options, study: Study, data: DataSet, resources: Resources | None) -> Resources:

@@ -185,7 +185,7 @@ def test_a_study_can_be_read_while_its_driver_writes_it(tmp_path):
     ("arguments", "sentence"),
     [
         ((), "STUDY"),
-        (("results/x", "--rows", "-1"), "--rows is -1; expected a whole number from 0"),
+        (("results/x", "--rows", "-1"), "--rows is '-1'; expected a whole number from 0"),
         (("results/x", "--rows", "many"), "--rows is 'many'"),
         (("results/x", "--plot"), "--plot"),
     ],

@@ -11,8 +11,9 @@ from safetensors.torch import save as pack
 
 from moe import Config, Store, export
 from moe.config import ARTIFICIAL, CLASS_NAMES, CLASSES
+from moe.data.subset import subset
 from moe.export import ExportError, Origin, load, new_file, save
-from moe.pipeline import probabilities, subset_of, train_mixture
+from moe.pipeline import probabilities, train_mixture
 
 CPU = torch.device("cpu")
 CONFIG = Config(epochs=2, train_examples=100, test_examples=50, batch_size=20, use_large_experts=True)
@@ -52,7 +53,7 @@ class TestLoaded:
         assert all(trained[name].stride() == loaded[name].stride() for name in trained)
 
     def test_its_probabilities_are_those_of_the_trained_one_bit_for_bit(self, data, finished, saved):
-        images = subset_of(CONFIG, data)
+        images = subset(CONFIG, data)
         trained = probabilities(finished.networks, images.score_images)
         loaded = probabilities(load(saved).networks, images.score_images)
         assert list(trained) == list(loaded) == ["baseline", "gate", "artificial", "natural", "mixture"]

@@ -7,6 +7,7 @@ import torch
 import moe.pipeline
 import moe.scheduler
 from moe import Config, run
+from moe.data.subset import subset
 from moe.pipeline import predict
 from moe.training.loop import Examples
 
@@ -119,7 +120,7 @@ def test_frozen_networks_are_bit_identical_after_the_last_stage(protocol, tiny, 
 @pytest.mark.parametrize(("stage", "classes"), [("baseline", 10), ("gate", 2), ("artificial", 4), ("natural", 6)])
 def test_a_stage_sees_its_own_classes_and_is_stopped_by_those_among_the_stopping_images(data, stage, classes):
     config = Config(train_examples=100, test_examples=50)
-    train, stop = moe.pipeline.examples(moe.pipeline.subset_of(config, data, score_examples=200), stage)
+    train, stop = moe.pipeline.examples(subset(config, data, score_examples=200), stage, CPU)
     share = 1 if stage in {"baseline", "gate"} else classes / 10
     assert (len(train), len(stop)) == (100 * share, 50 * share)
     assert len(train.labels.unique()) == classes

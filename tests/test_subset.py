@@ -5,19 +5,16 @@ import numpy as np
 import pytest
 import torch
 
+from moe.config import Config
 from moe.data import DataError, holdout
 from moe.data.subset import subset
 
 
 def images_of(data, protocol="holdout", train_examples=100, test_examples=50, seed=0, score_examples=None):
-    return subset(
-        data,
-        protocol=protocol,
-        seed=seed,
-        train_examples=train_examples,
-        test_examples=test_examples,
-        score_examples=score_examples,
+    config = Config(
+        protocol=protocol, train_examples=train_examples, test_examples=test_examples, seed=seed, batch_size=10
     )
+    return subset(config, data, score_examples)
 
 
 class TestHoldout:

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from moe.config import Config
+from moe.data.subset import subset
 from moe.networks import FrozenOutputs
-from moe.pipeline import examples, subset_of
+from moe.pipeline import examples
 from moe.stages import STAGES, Request, plan
 from moe.training.loop import Chain, End, Examples, TrainingError, adam, best_epoch, derive_seed, stop_epoch, train
 from moe.training.numerics import configure_numerics
@@ -40,7 +41,7 @@ def test_patience_counts_epochs_in_a_row():
 def spec_and_examples(stage, data, **choices):
     config = Config(train_examples=100, test_examples=50, batch_size=20, **choices)
     spec = plan(config, data.fingerprint, configure_numerics(CPU, config.precision))[stage].spec
-    learn, stop = examples(subset_of(config, data), stage)
+    learn, stop = examples(subset(config, data), stage, CPU)
     if stage == "mixture":
         learn, stop = (Examples(each.images, each.labels, made_up_outputs(each.labels)) for each in (learn, stop))
     return spec, learn, stop

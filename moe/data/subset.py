@@ -7,8 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moe.config import CLASSES, HOLDOUT
+from moe.config import CLASSES, HOLDOUT, Config
 from moe.data.dataset import DataError, DataSet
+from moe.stages import Spec
 
 PER_CLASS = 500  # validation images
 _VALIDATION, _POOL = 0, 1  # what a stream of random numbers is for
@@ -30,41 +31,27 @@ class Subset:
         return replace(self, **{name: getattr(self, name).to(device) for name in tensors})
 
 
-def subset(
-    data: DataSet,
-    *,
-    protocol: str,
-    seed: int,
-    train_examples: int,
-    test_examples: int,
-    score_examples: int | None = None,
-) -> Subset:
-    """Choose a run's images as the protocol requires.
+def subset(config: Config | Spec, data: DataSet, score_examples: int | None = None) -> Subset:
+    """The images that a config, or the spec of one of its stages, asks for.
 
     Args:
-        seed: orders the images to train on, under `holdout`.
-        train_examples: how many images to train on.
-        test_examples: how many images stop training.
         score_examples: how many images to score on under `holdout`, at least `test_examples`, which is the default.
 
     Raises:
         DataError: a class has no image to train on or to stop by.
     """
-    if protocol == HOLDOUT:
-        pool, validation = holdout(data.train_labels, seed)
-        train, score = pool[:train_examples], validation[: max(test_examples, score_examples or 0)]
-        images, labels = data.train_images, data.train_labels
-        parts = (images[train], labels[train], images[score], labels[score])
+    train, stop = config.train_examples, config.test_examples
+    if config.protocol == HOLDOUT:
+        pool, validation = holdout(data.train_labels, config.seed)
+        rows = (pool[:train], validation[: max(stop, score_examples or 0)])
+        parts = [each[part] for part in rows for each in (data.train_images, data.train_labels)]
     else:
-        parts = (
-            data.train_images[:train_examples],
-            data.train_labels[:train_examples],
-            data.test_images[:test_examples],
-            data.test_labels[:test_examples],
-        )
-    _require_every_class("train_examples", train_examples, parts[1])
-    _require_every_class("test_examples", test_examples, parts[3][:test_examples])
-    return Subset(*parts, test_examples)
+        parts = [data.train_images[:train], data.train_labels[:train], data.test_images[:stop], data.test_labels[:stop]]
+    for field, labels in (("train_examples", parts[1]), ("test_examples", parts[3][:stop])):
+        if missing := sorted(set(range(CLASSES)) - set(labels.tolist())):
+            count = getattr(config, field)
+            raise DataError(f"{field} is {count}; expected more: class {missing[0]} has no image among them")
+    return Subset(*parts, stop)
 
 
 def holdout(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -105,9 +92,3 @@ def _balanced(classes: NDArray[np.int64], seed: np.random.SeedSequence) -> NDArr
         mine = classes[shuffled] == label
         rank[mine] = np.arange(mine.sum())
     return shuffled[np.lexsort((rng.random(len(classes)), rank))]
-
-
-def _require_every_class(field: str, value: int, labels: Tensor) -> None:
-    missing = sorted(set(range(CLASSES)) - set(labels.tolist()))
-    if missing:
-        raise DataError(f"{field} is {value}; expected more: class {missing[0]} has no image among them")

@@ -22,8 +22,9 @@ from torch import nn
 import moe.training.loop
 from moe.config import NOTEBOOK, PRECISIONS, Config
 from moe.data import DataSet, load
+from moe.data.subset import subset
 from moe.networks import IMAGE, parameters
-from moe.pipeline import TrainedMixture, examples, subset_of, train_mixture
+from moe.pipeline import TrainedMixture, examples, train_mixture
 from moe.stages import STAGES, Request, plan
 from moe.training.cuda_graph import own_stream
 from moe.training.loop import Chain, train
@@ -99,7 +100,7 @@ def floor(config: Config, device: torch.device) -> float:
 def trained(request: Request, data: DataSet, device: torch.device, *upto: int) -> Chain:
     """A frozen stage's chain, brought to each number of epochs in turn."""
     chain = Chain(request.spec)
-    learn, stop = examples(subset_of(request.spec, data).to(device), request.spec.stage)
+    learn, stop = examples(subset(request.spec, data), request.spec.stage, device)
     with own_stream(device):  # the default stream cannot be captured
         for epochs in upto:
             for _ in train(Request(request.spec, epochs), chain, learn, stop, device):
