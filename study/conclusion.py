@@ -36,14 +36,13 @@ def conclude_finished(request: Request) -> Exit | None:
     folder = Folder(options.results / study.name)
     with folder.locked():
         check_unchanged(folder, request.before)
-        records = folder.read_records(study)
-        return None if missing(study, records) else conclude(options, study, folder, records)
+        return None if missing(study, folder.read_records(study)) else conclude(options, study)
 
 
-def conclude(
-    options: Options, study: Study, folder: Folder, records: Sequence[Record], too_many_failed: bool = False
-) -> Exit:
+def conclude(options: Options, study: Study, too_many_failed: bool = False) -> Exit:
     """Write everything that is derived, and print how the study ended; the exit code."""
+    folder = Folder(options.results / study.name)
+    records = folder.read_records(study)
     write_all(folder, study, records)
     emit(f"\n{(folder.path / 'summary.md').read_text('utf-8')}")
     emit(f"Everything is in {folder.path}: trials.csv, best.json, summary.md, study.db, trials/")

@@ -86,11 +86,11 @@ def _check_same(options: Options, before: Study) -> None:
         given, had = getattr(options, name), getattr(before, name)
         if given not in (None, AUTO, had):
             refuse_change(before, option(name), given, had)
-    for ours, theirs in ((space.grids, before.space.grids), (space.fixed, before.space.fixed)):
-        for name in {**ours, **theirs}:
-            if ours.get(name) != theirs.get(name):
-                given, had = (f"{name} {_shown(entries.get(name, 'absent'))}" for entries in (ours, theirs))
-                refuse_change(before, "--space", given, had)
+    ours, theirs = ({**each.grids, **each.fixed} for each in (space, before.space))
+    for name in {**ours, **theirs}:
+        given, had = (entries.get(name, "absent") for entries in (ours, theirs))
+        if given != had:
+            refuse_change(before, "--space", f"{name} {_shown(given)}", f"{name} {_shown(had)}")
     if before.dataset == "shapes" and options.data:
         refuse_change(before, "--data", options.data, "shapes, which are drawn by code")
 
@@ -112,6 +112,6 @@ def missing_data(study: Study) -> str | None:
     folder = Path(study.data_folder)
     if not folder.is_dir():
         return f"{folder} is not a folder; expected one with CIFAR-10"
-    if not any(any(folder.glob(name)) for name in CIFAR10):
-        return f"{folder} holds no CIFAR-10; expected the official batches, their archive or Parquet files"
-    return None
+    if any(any(folder.glob(name)) for name in CIFAR10):
+        return None
+    return f"{folder} holds no CIFAR-10; expected the official batches, their archive or Parquet files"

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from moe.cli import AUTO
@@ -50,14 +51,12 @@ class Driver:
         """What the study searches, and how."""
         study, space, resources = self.study, self.study.space, self.resources
         searched = "; ".join(f"{name} {', '.join(map(str, grid))}" for name, grid in space.grids.items())
-        share = f"{resources.cpus_per_trial} CPUs"
-        if resources.gpus_per_trial:
-            share += f" and {resources.gpus_per_trial:g} GPUs"
+        gpus = f" and {resources.gpus_per_trial:g} GPUs" if resources.gpus_per_trial else ""
         return (
             f"Study {study.name}: {study.trials} trials over {space.size} points of space {space.name} "
             f"({searched or 'nothing is searched, so each trial is another seed'})\n"
             f"  maximise {study.objective}, sampler {study.sampler}, protocol {study.protocol}, {study.precision}, "
-            f"seed {study.seed}; {resources.concurrency} at a time with {share} each"
+            f"seed {study.seed}; {resources.concurrency} at a time with {resources.cpus_per_trial} CPUs{gpus} each"
         )
 
     def costs(self) -> str:
@@ -86,17 +85,21 @@ class Driver:
             FolderError: a record could not be written; the trials before it are safe.
         """
         options, study, folder, stop = self.request.options, self.study, self.folder, self.stop
-        ledger = Ledger(study, records, self._save)
+
+        def save(record: Record) -> None:
+            try:
+                folder.write_record(record)
+            except OSError as error:  # Tune would take it for the trial's failure
+                stop.broken = stop.broken or error
+
+        ledger = Ledger(study, records, save)
         folder.write_study(study, self._this_run())
         emit(f"  records in {folder.path}; {ledger.max_failures} failed trials would end it")
-        stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
-        stop.started = True
-        stop.conclude = lambda: conclude(options, study, folder, folder.read_records(study))
         progress = Progress(ledger, terminal=sys.stdout.isatty())
+        stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
         searcher = StudySearch(ledger, progress, stop, self.resources.concurrency)
-        with showing(progress):
+        with showing(progress), stop.while_trials_run(partial(conclude, options, study)):
             search(searcher, self._job(), self.resources, options.address, (folder.path / ".tune").resolve())
-        stop.trials_ended()
         if stop.broken:
             raise FolderError(
                 f"{folder.path} cannot be written: {stop.broken.strerror}; the trials recorded before are safe, and "
@@ -104,34 +107,21 @@ class Driver:
             )
         return ledger.too_many_failed
 
-    def _save(self, record: Record) -> None:
-        try:
-            self.folder.write_record(record)
-        except OSError as error:  # Tune would take it for the trial's failure
-            self.stop.broken = self.stop.broken or error
-
     def _job(self) -> Job:
-        study = self.study
         return Job(
-            dataset=study.dataset,
-            folder=_data_folder(study),
-            data=study.data,
-            score_examples=study.space.score_examples(),
+            dataset=self.study.dataset,
+            folder=_data_folder(self.study),
+            data=self.study.data,
+            score_examples=self.study.space.score_examples(),
             cpus=self.resources.cpus_per_trial,
             gpus=self.resources.gpus_per_trial,
             store=self.request.options.location,
         )
 
     def _this_run(self) -> Run:
-        """What study.json holds of this start of the driver."""
-        options = self.request.options
-        return Run(
-            started=now(),
-            command=self.request.command,
-            commit=machine.commit(),
-            versions=machine.versions(),
-            store="none" if options.no_store else options.store or "default",
-        )
+        store = "none" if self.request.options.no_store else self.request.options.store or "default"
+        versions, commit = machine.versions(), machine.commit()
+        return Run(started=now(), command=self.request.command, versions=versions, commit=commit, store=store)
 
 
 def drive(request: Request, resources: Resources | None, stop: Stop) -> Exit:
@@ -147,14 +137,20 @@ def drive(request: Request, resources: Resources | None, stop: Stop) -> Exit:
         FolderError: the study's folder cannot be used.
     """
     gc.freeze()  # what the imports made lives until the end: no collection visits it, which saves a second at exit
-    options, study = request.options, request.study
+    options, study, least = request.options, request.study, request.study.space.least
+    train, test = least("train_examples"), least("test_examples")
+    smallest = Config(protocol=study.protocol, batch_size=1, train_examples=train, test_examples=test)
     try:
         data = load(study.dataset, Path(study.data_folder) if study.data_folder else None)
-        _check_smallest_subset(study, data)
+        subset(smallest, data)  # raises if a class has no image in it
     except DataError as error:
         return fail(PROGRAM, str(error))
     emit(f"Data: {data.source}")
-    resources = _checked_resources(options, study, data, resources)
+    if resources:
+        devices(resources.gpus_per_trial)
+    else:
+        folder = _data_folder(study)
+        resources = check_nodes(options, dataset=data.name, data_folder=folder, fingerprint=data.fingerprint)
     study = _with_data(options, study, data, resources)
     driver = Driver(request, study, resources, stop)
     emit(driver.headline())
@@ -164,25 +160,8 @@ def drive(request: Request, resources: Resources | None, stop: Stop) -> Exit:
     with driver.folder.locked():
         check_unchanged(driver.folder, request.before)
         records = driver.folder.read_records(study)
-        too_many_failed = False
-        if missing(study, records):
-            too_many_failed = driver.run_trials(records)
-            records = driver.folder.read_records(study)
-        return conclude(options, study, driver.folder, records, too_many_failed)
-
-
-def _check_smallest_subset(study: Study, data: DataSet) -> None:
-    """Raise a DataError if the smallest subset of the data that the space can ask for lacks a class."""
-    least = {name: study.space.least(name) for name in ("train_examples", "test_examples")}
-    subset(Config(protocol=study.protocol, batch_size=1, **least), data)
-
-
-def _checked_resources(options: Options, study: Study, data: DataSet, resources: Resources | None) -> Resources:
-    """What a trial gets, once the GPUs of this machine, or all nodes of the cluster, are checked."""
-    if resources is None:
-        return check_nodes(options, dataset=data.name, data_folder=_data_folder(study), fingerprint=data.fingerprint)
-    devices(resources.gpus_per_trial)
-    return resources
+        too_many_failed = missing(study, records) > 0 and driver.run_trials(records)
+        return conclude(options, study, too_many_failed)
 
 
 def _data_folder(study: Study) -> Path | None:

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,8 @@ class Folder:
         """
         if self.trials.exists() and not self.trials.is_dir():
             raise FolderError(f"{self.trials} is no folder; expected one with a record per trial")
-        return [_read_record(path, study) for path in sorted(self.trials.glob("[0-9]*.json"), key=_number)]
+        paths = sorted(self.trials.glob("[0-9]*.json"), key=lambda path: (len(path.name), path.name))
+        return [_read_record(path, study) for path in paths]
 
     def write_record(self, record: Record) -> None:
         """Write a trial's record, whole."""
@@ -110,13 +111,9 @@ def study_folders(results: Path) -> list[Path]:
 
 def free_name(results: Path, stem: str) -> str:
     """The first of stem-1, stem-2, ... that no folder in `results` has, in characters that a name may have."""
-    return next(name for name in numbered(stem) if not (results / name).exists())
-
-
-def numbered(stem: str) -> Iterator[str]:
-    """stem-1, stem-2, ..., in characters that a name may have."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:60]
-    return (f"{plain}-{number}" for number in itertools.count(1))
+    names = (f"{plain}-{number}" for number in itertools.count(1))
+    return next(name for name in names if not (results / name).exists())
 
 
 def named(folder: Path) -> Path:
@@ -124,38 +121,33 @@ def named(folder: Path) -> Path:
     return folder if folder.name not in ("", "..") else Path(os.path.abspath(folder))
 
 
-def _number(path: Path) -> int:
-    return int(path.stem) if path.stem.isdecimal() else 0
-
-
-def _read_record(path: Path, study: Study) -> Record:
-    advice = "move it away and another trial takes its place"
-    record = _read(Record, path, advice)
-    try:
-        record.check(study)
-        if path.name != (name := _file_name(record.trial)):
-            raise ValueError(f"it is trial {record.trial}, whose file is {name}")
-    except ValueError as error:
-        raise FolderError(f"{path} is damaged ({error}); {advice}") from None
-    return record
-
-
 def _file_name(trial: int) -> str:
     return f"{trial:04d}.json"
 
 
-def _read(model: type[Value], path: Path, advice: str) -> Value:
+def _read_record(path: Path, study: Study) -> Record:
+    def check(record: Record) -> None:
+        record.check(study)
+        if path.name != (name := _file_name(record.trial)):
+            raise ValueError(f"it is trial {record.trial}, whose file is {name}")
+
+    return _read(Record, path, "move it away and another trial takes its place", check)
+
+
+def _read(model: type[Value], path: Path, advice: str, check: Callable[[Value], None] = lambda value: None) -> Value:
+    content = b""
     try:
         content = path.read_bytes()
+        value = decode(model, content)
+        check(value)
+        return value
     except OSError as error:
         reason = (error.strerror or "it cannot be read").lower()
-        raise FolderError(f"{path} is damaged ({reason}); {advice}") from None
-    try:
-        return decode(model, content)
     except ValueError as error:
-        if content.lstrip().startswith(b"{") and "no JSON" not in str(error) and b'"schema_version"' not in content:
-            raise FolderError(f"{path} has no schema_version; expected {SCHEMA}, as this version writes it") from None
-        raise FolderError(f"{path} is damaged ({error}); {advice}") from None
+        reason = str(error)
+    if content.lstrip().startswith(b"{") and "no JSON" not in reason and b'"schema_version"' not in content:
+        raise FolderError(f"{path} has no schema_version; expected {SCHEMA}, as this version writes it")
+    raise FolderError(f"{path} is damaged ({reason}); {advice}")
 
 
 def write_json(path: Path, value: Any) -> None:

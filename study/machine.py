@@ -18,16 +18,11 @@ PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas")
 def cpus() -> int:
     """How many CPUs this process may run on, a container's quota included."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, _quota()))
-
-
-def _quota() -> int:
-    """The whole CPUs of the control group's quota; a large number where there is none."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return int(quota) // int(period)
+        return max(1, min(allowed, int(quota) // int(period)))
     except (OSError, ValueError):  # no control group of this kind, or "max"
-        return 1_000_000
+        return allowed
 
 
 def memory() -> int:
@@ -63,16 +58,15 @@ def versions() -> dict[str, str]:
 
 def commit() -> str | None:
     """The git commit of this code, with "+" where files were changed since; None outside a checkout."""
-    here = Path(__file__).parent
-    head = _git(here, "rev-parse", "HEAD")
-    if head is None:
-        return None
-    return head + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no", ".", "../moe") else "")
+    head = _git("rev-parse", "HEAD")
+    return head and head + ("+" if _git("status", "--porcelain", "--untracked-files=no", ".", "../moe") else "")
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
     except OSError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -1,7 +1,6 @@
 """The options of `python -m study.run`. Invalid ones exit with code 2, without torch or Ray."""
 
 import argparse
-import math
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -73,7 +72,7 @@ class Options(SharedOptions):
     @field_validator("gpus_per_trial", mode="before")
     @classmethod
     def _gpus(cls, gpus: float | None) -> float | None:
-        if gpus is None or gpus == 0 or 0.01 <= gpus <= 1 or (math.isfinite(gpus) and gpus > 1 and gpus == int(gpus)):
+        if gpus is None or gpus == 0 or 0.01 <= gpus <= 1 or (gpus > 1 and float(gpus).is_integer()):
             return gpus
         raise ValueError(f"gpus_per_trial is {gpus:g}; expected 0, a fraction from 0.01 to 1 or a whole number")
 

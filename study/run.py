@@ -18,11 +18,7 @@ from study.options import PROGRAM, Options, parse
 from study.search.resources import local
 from study.search.stopping import Stop, signals
 
-#: what is wrong with a path or a disk, and not with this program
-_PATHS = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
-}
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # errors that may come without the name of a file
 
 
 def main(arguments: Sequence[str] | None = None) -> Exit:
@@ -37,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> Exit:
     except (FolderError, ClusterError) as error:
         return fail(PROGRAM, str(error))
     except OSError as error:
-        if error.errno not in _PATHS:
+        if not (error.filename or error.errno in _DISK):
             raise
         return fail(PROGRAM, f"{error.filename or options.results}: {error.strerror}")
     except KeyboardInterrupt:

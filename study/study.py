@@ -89,11 +89,10 @@ class Record(Model):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        for state, name in ((COMPLETE, "result"), (FAILED, "error"), (RUNNING, None)):
-            for field in ("result", "error"):
-                if self.state == state and (getattr(self, field) is None) is (field == name):
-                    here = "missing" if field == name else "present"
-                    raise ValueError(f"state is {state} and {field} is {here}; expected a record of one outcome")
+        for name, state in (("result", COMPLETE), ("error", FAILED)):
+            if (getattr(self, name) is not None) != (self.state == state):
+                here = "missing" if self.state == state else "present"
+                raise ValueError(f"state is {self.state} and {name} is {here}; expected a record of one outcome")
         if self.result and self.result.config != self.config:
             raise ValueError("config of the result is another; expected the config of the trial")
         return self

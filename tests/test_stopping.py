@@ -30,7 +30,7 @@ def test_a_study_whose_ray_hangs_is_concluded_and_ends_with_75(number):
 
 
 def test_a_signal_after_the_last_trial_leaves_the_conclusion_its_time():
-    done = run(first="stop.trials_ended()")
+    done = run(first="with stop.while_trials_run(lambda: print('concluded')): pass")
     assert (done.returncode, done.stdout) == (0, "went on\n")
 
 

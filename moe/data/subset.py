@@ -51,7 +51,8 @@ def subset(config: Config | Spec, data: DataSet, score_examples: int | None = No
         if missing := sorted(set(range(CLASSES)) - set(labels.tolist())):
             count = getattr(config, field)
             raise DataError(f"{field} is {count}; expected more: class {missing[0]} has no image among them")
-    return Subset(*parts, stop)
+    images, labels, score_images, score_labels = parts
+    return Subset(images, labels, score_images, score_labels, stopping=stop)
 
 
 def holdout(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:

@@ -39,13 +39,21 @@ class Stop:
         late = self.deadline is not None and time.monotonic() > self.deadline
         return self.signalled or late or self.broken is not None
 
+    @contextmanager
+    def while_trials_run(self, conclude: Callable[[], int]) -> Iterator[None]:
+        """From here on, a signal ends the study once trials have stopped; or after a while, concluded, if Ray hangs."""
+        self.started, self.conclude = True, conclude
+        yield
+        self.conclude = None
+        if self._timer:
+            self._timer.cancel()
+
     def exit_later(self) -> None:
         """End the process in a while, tables written, if Ray hangs: a signal to a whole group kills it first."""
-        if self.conclude is None:  # no trial runs any more, and what is left takes no longer
-            return
-        self._timer = threading.Timer(GRACE_S, self._exit)
-        self._timer.daemon = True
-        self._timer.start()
+        if self.conclude:  # else no trial runs any more, and what is left takes no longer
+            self._timer = threading.Timer(GRACE_S, self._exit)
+            self._timer.daemon = True
+            self._timer.start()
 
     def _exit(self) -> None:
         try:
@@ -54,12 +62,6 @@ class Stop:
         finally:
             sys.stdout.flush()
             os._exit(Exit.INTERRUPTED)
-
-    def trials_ended(self) -> None:
-        """Ray has ended: the process no longer ends by itself."""
-        self.conclude = None
-        if self._timer:
-            self._timer.cancel()
 
 
 @contextmanager
