@@ -99,7 +99,7 @@ class Driver:
         stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
         searcher = StudySearch(ledger, progress, stop, self.resources.concurrency)
         with showing(progress), stop.while_trials_run(partial(conclude, options, study)):
-            search(searcher, self._job(), self.resources, options.address, (folder.path / ".tune").resolve())
+            search(searcher, self._job(), options.address, (folder.path / ".tune").resolve())
         if stop.broken:
             raise FolderError(
                 f"{folder.path} cannot be written: {stop.broken.strerror}; the trials recorded before are safe, and "
@@ -113,8 +113,7 @@ class Driver:
             folder=_data_folder(self.study),
             data=self.study.data,
             score_examples=self.study.space.score_examples(),
-            cpus=self.resources.cpus_per_trial,
-            gpus=self.resources.gpus_per_trial,
+            resources=self.resources,
             store=self.request.options.location,
         )
 

@@ -218,7 +218,7 @@ def test_a_resume_with_more_trials_adds_them_to_those_there_were(finished, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "given", "had"),
     [
-        (("--space", "one.yaml"), "--space is epochs absent", "epochs [1, 2]"),
+        (("--space", "one.yaml"), "--space is epochs 1", "epochs [1, 2]"),
         (("--protocol", "notebook"), "--protocol is notebook", "holdout"),
         (("--seed", "1"), "--seed is 1", "has 0"),
         (("--data", "elsewhere"), "--data is elsewhere", "shapes"),

@@ -261,8 +261,8 @@ def workers_started(monkeypatch, folder):
     monkeypatch.setattr(RayActorManager, "add_actor", count)
     monkeypatch.setattr(study.search.tune, "evaluate", evaluate)
     driver = Driver(trials=10, concurrency=2, sampler="random")
-    resources = Resources(cpus_per_trial=1, gpus_per_trial=0, concurrency=2)
-    search(driver.searcher, None, resources, "local", folder / ".tune")
+    job = SimpleNamespace(resources=Resources(cpus_per_trial=1, gpus_per_trial=0, concurrency=2))
+    search(driver.searcher, job, "local", folder / ".tune")
     assert driver.ledger.ended("complete") == 10
     return len(workers)
 

@@ -8,9 +8,11 @@ from moe.data import DataSet
 from moe.training.loop import TrainingError
 from study.machine import ClusterError
 from study.search import trial, worker
+from study.search.resources import Resources
 from study.search.trial import EpochReport, Job
 from study.search.worker import evaluate
 
+ONE_CPU = Resources(cpus_per_trial=1, gpus_per_trial=0, concurrency=1)
 CONFIG = Config(epochs=1, train_examples=100, test_examples=50)
 
 
@@ -20,7 +22,7 @@ def a_job(data, monkeypatch):
 
     def make(**changes):
         fields = {"dataset": "coloured", "folder": None, "data": data.fingerprint, "score_examples": 100}
-        return Job(**{**fields, "cpus": 1, "gpus": 0, "store": None, **changes})
+        return Job(**{**fields, "resources": ONE_CPU, "store": None, **changes})
 
     def load(*_, **__) -> DataSet:
         return data

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from moe.result import Epoch
+from study.search.resources import Resources
 
 Row = dict[str, Any]  # what Tune sends to the driver: numbers, texts, lists of texts
 
@@ -26,8 +27,7 @@ class Job:
     folder: Path | None
     data: str  # the fingerprint that the data must have
     score_examples: int
-    cpus: int
-    gpus: float
+    resources: Resources
     store: str | None  # where trained stages are saved and loaded; None: train every stage
 
 

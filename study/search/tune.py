@@ -10,7 +10,6 @@ from ray.exceptions import RayActorError
 from moe.config import Config
 from study.search.controller import reusing_workers
 from study.search.ray_cluster import connected
-from study.search.resources import Resources
 from study.search.searcher import StudySearch
 from study.search.stopping import install_handlers
 from study.search.trial import Job
@@ -41,19 +40,19 @@ class _Hooks(tune.Stopper, tune.Callback):  # type: ignore[misc]
             self._searcher.explain(trial.trial_id, error)
 
 
-def search(searcher: StudySearch, job: Job, resources: Resources, address: str, scratch: Path) -> None:
+def search(searcher: StudySearch, job: Job, address: str, scratch: Path) -> None:
     """Run trials until there are enough, too many have failed, or a stop.
 
     Args:
         searcher: proposes the trials and records how they end.
         job: sent to every worker.
-        resources: of each trial.
         address: of Ray.
         scratch: an absolute folder for Tune, on storage that every node sees; removed at the end.
 
     Raises:
         ClusterError: the cluster cannot be reached.
     """
+    resources = job.resources
     shutil.rmtree(scratch, ignore_errors=True)
     with connected(address, resources):
         install_handlers(searcher.stop)

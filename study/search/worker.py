@@ -27,8 +27,9 @@ def evaluate(job: Job, config: Config, send: Callable[[Row], None]) -> None:
     not be able to run another trial after it.
     """
     reporter = Reporter(send, warnings)
-    torch.set_num_threads(job.cpus)
-    if job.gpus == 0 and config.precision == BFLOAT16 != best_precision("cpu"):
+    gpus = job.resources.gpus_per_trial
+    torch.set_num_threads(job.resources.cpus_per_trial)
+    if gpus == 0 and config.precision == BFLOAT16 != best_precision("cpu"):
         warnings.append(
             f"bfloat16 may be slow on {socket.gethostname()}, whose CPU has no AMX or may not use it; "
             "--precision float32 may be faster"
@@ -38,14 +39,14 @@ def evaluate(job: Job, config: Config, send: Callable[[Row], None]) -> None:
             config,
             data(job),
             store(job),
-            devices=devices(job.gpus),
+            devices=devices(gpus),
             score_examples=job.score_examples,
             on_epoch=reporter.on_epoch,
         )
     except (TrainingError, DataError) as error:
         reporter.fail(str(error))
     except OutOfMemoryError:
-        reporter.fail(f"out of GPU memory with batch_size {config.batch_size}, {job.gpus:g} GPU a trial")
+        reporter.fail(f"out of GPU memory with batch_size {config.batch_size}, {gpus:g} GPU a trial")
     except Exception as error:
         reporter.fail(f"{type(error).__name__} on {socket.gethostname()}: {error}")
         raise
