@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp  # noqa: F401  # part of ray[default]; Ray itself notices only later that it is missing
+from ray.exceptions import AuthenticationError, RayError
+from ray.job_submission import JobSubmissionClient
+
 from moe.console import Exit, warn
 from study.machine import ClusterError
 from study.options import NAME, RESUME_COMMAND
@@ -39,12 +43,12 @@ class Job:
     id: str
     study: str
     results: str  # the results folder on the cluster
-    words: tuple[str, ...]  # the options of study.run
+    entrypoint: str  # python -m study.run and its options
     env: Texts  # given with --env
     status: str  # as Ray has it: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED
     started: float  # seconds since 1970
     exit_code: int | None  # negative: the signal that killed it
-    message: str  # Ray's, about the status
+    message: str  # Ray's, about the status, in a line
 
     @property
     def over(self) -> bool:
@@ -65,7 +69,7 @@ class Job:
 class Jobs:
     """The jobs of a cluster. Every method raises a `ClusterError` where the cluster fails or does not answer."""
 
-    client: Any  # a ray.job_submission.JobSubmissionClient
+    client: JobSubmissionClient
     address: str
 
     def studies(self) -> list[Job]:
@@ -73,11 +77,6 @@ class Jobs:
         with errors(self.address):
             found = [_job(details) for details in self.client.list_jobs() if _is_study(details)]
         return sorted(found, key=lambda job: job.started)
-
-    def ids(self) -> set[str]:
-        """The ids of all jobs, of whatever kind."""
-        with errors(self.address):
-            return {details.submission_id for details in self.client.list_jobs()}
 
     def find(self, job_id: str) -> Job:
         """One job as it is now.
@@ -99,13 +98,7 @@ class Jobs:
             self.client.stop_job(job_id)
 
     def submit(self, job_id: str, command: list[str], package: Path, env: Texts, metadata: Texts | None = None) -> None:
-        """Submit a job.
-
-        Args:
-            command: a module and its arguments, as `python -m` takes them.
-            package: the folder that becomes the job's working directory.
-            env: variables for every process of the job.
-            metadata: what the cluster keeps with the job.
+        """Submit a job: a module and its arguments, as `python -m` takes them, in a copy of the folder `package`.
 
         Raises:
             TakenError: there is a job of this id.
@@ -119,35 +112,36 @@ class Jobs:
             )
 
 
+class Client(JobSubmissionClient):  # type: ignore[misc]  # Ray has no types
+    """With a timeout, and without redirects and ~/.netrc, which would send or replace the token."""
+
+    def _do_request(self, *arguments: Any, **options: Any) -> Any:  # private: Ray offers no other way to set these
+        ours = {"timeout": TIMEOUT_S, "auth": lambda request: request, "allow_redirects": False}
+        return super()._do_request(*arguments, **ours, **options)
+
+
 def connect(address: str, without_authentication: bool) -> Jobs:
     """The jobs of a cluster, after a first request without a token and, if the cluster wants one, another with it.
 
-    Args:
-        address: URL of the dashboard.
-        without_authentication: whether a cluster may be used that accepts everybody.
-
     Raises:
-        ClusterError: the cluster does not answer, accepts everybody or refuses the token, or jobs need a package.
+        ClusterError: the cluster does not answer, refuses the token, or accepts everybody, which is not asked for.
     """
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):  # Ray prefers them to the address
         os.environ.pop(name, None)
     os.environ["RAY_AUTH_MODE"] = "disabled"  # the token is our header, and only where it is asked for
-    if loopback := _is_loopback(address):
+    for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
+        logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)  # they log how the files are sent
+    if loopback := bool(re.match(r"(localhost|::1|127\..*)$", urlsplit(address).hostname or "")):
         os.environ["no_proxy"] = "*"  # the end of a tunnel is not for a proxy
-    try:
-        client_class = _client_class()
-        from ray.exceptions import AuthenticationError
-    except ImportError as error:
-        raise ClusterError(f'jobs need ray[default]: {error}; expected pip install ".[cluster]" here') from None
     with errors(f"{address} does not answer as the dashboard of a Ray cluster"):
         try:
-            client = client_class(address)
+            client = Client(address)
         except AuthenticationError:
             where, token = find_token()
             if address.startswith("http:") and not loopback:
                 warn(address, "over http the token can be read on the way; better use https or a tunnel")
             try:
-                return Jobs(client_class(address, headers={"Authorization": f"Bearer {token}"}), address)
+                return Jobs(Client(address, headers={"Authorization": f"Bearer {token}"}), address)
             except AuthenticationError:
                 raise ClusterError(f"{address} does not accept the token in {where}") from None
     if not without_authentication:
@@ -158,27 +152,6 @@ def connect(address: str, without_authentication: bool) -> Jobs:
     return Jobs(client, address)
 
 
-def _is_loopback(address: str) -> bool:
-    host = urlsplit(address).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
-
-
-def _client_class() -> type[Any]:
-    import aiohttp  # noqa: F401  # Ray notices only later that it is missing
-    from ray.job_submission import JobSubmissionClient
-
-    class Client(JobSubmissionClient):  # type: ignore[misc]
-        """With a timeout, and without redirects and ~/.netrc, which would send or replace the token."""
-
-        def _do_request(self, *arguments: Any, **options: Any) -> Any:  # private: Ray offers no other way to set these
-            ours = {"timeout": TIMEOUT_S, "auth": lambda request: request, "allow_redirects": False}
-            return super()._do_request(*arguments, **ours, **options)
-
-    for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
-        logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)  # they log how the files are sent
-    return Client
-
-
 def find_token() -> tuple[str, str]:
     """Where Ray finds the token, and the token.
 
@@ -186,38 +159,30 @@ def find_token() -> tuple[str, str]:
         ClusterError: there is none, or it cannot be one.
     """
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
-    if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
-        where = "RAY_AUTH_TOKEN"
-    else:
-        try:
-            where, token = str(path), path.read_text("utf-8", errors="replace").strip()
-        except OSError:
-            raise ClusterError(f"the token is missing; expected it in RAY_AUTH_TOKEN or {path}") from None
+    where, token = "RAY_AUTH_TOKEN", os.environ.get("RAY_AUTH_TOKEN", "").strip()
+    if not token and path.is_file():
+        where, token = str(path), path.read_text("utf-8", errors="replace").strip()
     if not re.fullmatch(r"[!-~]+", token):  # an error about the header would show it
-        raise ClusterError(f"what is in {where} is no token; expected letters and digits in one line")
+        raise ClusterError(f"{where} has no token; expected letters and digits in one line, there or in {path}")
     return where, token
 
 
 @contextmanager
 def errors(place: str) -> Iterator[None]:
     """Raise what Ray, HTTP and the decoding of an answer raise as a `ClusterError` that begins with the place."""
-    from ray.exceptions import RayError
-
     try:
         yield
     except (RuntimeError, OSError, ValueError, TypeError, KeyError, RayError) as error:
         text = str(error)
-        kind = MissingJobError if "status code 404" in text else ClusterError
-        if "already exists" in text:
-            kind = TakenError
+        missing, taken = "status code 404" in text, "already exists" in text
+        kind = MissingJobError if missing else TakenError if taken else ClusterError
         raise kind(f"{place}: {_one_line(text)}") from error
 
 
 def _one_line(text: str) -> str:
     """An error in a line; of a traceback, which the dashboard may send, the error at its end."""
-    lines = text.splitlines()
-    named = [line for line in lines if re.match(r"\s*[\w.]+Error: ", line)] if len(lines) > 1 else []
-    return " ".join((named[-1] if named else text).split())[:300]
+    named = re.findall(r"^\s*[\w.]+Error: .*", text, re.MULTILINE)
+    return " ".join((named or [text])[-1].split())[:300]
 
 
 def _is_study(details: Any) -> bool:
@@ -231,18 +196,14 @@ def _is_study(details: Any) -> bool:
 def _job(details: Any) -> Job:
     metadata = details.metadata or {}
     env = (details.runtime_env or {}).get("env_vars") or {}
-    try:
-        words = shlex.split(details.entrypoint)
-    except ValueError:  # of another program
-        words = []
     return Job(
         id=details.submission_id,
         study=metadata.get("study", ""),
         results=metadata.get("results", ""),
-        words=tuple(words[4:]),  # after exec python -m study.run
+        entrypoint=details.entrypoint,
         env={name: value for name, value in env.items() if name not in (*ENV, RESUME_COMMAND)},
         status=str(details.status.value),
         started=(details.start_time or 0) / 1000,
         exit_code=details.driver_exit_code,
-        message=details.message or "",
+        message=_one_line(details.message or ""),
     )
