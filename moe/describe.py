@@ -1,27 +1,37 @@
 """The networks as tables: layers, output shapes and parameters, and which stage trains them."""
 
-from torch import nn
+from torch import Tensor, nn
 from torchinfo import summary
 
 from moe.config import Config
 from moe.console import table
-from moe.networks import IMAGE, Mixture, Subgates, parameters
-from moe.stages import STAGES
+from moe.networks import IMAGE, parameters, run_frozen
+from moe.stages import STAGES, networks
 
 
-def whole_mixture(config: Config) -> Mixture:
-    """The mixture of a config, untrained."""
-    frozen = {
-        name: STAGES[name].network(STAGES[name].size(config), precision=config.precision)
-        for name in STAGES["mixture"].needs
-    }
-    return Mixture(frozen, Subgates(config.precision))
+class Mixture(nn.Module):
+    """The whole mixture of a config, untrained: four frozen networks and the subgates over them."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.frozen = networks(config).requires_grad_(False)
+        self.subgates = self.frozen.pop("mixture").requires_grad_(True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 10) log of the mixture's output, up to a constant per image."""
+        return self.subgates(images, None, run_frozen(dict(self.frozen.items()), images))  # type: ignore[no-any-return]
 
 
 def describe(config: Config) -> str:
     """A table of the stages, then every network layer by layer, then the mixture as its own stage sees it."""
-    mixture = whole_mixture(config)
-    parts = [_stages(config, mixture)]
+    mixture = Mixture(config)
+    trained, frozen = parameters(mixture.subgates), parameters(mixture.frozen)
+    rows = [
+        (name, f"{STAGES[name].size(config)} VGG", f"{parameters(network):,}", "0")
+        for name, network in mixture.frozen.items()
+    ]
+    rows += [("mixture", "two subgates", f"{trained:,}", f"{frozen:,}"), ("in all", "", f"{trained + frozen:,}", "")]
+    parts = [table(("stage", "network", "trains", "frozen"), rows, left=2)]
     for name, network in mixture.frozen.items():
         network.requires_grad_(True)
         parts.append(f"{name}, as stage {name} trains it\n{_layers(network)}")
@@ -30,27 +40,7 @@ def describe(config: Config) -> str:
     return "\n\n".join(parts)
 
 
-def _stages(config: Config, mixture: Mixture) -> str:
-    rows = []
-    for stage in STAGES.values():
-        last = stage.name == "mixture"
-        trained = parameters(mixture.subgates if last else mixture.frozen[stage.name])
-        frozen = parameters(mixture.frozen) if last else 0
-        network = "two subgates" if last else f"{stage.size(config)} VGG"
-        rows.append((stage.name, network, f"{trained:,}", f"{frozen:,}"))
-    rows.append(("in all", "", f"{parameters(mixture):,}", ""))
-    return table(("stage", "network", "trains", "frozen"), rows, left=2)
-
-
 def _layers(network: nn.Module) -> str:
-    shown = summary(
-        network,
-        input_size=(1, *IMAGE),
-        depth=4,
-        col_names=("output_size", "num_params", "trainable"),
-        row_settings=("var_names",),
-        mode="eval",
-        device="cpu",
-        verbose=0,
-    )
+    columns, rows, size = ("output_size", "num_params", "trainable"), ("var_names",), (1, *IMAGE)
+    shown = summary(network, size, depth=4, col_names=columns, row_settings=rows, mode="eval", device="cpu", verbose=0)
     return str(shown).replace("Units.MEGABYTES", "M")  # torchinfo 1.8 prints its enum's name since Python 3.11

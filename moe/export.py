@@ -9,7 +9,6 @@ A file appears whole and is never written over; one that is damaged is refused. 
 import argparse
 import datetime
 import hashlib
-import json
 import os
 import platform
 import shlex
@@ -85,7 +84,6 @@ class SavedMixture:
 def new_file(text: str) -> Path:
     """Parse the path of a file for a mixture: it does not exist, and can be written."""
     path = Path(text)
-    reason = ""
     if path.suffix != SUFFIX:
         reason = f"a name that ends in {SUFFIX}"
     elif os.path.lexists(path):
@@ -94,9 +92,9 @@ def new_file(text: str) -> Path:
         reason = f"a file in a folder that exists: {path.parent} does not"
     elif not os.access(path.parent, os.W_OK | os.X_OK):
         reason = f"a file in a folder that can be written: {path.parent} cannot"
-    if reason:
-        raise argparse.ArgumentTypeError(f"is {text or repr(text)}; expected {reason}")
-    return path
+    else:
+        return path
+    raise argparse.ArgumentTypeError(f"is {text or repr(text)}; expected {reason}")
 
 
 def how_to_predict(path: Path) -> str:
@@ -105,11 +103,7 @@ def how_to_predict(path: Path) -> str:
 
 
 def save(path: Path, networks: Mapping[str, "nn.Module"], result: Result, origin: Origin) -> None:
-    """Write a trained mixture.
-
-    Args:
-        networks: of all five stages, as `train_mixture` returns them.
-        result: of that run.
+    """Write the five networks of a run, as `train_mixture` returns them, with its result.
 
     Raises:
         ExportError: the file exists already, or cannot be written.
@@ -184,20 +178,17 @@ def load(path: Path) -> SavedMixture:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, "Tensor"]]:
     """Metadata and tensors of a safetensors file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load as unpack
+    from safetensors import SafetensorError, safe_open
 
     if path.exists() and not path.is_file():
         raise ExportError(f"{path} is no regular file; expected one that --save wrote")
     try:
-        content = path.read_bytes()
-        weights = unpack(content)
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
-        raise ExportError(f"{path} cannot be read: {error.strerror}; expected a file that --save wrote") from None
+        raise ExportError(f"{path} cannot be read: {error}; expected a file that --save wrote") from None
     except SafetensorError as error:
         raise ExportError(f"{path} is damaged or no safetensors file: {error}") from None
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])  # `unpack` checked it
-    return header.get("__metadata__", {}), weights
 
 
 def _networks(config: Config, weights: dict[str, "Tensor"]) -> dict[str, "nn.Module"]:
@@ -207,16 +198,13 @@ def _networks(config: Config, weights: dict[str, "Tensor"]) -> dict[str, "nn.Mod
         RuntimeError: weights are missing, unknown, of another shape or type.
     """
     import torch
-    from torch import nn
 
-    from moe.stages import STAGES
+    from moe.stages import networks
 
     with torch.device("meta"):  # no initial weights are drawn
-        networks = nn.ModuleDict(
-            {name: stage.network(stage.size(config), precision=config.precision) for name, stage in STAGES.items()}
-        )
-    networks.to_empty(device="cpu").to(memory_format=torch.channels_last)  # as in training, for equal bits
-    networks.load_state_dict(weights, strict=True)
+        found = networks(config)
+    found.to_empty(device="cpu").to(memory_format=torch.channels_last)  # as in training, for equal bits
+    found.load_state_dict(weights)
     if other := [name for name, value in weights.items() if value.dtype != torch.float32]:
         raise RuntimeError(f"{other[0]} is {weights[other[0]].dtype}; expected torch.float32")
-    return dict(networks.requires_grad_(False).items())
+    return dict(found.requires_grad_(False).items())

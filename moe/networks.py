@@ -16,10 +16,7 @@ IMAGE = (3, 32, 32)
 BYTE = 256  # values that a byte can have
 
 #: the convolutions of each block, as channels; a block ends in 2 x 2 max pooling
-BLOCKS = {
-    "small": ((32, 32), (64, 64)),
-    "large": ((32, 32), (64, 64), (128, 128, 128)),
-}
+BLOCKS = {"small": ((32, 32), (64, 64)), "large": ((32, 32), (64, 64), (128, 128, 128))}
 
 ARTIFICIAL_BRANCH, NATURAL_BRANCH = 0, 1
 
@@ -44,10 +41,6 @@ class Dropout(nn.Module):
         kept = _random_bytes(values, generator) >= self.dropped
         return (values * kept.to(values.dtype)).mul_(1 / self.keep)  # bfloat16 would round the factor, but not this
 
-    def extra_repr(self) -> str:
-        """What torch prints about this layer."""
-        return f"keep={self.keep}"
-
 
 def _random_bytes(like: Tensor, generator: Generator) -> Tensor:
     """Random bytes, uint8, in the shape and memory layout of a dense tensor."""
@@ -57,12 +50,7 @@ def _random_bytes(like: Tensor, generator: Generator) -> Tensor:
 
 
 class Layers(nn.Sequential):
-    """Layers in sequence; the generator is passed to those that draw noise.
-
-    Args:
-        layers: the layers.
-        precision: of their products; weights and outputs are float32.
-    """
+    """Layers in sequence, with products in a precision; the generator is passed to those that draw noise."""
 
     def __init__(self, *layers: nn.Module, precision: str) -> None:
         super().__init__(*layers)
@@ -81,8 +69,6 @@ def vgg(size: str, outputs: int, precision: str = FLOAT32) -> Layers:
 
     Args:
         size: "small" (two blocks) or "large" (three blocks, but fewer parameters: its dense layer has fewer inputs).
-        outputs: classes.
-        precision: float32 or bfloat16.
     """
     layers: list[nn.Module] = []
     channels, side, _ = IMAGE
@@ -152,12 +138,7 @@ class Subgates(nn.Module):
 
 
 def select_branch(branches: Tensor, natural: Tensor) -> Tensor:
-    """(N, 10, 2) of each image's branch.
-
-    Args:
-        branches: (2, N, 10, 2), artificial and natural.
-        natural: (N,) bool.
-    """
+    """Of (2, N, 10, 2), artificial and natural, (N, 10, 2) of the branch that (N,) bool picks for each image."""
     return torch.where(natural[:, None, None], branches[NATURAL_BRANCH], branches[ARTIFICIAL_BRANCH])
 
 
@@ -174,22 +155,6 @@ def blend(log_probs: Tensor, weights: Tensor) -> Tensor:
 def run_frozen(networks: Mapping[str, nn.Module], images: Tensor, generator: Generator | None = None) -> FrozenOutputs:
     """The outputs of the four frozen networks for (N, 3, 32, 32) images; with a generator, under dropout."""
     return frozen_outputs({name: log_probs(network(images, generator)) for name, network in networks.items()})
-
-
-class Mixture(nn.Module):
-    """The whole mixture: four frozen networks and the subgates over them."""
-
-    def __init__(self, frozen: Mapping[str, nn.Module], subgates: Subgates) -> None:
-        super().__init__()
-        self.frozen = nn.ModuleDict(frozen)
-        self.frozen.requires_grad_(False)
-        self.subgates = subgates
-
-    def forward(self, images: Tensor, generator: Generator | None = None) -> Tensor:
-        """(N, 10) log of the mixture's output, up to a constant per image."""
-        return self.subgates(  # type: ignore[no-any-return]
-            images, generator, run_frozen(dict(self.frozen.items()), images, generator)
-        )
 
 
 def log_probs(logits: Tensor) -> Tensor:

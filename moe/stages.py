@@ -76,6 +76,13 @@ STAGES = {
 }
 
 
+def networks(config: Config) -> nn.ModuleDict:
+    """The untrained networks of a config, by stage."""
+    return nn.ModuleDict(
+        {name: stage.network(stage.size(config), precision=config.precision) for name, stage in STAGES.items()}
+    )
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A stage's weights after a given epoch."""

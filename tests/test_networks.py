@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from moe.config import Config
-from moe.describe import describe, whole_mixture
+from moe.describe import Mixture, describe
 from moe.networks import (
     BLOCKS,
     Dropout,
@@ -47,7 +47,7 @@ def test_a_vgg_has_as_many_parameters_as_the_notebooks(size, outputs, count):
 def test_the_subgates_and_the_whole_mixture_have_as_many_parameters_as_the_notebooks():
     assert parameters(subgate()) == 1_583_636
     assert parameters(Subgates()) == 3_167_272
-    assert parameters(whole_mixture(Config())) == 11_836_616
+    assert parameters(Mixture(Config())) == 11_836_616
 
 
 def test_initial_weights_are_glorot_uniform_with_zero_biases_and_depend_on_the_generator_alone():
