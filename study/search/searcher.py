@@ -43,8 +43,14 @@ class StudySearch(Searcher):  # type: ignore[misc]
         ledger = self.ledger
         for record in [*ledger.of(COMPLETE), *ledger.of(FAILED)]:
             value = ledger.value(record)
-            earlier = {"params": ledger.point(record), "distributions": self._distributions}
-            self.optuna_study.add_trial(optuna.create_trial(state=_state(value), value=value, **earlier))
+            self.optuna_study.add_trial(
+                optuna.create_trial(
+                    state=_state(value),
+                    value=value,
+                    params=ledger.point(record),
+                    distributions=self._distributions,
+                )
+            )
         for record in ledger.interrupted:
             self.optuna_study.enqueue_trial(ledger.point(record))
         default = ledger.study.space.nearest({})
