@@ -97,22 +97,25 @@ def train_mixture(
     finally:
         opened.flush()
     results = {name: _stage_result(stages[name]) for name in STAGES}
-    sums = {
-        name: sum(getattr(stage, name) for stage in results.values()) for name in fields(Totals) if name != "seconds"
-    }
     result = Result(
         config=config,
         dataset=data.name,
         data=data.fingerprint,
         scored_examples=scored,
         score=score(predicted, weights, images.score_labels),
-        totals=Totals(**sums, seconds=time.perf_counter() - began),
+        totals=_totals(results, time.perf_counter() - began),
         stages=results,
         device=device_name(devices[0]),
         threads=torch.get_num_threads(),
         instructions=numerics.instructions,
     )
     return TrainedMixture(result, stages)
+
+
+def _totals(stages: Mapping[str, StageResult], seconds: float) -> Totals:
+    """Sums over the stages; the whole run took `seconds`."""
+    sums = {name: sum(getattr(stage, name) for stage in stages.values()) for name in fields(Totals)}
+    return Totals(**{**sums, "seconds": seconds})
 
 
 def _side_by_side(devices: Sequence[torch.device]) -> Sequence[torch.device]:
