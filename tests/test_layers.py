@@ -62,6 +62,13 @@ def test_every_module_is_short():
         assert len(path.read_text().splitlines()) <= 300, path
 
 
+def test_every_function_is_short():
+    for path in [*files("moe"), *files("study")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno - node.lineno < 45, f"{path}: {node.name}"
+
+
 def test_the_card_of_the_top_level_is_kept():
     tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=False, cwd=ROOT).stdout.split(
         "\n"
