@@ -16,10 +16,10 @@ from moe.data import DataSet, load
 from moe.data.subset import Subset, subset
 from moe.metrics import score
 from moe.networks import Subgates, frozen_outputs, log_probs, parameters, picks_natural, run_frozen, select_branch
-from moe.result import Result, StageResult, Totals
+from moe.result import Result, Score, StageResult, Totals
 from moe.scheduler import OnEpoch, Scheduler, StageTask, TrainedStage, empty_network
 from moe.schema import fields
-from moe.stages import STAGES, plan, resolved
+from moe.stages import STAGES, Request, plan, resolved
 from moe.store.store import NoStore, Store
 from moe.training.loop import Examples, State, batches, stop_epoch, to_floats
 from moe.training.numerics import available_devices, configure_numerics, device_name
@@ -77,23 +77,10 @@ def train_mixture(
     numerics = configure_numerics(devices[0], config.precision)
     began = time.perf_counter()
     images = subset(config, data, score_examples).to(devices[0])
-    scored = len(images.score_labels)
     opened = store or NoStore()
-    scheduler = Scheduler(opened, on_epoch)
     requests = plan(config, data.fingerprint, numerics)
-    mixture = requests.pop("mixture")
     try:
-        frozen = scheduler.run_all(
-            [StageTask(request, partial(examples, images, name)) for name, request in requests.items()],
-            _side_by_side(devices),
-        )
-        predicted = {name: _score_predictions(stage, images) for name, stage in frozen.items()}
-        task = StageTask(
-            resolved(mixture, {name: stage.checkpoint for name, stage in frozen.items()}),
-            lambda device: _mixture_examples(images, frozen, predicted),
-        )
-        stages = {**frozen, "mixture": scheduler.run(task, devices[0])}
-        weights = stages["mixture"].predictions(f"score-{scored}", lambda net: _blend_weights(net, images, predicted))
+        stages, scores = _train_and_score(requests, images, Scheduler(opened, on_epoch), devices)
     finally:
         opened.flush()
     results = {name: _stage_result(stages[name]) for name in STAGES}
@@ -101,8 +88,8 @@ def train_mixture(
         config=config,
         dataset=data.name,
         data=data.fingerprint,
-        scored_examples=scored,
-        score=score(predicted, weights, images.score_labels),
+        scored_examples=len(images.score_labels),
+        score=scores,
         totals=_totals(results, time.perf_counter() - began),
         stages=results,
         device=device_name(devices[0]),
@@ -110,6 +97,23 @@ def train_mixture(
         instructions=numerics.instructions,
     )
     return TrainedMixture(result, stages)
+
+
+def _train_and_score(
+    requests: Mapping[str, Request], images: Subset, scheduler: Scheduler, devices: Sequence[torch.device]
+) -> tuple[dict[str, TrainedStage], Score]:
+    """Train the frozen stages side by side, then the mixture on their outputs."""
+    tasks = [StageTask(requests[name], partial(examples, images, name)) for name in STAGES["mixture"].needs]
+    frozen = scheduler.run_all(tasks, _side_by_side(devices))
+    predicted = {name: _score_predictions(stage, images) for name, stage in frozen.items()}
+    task = StageTask(
+        resolved(requests["mixture"], {name: stage.checkpoint for name, stage in frozen.items()}),
+        lambda device: _mixture_examples(images, frozen, predicted),
+    )
+    mixture = scheduler.run(task, devices[0])
+    scored = f"score-{len(images.score_labels)}"
+    weights = mixture.predictions(scored, lambda network: _blend_weights(network, images, predicted))
+    return {**frozen, "mixture": mixture}, score(predicted, weights, images.score_labels)
 
 
 def _totals(stages: Mapping[str, StageResult], seconds: float) -> Totals:
