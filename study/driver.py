@@ -173,8 +173,8 @@ def drive(request: Request, resources: Resources | None, stop: Stop) -> Exit:
 
 def _check_smallest_subset(study: Study, data: DataSet) -> None:
     """Raise a DataError if the smallest subset of the data that the space can ask for lacks a class."""
-    least = {name: study.space.least(name) for name in ("train_examples", "test_examples")}
-    subset(Config(protocol=study.protocol, batch_size=1, **least), data)
+    train, test = (study.space.least(name) for name in ("train_examples", "test_examples"))
+    subset(Config(protocol=study.protocol, train_examples=train, test_examples=test, batch_size=1), data)
 
 
 def _checked_resources(options: Options, study: Study, data: DataSet, resources: Resources | None) -> Resources:

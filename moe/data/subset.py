@@ -43,15 +43,17 @@ def subset(config: Config | Spec, data: DataSet, score_examples: int | None = No
     train, stop = config.train_examples, config.test_examples
     if config.protocol == HOLDOUT:
         pool, validation = holdout(data.train_labels, config.seed)
-        rows = (pool[:train], validation[: max(stop, score_examples or 0)])
-        parts = [each[part] for part in rows for each in (data.train_images, data.train_labels)]
+        taught, scored = pool[:train], validation[: max(stop, score_examples or 0)]
+        images, labels = data.train_images, data.train_labels
+        found = Subset(images[taught], labels[taught], images[scored], labels[scored], stop)
     else:
-        parts = [data.train_images[:train], data.train_labels[:train], data.test_images[:stop], data.test_labels[:stop]]
-    for field, labels in (("train_examples", parts[1]), ("test_examples", parts[3][:stop])):
+        taken = (data.train_images[:train], data.train_labels[:train], data.test_images[:stop], data.test_labels[:stop])
+        found = Subset(*taken, stop)
+    for field, labels in (("train_examples", found.train_labels), ("test_examples", found.score_labels[:stop])):
         if missing := sorted(set(range(CLASSES)) - set(labels.tolist())):
             count = getattr(config, field)
             raise DataError(f"{field} is {count}; expected more: class {missing[0]} has no image among them")
-    return Subset(*parts, stop)
+    return found
 
 
 def holdout(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
