@@ -65,8 +65,7 @@ class SharedOptions(Model):
         Field(description="of products; auto (default): bfloat16 on CPUs with AMX, else float32"),
     ] = None
     store: Annotated[
-        str | None,
-        Field(title="PATH|URL", description="of trained stages (default: MOE_STORE, or the user's cache)"),
+        str | None, Field(title="PATH|URL", description="of trained stages (default: MOE_STORE, or the user's cache)")
     ] = None
     no_store: Annotated[bool, Field(description="train every stage, and save none")] = False
 

@@ -66,12 +66,10 @@ class Config(Model):
     ] = 2
     seed: Annotated[int, Ge(0), Le(2**31 - 1), Field(description="seed of all that is random")] = 0
     protocol: Annotated[
-        Protocol,
-        Field(description="holdout: validation images stop and choose; notebook: the test images do"),
+        Protocol, Field(description="holdout: validation images stop and choose; notebook: the test images do")
     ] = HOLDOUT
     precision: Annotated[
-        Precision,
-        Field(description="precision of products and sums of products; weights are float32"),
+        Precision, Field(description="precision of products and sums of products; weights are float32")
     ] = FLOAT32
 
     @model_validator(mode="after")

@@ -117,8 +117,6 @@ def save(path: Path, networks: Mapping[str, "nn.Module"], result: Result, origin
     content = pack(weights, {"description": description, "sha256": _sha256(description, weights)})
     try:
         _create(path, content)
-    except FileExistsError:
-        raise ExportError(f"{path} exists already; choose another file") from None
     except OSError as error:
         raise ExportError(f"{path} cannot be written: {error.strerror}") from None
 
@@ -135,7 +133,7 @@ def _create(path: Path, content: bytes) -> None:
             os.link(partial, path)
         except OSError:
             if os.path.lexists(path):
-                raise FileExistsError from None
+                raise ExportError(f"{path} exists already; choose another file") from None
             partial.rename(path)  # a file system without hard links
     finally:
         with suppress(OSError):

@@ -42,11 +42,9 @@ def load(path: Path) -> Tensor:
     except Image.DecompressionBombError:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
         raise PictureError(f"{path} is too large; expected at most {most:.0f} million pixels") from None
-    except OSError as error:
-        reason = error.strerror.lower() if error.strerror else str(error)
-        raise PictureError(f"{path} cannot be read: {reason}") from None
     except Exception as error:  # Pillow's decoders raise almost anything on damaged bytes
-        raise PictureError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise PictureError(f"{path} cannot be read: {reason}") from None
     return torch.from_numpy(np.array(fitted)).permute(2, 0, 1)
 
 

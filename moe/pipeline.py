@@ -198,10 +198,7 @@ def _blend_weights(subgates: nn.Module, images: Subset, predicted: Mapping[str, 
     assert isinstance(subgates, Subgates)
     truth = STAGES["gate"].view(images.score_labels)[1] == 1
     branches = torch.cat([subgates.branches(to_floats(part)) for part in batches(images.score_images)], 1)
-    return {
-        "gate": select_branch(branches, picks_natural(predicted["gate"])),
-        "oracle": select_branch(branches, truth),
-    }
+    return {"gate": select_branch(branches, picks_natural(predicted["gate"])), "oracle": select_branch(branches, truth)}
 
 
 @torch.no_grad()

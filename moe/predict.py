@@ -21,17 +21,12 @@ ORDER = ("gate", "baseline", "artificial", "natural", "mixture")  # as an image 
 SUPERCLASSES = ("artificial", "natural")
 
 
-def parser() -> Parser:
-    """All options of the command."""
+def main(arguments: Sequence[str]) -> Exit:
+    """Parse, classify, print; the exit code."""
     command = Parser(prog=PROGRAM, description="Classify pictures with a saved mixture.")
     command.add_argument("file", type=Path, metavar="FILE", help="what --save wrote")
     command.add_argument("pictures", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG or WebP")
-    return command
-
-
-def main(arguments: Sequence[str]) -> Exit:
-    """Parse, classify, print; the exit code."""
-    options = parser().parse_args(arguments)
+    options = command.parse_args(arguments)
     tolerate_encoding()  # a file's name may have letters that the terminal lacks
     from moe.export import load
 
@@ -99,8 +94,5 @@ def predictions(paths: Sequence[Path], predicted: dict[str, "Tensor"], classes: 
 
 def _best(probabilities: "Tensor", names: Sequence[str]) -> list[str]:
     """The likeliest class of each row and its probability, aligned."""
-    best, labels = probabilities.max(1)
-    width = max(map(len, names))
-    return [
-        f"{names[label]:<{width}} {share:>6.1%}" for share, label in zip(best.tolist(), labels.tolist(), strict=True)
-    ]
+    best = zip(*(each.tolist() for each in probabilities.max(1)), strict=True)
+    return [f"{names[label]:<{max(map(len, names))}} {share:>6.1%}" for share, label in best]

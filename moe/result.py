@@ -115,13 +115,6 @@ class Result(Model):
 
 def _row(name: str, stage: StageResult, score: Score) -> tuple[str, ...]:
     accuracy = getattr(score, f"{name}_accuracy", None)
-    return (
-        name,
-        "" if accuracy is None else f"{accuracy:.2%}",
-        str(len(stage.epochs)),
-        str(stage.epochs_reused),
-        str(stage.best_epoch),
-        stage.stopped,
-        f"{stage.parameters:,}",
-        f"{stage.seconds:.1f}",
-    )
+    epochs = (len(stage.epochs), stage.epochs_reused, stage.best_epoch, stage.stopped)
+    shown = "" if accuracy is None else f"{accuracy:.2%}"
+    return (name, shown, *map(str, epochs), f"{stage.parameters:,}", f"{stage.seconds:.1f}")

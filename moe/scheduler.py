@@ -39,15 +39,10 @@ class StageTask:
 
 @dataclass(frozen=True)
 class Scheduler:
-    """Brings stages to the end of their requests.
+    """Brings stages to the end of their requests."""
 
-    Args:
-        store: where trained stages are loaded from and saved to.
-        on_epoch: called after each epoch that is trained, and with the last one of a stage that the store has.
-    """
-
-    store: Store | NoStore
-    on_epoch: OnEpoch | None = None
+    store: Store | NoStore  # where trained stages are loaded from and saved to
+    on_epoch: OnEpoch | None = None  # after each epoch that is trained, and with the last one of a stored stage
     trained: defaultdict[str, list[tuple[int, Epoch]]] = field(default_factory=lambda: defaultdict(list))  # by address
 
     def run(self, task: StageTask, device: torch.device) -> "TrainedStage":
@@ -66,10 +61,8 @@ class Scheduler:
                         future.result()
                 finally:
                     stop.set()
-        names = [task.request.spec.stage for task in tasks]
-        return {
-            name: TrainedStage(task, chains[name], self, devices[0]) for name, task in zip(names, tasks, strict=True)
-        }
+        stages = {task.request.spec.stage: task for task in tasks}
+        return {name: TrainedStage(task, chains[name], self, devices[0]) for name, task in stages.items()}
 
     def _work(
         self, waiting: deque[StageTask], chains: dict[str, Chain], stop: threading.Event, device: torch.device
@@ -155,24 +148,17 @@ class TrainedStage:
     def weights(self) -> State:
         """The checkpoint's, from memory or the store; trained again where neither has them any more."""
         store = self.scheduler.store
-        for source in (store, store, NoStore()):  # the first attempt may only find a longer chain
-            if (weights := self._load_weights()) is not None:
+        sources = iter((store, store, NoStore()))  # the first attempt may only find a longer chain
+        while True:
+            weights = self.chain.weights.get(self.checkpoint.epoch) or store.load_weights(self.checkpoint)
+            if weights:
                 return weights
-            self.chain = replace(self.scheduler, store=source).run(self.task, self.device).chain
-        weights = self._load_weights()
-        assert weights is not None  # it was trained just now
-        return weights
-
-    def _load_weights(self) -> State | None:
-        weights = self.chain.weights.get(self.checkpoint.epoch)
-        return weights if weights is not None else self.scheduler.store.load_weights(self.checkpoint)
+            self.chain = replace(self.scheduler, store=next(sources)).run(self.task, self.device).chain
 
     def predictions(self, images: str, predict: Callable[[nn.Module], State]) -> State:
-        """What the checkpoint's network predicts, from the store or computed now.
+        """What the checkpoint's network predicts on an image set such as "stop", "train" or "score-5000".
 
-        Args:
-            images: the name of an image set, such as "stop", "train" or "score-5000".
-            predict: computes the predictions on that set.
+        It comes from the store, or is computed now by `predict`.
         """
         store = self.scheduler.store
         predictions = store.load_predictions(self.checkpoint, images)

@@ -11,7 +11,6 @@ what is valid. Nothing here imports torch.
 """
 
 import json
-import math
 import reprlib
 import types
 import typing
@@ -35,21 +34,18 @@ _KINDS: dict[Any, str] = {
 }
 
 
-class _Checked(type(BaseModel)):  # type: ignore[misc]  # pydantic's metaclass has no public name
-    """Makes a model from Python values: numpy's scalars become numbers, and an error becomes one sentence."""
+if TYPE_CHECKING:  # type checkers see the fields as arguments
+    _Base = BaseModel
+else:
 
-    if not TYPE_CHECKING:  # type checkers see the fields as arguments
+    class _Checked(type(BaseModel)):  # pydantic's metaclass has no public name
+        """Makes a model from Python values: numpy's scalars become numbers, and an error becomes one sentence."""
 
         def __call__(cls, **fields: Any) -> Any:
             try:
                 return super().__call__(**{name: _plain(value) for name, value in fields.items()})
             except ValidationError as error:
                 raise ValueError(sentence(cls, error)) from None
-
-
-if TYPE_CHECKING:
-    _Base = BaseModel
-else:
 
     class _Base(BaseModel, metaclass=_Checked):
         pass
@@ -97,10 +93,9 @@ def fields(model: type[Model]) -> dict[str, FieldInfo]:
 
 def kind(field: FieldInfo) -> type:
     """The plain type of a field: int, float, bool, str or another class; None beside it does not count."""
-    annotation = _annotation(field)
-    if typing.get_origin(annotation) is Literal:
-        return type(typing.get_args(annotation)[0])
-    plain: type = typing.get_origin(annotation) or annotation
+    if named := choices(field):
+        return type(named[0])
+    plain: type = typing.get_origin(_annotation(field)) or _annotation(field)
     return plain
 
 
@@ -128,40 +123,40 @@ def expected(field: FieldInfo) -> str:
     words = _KINDS.get(plain, plain.__name__)
     if plain not in (int, float):
         return words
-    low = next((f"from {mark.ge}" for mark in field.metadata if isinstance(mark, Ge)), "")
-    low = next((f"above {mark.gt}," for mark in field.metadata if isinstance(mark, Gt)), low)
-    high = next((f"{'up ' * low.endswith(',')}to {mark.le}" for mark in field.metadata if isinstance(mark, Le)), "")
-    return " ".join(part for part in (words, low, high) if part).removesuffix(",")
+    for mark in field.metadata:
+        if isinstance(mark, Ge):
+            words += f" from {mark.ge}"
+        elif isinstance(mark, Gt):
+            words += f" above {mark.gt},"
+        elif isinstance(mark, Le):
+            words += f" {'up ' * words.endswith(',')}to {mark.le}"
+    return words.removesuffix(",")
 
 
 def sentence(model: type[BaseModel], error: ValidationError) -> str:
     """The first error of a validation as one sentence."""
     first = error.errors(include_url=False)[0]
-    place, value = first["loc"], first["input"]
-    name = ".".join(map(str, place))
+    place, name = first["loc"], ".".join(map(str, first["loc"]))
+    known = _owner(model, place).model_fields
     match first["type"]:
         case "missing":
             return f"{name} is missing"
         case "extra_forbidden":
-            return f"{name} is not known; expected {', '.join(_owner(model, place).model_fields)}"
+            return f"{name} is not known; expected {', '.join(known)}"
         case "value_error":
             return str(first["ctx"]["error"])
         case "json_invalid":
             return f"it is no JSON: {first['ctx']['error']}"
         case "json_type" | "string_unicode":
             return "it is no text"
-    field = _field(model, place)
+    field = known.get(str(place[-1])) if place else None
     valid = expected(field) if field else first["msg"].removeprefix("Input should be ")
-    return f"{name or 'it'} is {shown(value)}; expected {valid}"
+    return f"{name or 'it'} is {shown(first['input'])}; expected {valid}"
 
 
 def shown(value: Any) -> str:
     """A value as a sentence shows it: as JSON has it, and not too long."""
-    if isinstance(value, bool) or value is None:
-        return json.dumps(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return reprlib.repr(value)
+    return json.dumps(value) if isinstance(value, bool) or value is None else reprlib.repr(value)
 
 
 def _plain(value: Any) -> Any:
@@ -172,16 +167,9 @@ def _plain(value: Any) -> Any:
 def _owner(model: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:
     """The model in which the last name of a place stands."""
     for name in place[:-1]:
-        if isinstance(name, str) and name in model.model_fields:
-            inner = _model_in(model.model_fields[name].annotation)
-            model = inner or model
+        if field := model.model_fields.get(str(name)):
+            model = _model_in(field.annotation) or model
     return model
-
-
-def _field(model: type[BaseModel], place: tuple[int | str, ...]) -> FieldInfo | None:
-    if not place or not isinstance(place[-1], str):
-        return None
-    return _owner(model, place).model_fields.get(place[-1])
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -141,7 +141,7 @@ def test_what_is_no_picture_is_refused_in_one_sentence(tmp_path):
         ("half.png", "cannot be read"),
         ("text.png", "no picture"),
         ("x.bmp", "expected PNG, JPEG or WebP"),
-        ("nowhere", "no such file"),
+        ("nowhere", "No such file"),
         (".", "no regular file"),
     ):
         with pytest.raises(PictureError, match=part) as caught:

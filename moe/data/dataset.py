@@ -33,11 +33,8 @@ class Arrays:
 
     def well_formed(self) -> bool:
         """Whether every array has the type and the shape that it must have."""
-        shapes = [shape for rows in ROWS.values() for shape in ((rows, *IMAGE), (rows,))]
-        kinds = ["uint8", "int64"] * len(ROWS)
-        return [(array.shape, array.dtype.name) for array in self.named().values()] == list(
-            zip(shapes, kinds, strict=True)
-        )
+        expected = [form for rows in ROWS.values() for form in (((rows, *IMAGE), "uint8"), ((rows,), "int64"))]
+        return [(array.shape, array.dtype.name) for array in self.named().values()] == expected
 
     @cached_property
     def fingerprint(self) -> str:

@@ -31,12 +31,10 @@ def read(shards: Mapping[str, list[Path]]) -> Arrays:
         if (rows := sum(len(labels) for _, labels in files.values())) != ROWS[half]:
             raise DataError(f"{', '.join(map(str, files))} has {rows} {half} images; expected {ROWS[half]}")
     halves: list[NDArray[Any]] = []
-    for files in encoded.values():
-        contents = [(f"row {row} of {path}", one) for path in files for row, one in enumerate(files[path][0])]
-        images = np.empty((len(contents), *IMAGE), np.uint8)
-        for row, (where, content) in enumerate(contents):
-            images[row] = _decode(content, where)
-        halves += [images, np.array([label for _, labels in files.values() for label in labels], np.int64)]
+    for half, files in encoded.items():
+        images = (_decode(one, f"row {row} of {path}") for path in files for row, one in enumerate(files[path][0]))
+        halves.append(np.fromiter(images, np.dtype((np.uint8, IMAGE)), ROWS[half]))
+        halves.append(np.array([label for _, labels in files.values() for label in labels], np.int64))
     return Arrays(*halves)
 
 

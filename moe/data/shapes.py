@@ -85,10 +85,6 @@ class Brush:
         """(images, 1, of) numbers, uniform."""
         return low + (high - low) * self.rng.random((self.images, 1, of))
 
-    def sign(self) -> Numbers:
-        """(images, 1, 1) of -1 or 1."""
-        return np.sign(self.number(-1, 1))
-
     def frame(self, reach: float, turn: float = np.pi) -> tuple[Numbers, Numbers]:
         """The pixels' coordinates, (images, 32, 32) each, in a frame with a random origin and angle."""
         angle = self.number(-turn, turn)
@@ -139,7 +135,7 @@ def _clutter(brush: Brush) -> Numbers:
 def _figure(labels: NDArray[np.int64], x: Numbers, y: Numbers, brush: Brush) -> Numbers:
     """(images, 32, 32): how far each pixel lies outside the figure, negative inside."""
     bend, stretch, thick = brush.number(-0.1, 0.1, of=3), brush.number(0.8, 1.25), brush.number(-0.06, 0.08)
-    x, y = x * brush.sign() * stretch, y / stretch
+    x, y = x * np.sign(brush.number(-1, 1)) * stretch, y / stretch
     distance = np.empty_like(x)
     for rows, draw_kind in ((np.isin(labels, ARTIFICIAL), _bars), (~np.isin(labels, ARTIFICIAL), _lobes)):
         distance[rows] = draw_kind(labels[rows], x[rows], y[rows], bend[rows], thick[rows])

@@ -101,7 +101,7 @@ class Examples:
 
     images: Tensor  # (N, 3, 32, 32) uint8
     labels: Tensor  # (N,) int64
-    frozen: FrozenOutputs | Callable[[Tensor, Generator], FrozenOutputs] | None = None
+    frozen: FrozenOutputs | Callable[[Tensor, Generator | None], FrozenOutputs] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -111,10 +111,8 @@ class Examples:
         images = to_floats(self.images[rows])
         if self.frozen is None:
             return network(images, generator)  # type: ignore[no-any-return]
-        if isinstance(self.frozen, FrozenOutputs):
-            return network(images, generator, self.frozen[rows])  # type: ignore[no-any-return]
-        assert generator is not None
-        return network(images, generator, self.frozen(images, generator))  # type: ignore[no-any-return]
+        frozen = self.frozen[rows] if isinstance(self.frozen, FrozenOutputs) else self.frozen(images, generator)
+        return network(images, generator, frozen)  # type: ignore[no-any-return]
 
 
 def to_floats(images: Tensor) -> Tensor:
@@ -151,7 +149,6 @@ def train(
     """Train `chain` as far as `request` asks and yield each epoch when it is trained.
 
     Args:
-        examples: to train on.
         validation: decides when to stop and which checkpoint is best.
 
     Raises:
@@ -169,7 +166,11 @@ def train(
         chain.end = None  # until this epoch is complete: its tensors are the ones being trained
         loss, accuracy = trainer.epoch(number)
         validation_loss, validation_accuracy = evaluate(network, validation, spec.stage)
-        _check_finite(loss, validation_loss, spec, number)
+        if not (math.isfinite(loss) and math.isfinite(validation_loss)):
+            raise TrainingError(
+                f"the loss of stage {spec.stage} is {loss} in training and {validation_loss} in validation "
+                f"after epoch {number}; a learning_rate below {spec.learning_rate:g} may help"
+            )
         epoch = Epoch(
             loss=loss,
             accuracy=accuracy,
@@ -209,11 +210,8 @@ def _restore(network: nn.Module, optimizer: torch.optim.Adam, end: End) -> None:
 
 def initial_network(spec: Spec) -> nn.Module:
     """A stage's network before its first epoch."""
-    stage = STAGES[spec.stage]
-    return build(
-        lambda: stage.network(spec.network, precision=spec.numerics.precision),
-        generator(spec, 0, "weights"),
-    )
+    make = partial(STAGES[spec.stage].network, spec.network, precision=spec.numerics.precision)
+    return build(make, generator(spec, 0, "weights"))
 
 
 class Trainer:
@@ -273,11 +271,3 @@ def evaluate(network: nn.Module, examples: Examples, stage: str) -> tuple[float,
         sums += torch.stack((loss_of(stage, logits, labels).double() * len(rows), (logits.argmax(1) == labels).sum()))
     loss, accuracy = (sums / len(examples)).tolist()
     return loss, accuracy
-
-
-def _check_finite(loss: float, validation_loss: float, spec: Spec, number: int) -> None:
-    if not (math.isfinite(loss) and math.isfinite(validation_loss)):
-        raise TrainingError(
-            f"the loss of stage {spec.stage} is {loss} in training and {validation_loss} in validation "
-            f"after epoch {number}; a learning_rate below {spec.learning_rate:g} may help"
-        )

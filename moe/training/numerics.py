@@ -65,19 +65,13 @@ def configure_numerics(device: torch.device, precision: str = FLOAT32) -> Numeri
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.set_float32_matmul_precision("highest")  # neither TF32 on a GPU nor, on a CPU, bfloat16
-    if device.type == "cpu":
-        _keep_freed_memory()
     version = ".".join(torch.__version__.split(".")[:2])
     if device.type != "cpu":
         model = f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
         return Numerics(device=device.type, precision=precision, torch=version, instructions=model)
-    return Numerics(
-        device="cpu",
-        precision=precision,
-        torch=version,
-        threads=torch.get_num_threads(),
-        instructions=_instructions(precision),
-    )
+    _keep_freed_memory()
+    threads, instructions = torch.get_num_threads(), _instructions(precision)
+    return Numerics(device="cpu", precision=precision, torch=version, threads=threads, instructions=instructions)
 
 
 def _keep_freed_memory() -> None:
