@@ -1,5 +1,6 @@
 """What several test files share: a small data set, a config that trains in a second, few threads."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -34,6 +35,13 @@ def _ray_folder() -> Iterator[None]:
     os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     yield
     shutil.rmtree(os.environ.pop("RAY_TMPDIR"), ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unfreeze() -> Iterator[None]:
+    """A driver freezes what is imported, which is meant to end with its process; these tests go on after it."""
+    yield
+    gc.unfreeze()
 
 
 def coloured(images: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
