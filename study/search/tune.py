@@ -12,7 +12,6 @@ from study.search.controller import reusing_workers
 from study.search.ray_cluster import connected
 from study.search.resources import Resources
 from study.search.searcher import StudySearch
-from study.search.stopping import install_handlers
 from study.search.trial import Job
 from study.search.worker import evaluate
 
@@ -56,7 +55,6 @@ def search(searcher: StudySearch, job: Job, resources: Resources, address: str, 
     """
     shutil.rmtree(scratch, ignore_errors=True)
     with connected(address, resources):
-        install_handlers(searcher.stop)
 
         def trainable(params: dict[str, Any]) -> None:  # all that Ray sees
             evaluate(job, Config(**params["config"]), tune.report)
