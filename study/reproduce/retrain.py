@@ -28,7 +28,7 @@ ERRORS = (FolderError, DataError, TrainingError, ExportError, torch.OutOfMemoryE
 
 
 def reproduce(original: Original, folder: Path | None, location: str | None, file: Path | None, command: str) -> Exit:
-    """Train a trial again, print the comparison, and save the mixture if that is asked for.
+    """Train a trial again, print the comparison, and save the mixture if a file is named.
 
     Args:
         folder: with the data; by default the study's.
