@@ -1,7 +1,7 @@
 """Pictures from files, as the networks take images: 32 x 32 pixels, red, green and blue.
 
-A picture is turned as its EXIF data say, cut to the square in its middle, scaled, and laid on white where it is
-transparent; each new pixel is a mean over all that it covers.
+A picture is rotated by its EXIF data, cropped to the square in its middle, scaled, and made white where it is
+transparent. Each new pixel is a mean over all that it covers.
 """
 
 import warnings

@@ -21,7 +21,8 @@ from moe.scheduler import OnEpoch, Scheduler, StageTask, TrainedStage, empty_net
 from moe.schema import fields
 from moe.stages import STAGES, Request, plan, resolved
 from moe.store.store import NoStore, Store
-from moe.training.loop import Examples, State, batches, stop_epoch, to_floats
+from moe.store.tensors import State
+from moe.training.loop import Examples, batches, stop_epoch, to_floats
 from moe.training.numerics import available_devices, configure_numerics, device_name
 
 

@@ -20,9 +20,10 @@ from torch import nn
 from moe.result import Epoch
 from moe.stages import STAGES, Checkpoint, Request
 from moe.store.store import NoStore, Store
+from moe.store.tensors import State
 from moe.store.writer import LeaseLostError
 from moe.training.cuda_graph import own_stream, synchronize
-from moe.training.loop import Chain, Examples, State, train
+from moe.training.loop import Chain, Examples, train
 
 #: called with (stage, epoch from 1, epochs at most, metrics of the epoch, whether another run trained it); an exception
 #: from it ends the run

@@ -1,6 +1,6 @@
 """From options to a study: a new one, or that of a folder that is resumed. No torch, no Ray.
 
-A study never changes except for its number of trials; a resume that asks for anything else exits with code 2.
+A study never changes except for its number of trials; a resume with other options exits with code 2.
 """
 
 import os
@@ -24,12 +24,12 @@ class Request:
 
     options: Options
     command: str  # as it was typed
-    study: Study  # what the options ask for; a new one still lacks its data, and what depends on them
+    study: Study  # as the options define it; a new one still lacks its data, and what depends on them
     before: Study | None  # what the folder holds, if it is resumed
 
 
 def define(options: Options, command: str) -> Request:
-    """The study that the options ask for.
+    """The study that the options define.
 
     Raises:
         FolderError: the folder to resume is damaged.
@@ -80,7 +80,7 @@ def _data_folder(options: Options, before: Study | None = None) -> str | None:
 
 
 def _check_same(options: Options, before: Study) -> None:
-    """Refuse options that ask for another study than the one that is resumed."""
+    """Refuse options that differ from the study that is resumed."""
     space = space_of(options.space, options.protocol or before.protocol) if options.space else before.space
     for name in ("sampler", "objective", "seed", "protocol", "precision", "dataset"):
         given, had = getattr(options, name), getattr(before, name)
@@ -100,7 +100,7 @@ def _shown(entry: object) -> object:
 
 
 def refuse_change(before: Study, what: str, given: object, had: object) -> NoReturn:
-    """Exit with code 2, because an option asks for another study than the one that is resumed."""
+    """Exit with code 2, because an option differs from the study that is resumed."""
     advice = "a study never changes: choose a new --name"
     refuse(PROGRAM, f"{what} is {given}; study {before.name} has {had}, and {advice}")
 

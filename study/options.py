@@ -37,7 +37,7 @@ def _default(name: str, meaning: str, **settings: Any) -> Any:
 
 
 class Options(SharedOptions):
-    """What the command line asks for; None where an option is not given."""
+    """The command line; None where an option is not given."""
 
     trials: Annotated[int | None, Ge(1), Le(MOST_TRIALS), _default("trials", "complete trials to reach")] = None
     space: Annotated[str | None, _default("space", f"{' or '.join(PRESETS)}, or a YAML file", title="NAME|FILE")] = None

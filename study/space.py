@@ -21,7 +21,7 @@ from pydantic import field_validator, model_validator
 from moe.config import Config, Protocol
 from moe.schema import Model, fields, kind
 
-#: how a space can be searched; kept here so that options can list them without Optuna
+#: how a space can be searched; here, so that options can list them without Optuna
 Sampler = Literal["auto", "tpe", "gp", "random", "qmc", "grid"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 
@@ -54,7 +54,7 @@ class Space(Model):
 
     Raises:
         ValueError: a field is unknown, set elsewhere or given twice; a grid has a double or fewer than two
-            values; there are more than a million points. The values are for the config to judge: see `read`.
+            values; there are more than a million points. `read` checks the values.
     """
 
     name: str  # the preset's name, or the YAML file's stem
@@ -181,7 +181,7 @@ def read(name_or_path: str, protocol: Protocol) -> Space:
         raise ValueError(f"{name_or_path!r} is neither a preset ({', '.join(PRESETS)}) nor a YAML file that exists")
     try:
         space = parse(path.stem, _entries(path))
-        for point in _telling(space):
+        for point in _to_try(space):
             Config(protocol=protocol, **space.values(point))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -217,7 +217,7 @@ def _double(texts: Iterable[str]) -> str | None:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """The value as its field takes it; what cannot be converted is left for the config to refuse."""
+    """The value as its field takes it; the config refuses what cannot be converted."""
     if _TYPES[name] is not float or isinstance(value, bool):
         return value
     try:
@@ -238,7 +238,7 @@ def _distance(value: Any, wanted: Any) -> float:
     return float(value != wanted) if isinstance(value, bool) else abs(math.log(value / wanted))
 
 
-def _telling(space: Space) -> Iterator[dict[str, int]]:
+def _to_try(space: Space) -> Iterator[dict[str, int]]:
     """Every value of every grid, then every combination of smallest and largest values."""
     first = dict.fromkeys(space.grids, 0)
     yield first
@@ -250,7 +250,7 @@ def _telling(space: Space) -> Iterator[dict[str, int]]:
 
 
 def _entries(path: Path) -> dict[Any, Any]:
-    """The mapping in a YAML file, without what YAML takes silently: a key given twice, numbers to the base 8 or 60."""
+    """The mapping in a YAML file, without what YAML accepts silently: a key given twice, numbers of base 8 or 60."""
     import yaml  # a preset does without
 
     try:

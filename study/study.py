@@ -82,7 +82,7 @@ class Record(Model):
     replicate: Annotated[Count, Field(description="trials of this config that came before; it decides the seed")]
     config: Config
     result: Result | None = None
-    started: Annotated[Moment, Field(description="when a worker was asked for")]
+    started: Annotated[Moment, Field(description="when a worker was requested")]
     ended: Annotated[Moment | None, Field(description="when the trial was complete or failed")] = None
     error: Annotated[str | None, Field(description="why it failed")] = None
     traceback: str | None = None

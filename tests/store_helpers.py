@@ -14,8 +14,9 @@ from moe.store.files import Place, PlaceError
 from moe.store.locks import Timing
 from moe.store.manifest import epochs_of
 from moe.store.store import Store
+from moe.store.tensors import State
 from moe.store.writer import ChainWriter
-from moe.training.loop import Chain, End, State, best_epoch
+from moe.training.loop import Chain, End, best_epoch
 from moe.training.numerics import Numerics
 
 AT_ONCE = Timing(commit_every_s=0, ttl_s=0, rest_s=0, poll_s=0.01)  # commits each epoch, waits for nobody

@@ -18,8 +18,10 @@ from moe.console import Exit
 from moe.data import load
 from moe.export import load as load_mixture
 from moe.pipeline import probabilities
+from moe.training.numerics import Numerics
 from study import machine
 from study.folder import Folder, FolderError
+from study.reproduce import retrain
 from study.reproduce.__main__ import main
 from study.reproduce.compare import compare, conditions
 from study.reproduce.original import UnknownTrialError, find
@@ -233,6 +235,17 @@ class TestDifferences:
         outcome = command(folder, "--trial", "1")
         assert outcome.code in (Exit.DONE, Exit.DIFFERS)
         assert "device NVIDIA H200, here cpu" in outcome.line("Different from the study: ")
+
+    def test_the_studys_number_of_threads_is_used_beside_a_gpu_too(self, folder, monkeypatch):
+        edit(record(folder), "result", "threads", to=2)
+        monkeypatch.setattr(
+            retrain, "configure_numerics", lambda *_: Numerics(device="cuda", torch="2.15", instructions="H200")
+        )
+        monkeypatch.setattr(retrain, "device_name", lambda device: "NVIDIA H200")
+        original = find(folder, 1)
+        known = retrain._configure(original, torch.device("cuda"), load("shapes"))
+        torch.set_num_threads(1)
+        assert [one.now for one in known if one.name == "threads"] == ["2"]
 
 
 #: arguments, and what the sentence on stderr has to hold

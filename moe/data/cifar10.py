@@ -4,7 +4,7 @@
     cifar-10-python.tar.gz                  the official archive of the same batches
     train-*.parquet, test-*.parquet         the form in which CIFAR-10 is commonly redistributed
 
-Official files are pickles, so nothing in them is opened before its md5 is the one that torchvision knows.
+Official files are pickles, so none is opened before its md5 is compared with the one in torchvision.
 """
 
 import hashlib

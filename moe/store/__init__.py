@@ -16,9 +16,9 @@ Only what matches its SHA-256 is read. Leases save work only: two processes that
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moe.store.store import NoStore, Store
+    from moe.store.store import Store
 
-__all__ = ["NoStore", "Store"]
+__all__ = ["Store"]
 
 
 def __getattr__(name: str) -> Any:

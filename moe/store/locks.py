@@ -4,7 +4,7 @@
     lease-0003.beat     replaced every ten seconds: a count, the epochs so far, whether the lease is released
 
 The highest generation holds. To take over is to create the next one; none is deleted while a chain is in use. A
-waiter takes a holder for dead if its beat has not changed for a minute by the waiter's own clock, so clocks are never
+waiter counts a holder as dead if its beat has not changed for a minute by the waiter's own clock, so clocks are never
 compared; on the same machine it also sees that the process has ended. A holder that was paused finds the next
 generation and stops. Leases only save work: two processes that train one chain get the same bits.
 """

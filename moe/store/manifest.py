@@ -86,7 +86,7 @@ def predictions_name(epoch: int, images: str, sha256: str) -> str:
 
 
 def aside(folder: str, name: str, mark: str) -> str:
-    """The path for a damaged file; `mark` tells apart those that had the same name."""
+    """The path for a damaged file; `mark` differs between those that had the same name."""
     return f"aside/{folder}/{mark}-{name}"
 
 

@@ -5,7 +5,7 @@
     store.load_weights(checkpoint)
     store.load_predictions(checkpoint, images)     and save_predictions
 
-`NoStore` has the same methods and stores nothing.
+`NoStore` has these methods and stores nothing.
 """
 
 import time
@@ -187,13 +187,4 @@ class NoStore:
         """Do nothing."""
 
     def flush(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
         """Do nothing."""

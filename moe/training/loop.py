@@ -23,9 +23,8 @@ from moe.config import NOTEBOOK
 from moe.networks import FrozenOutputs, build
 from moe.result import Epoch
 from moe.stages import STAGES, Checkpoint, Request, Spec
+from moe.store.tensors import State
 from moe.training.cuda_graph import captured, synchronize
-
-State = dict[str, Tensor]
 
 EVALUATION_BATCH = {"cpu": 100, "cuda": 1000}  # larger batches miss the CPU's cache; a GPU needs them to be busy
 _LEAST, _MOST = math.log(1e-7), math.log1p(-1e-7)  # Keras clips probabilities to [1e-7, 1 - 1e-7]
@@ -146,7 +145,7 @@ def loss_of(stage: str, logits: Tensor, labels: Tensor) -> Tensor:
 def train(
     request: Request, chain: Chain, examples: Examples, validation: Examples, device: torch.device
 ) -> Iterator[Epoch]:
-    """Train `chain` as far as `request` asks and yield each epoch when it is trained.
+    """Train `chain` to the end of `request` and yield each epoch when it is trained.
 
     Args:
         validation: decides when to stop and which checkpoint is best.
@@ -222,7 +221,7 @@ class Trainer:
         device = examples.labels.device
         self._noise = Generator(device)
         self._sums = torch.zeros(2, dtype=torch.float64, device=device)  # of loss and of correct predictions
-        # not a method: its reference to this object would keep network and graph alive until garbage collection
+        # not a method: its reference to this object would hold network and graph until garbage collection
         learn = partial(_learn, network, optimizer, examples, spec.stage, self._noise, self._sums)
         self._step = captured(learn, self._noise, device)
 

@@ -19,7 +19,7 @@ LEAST_WIDTH = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What is asked for."""
+    """The command line."""
 
     studies: list[Path]
     rows: int

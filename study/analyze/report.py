@@ -264,7 +264,7 @@ def _differences(analyses: Sequence[Analysis]) -> list[str]:
 
 
 def _scored_images(analysis: Analysis) -> object:
-    """How many images score a trial; in protocol notebook each number that the space can ask for."""
+    """How many images score a trial; in protocol notebook each number that the space has."""
     space = analysis.study.space
     if analysis.study.protocol == "notebook":
         return frozenset(space.grids.get("test_examples", (space.score_examples(),)))

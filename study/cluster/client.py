@@ -56,7 +56,7 @@ class Job:
 
     @property
     def code(self) -> int:
-        """The exit code of its study; Ray keeps none of a job that was stopped."""
+        """The exit code of its study; Ray has none of a job that was stopped."""
         if self.status == "SUCCEEDED":
             return Exit.DONE
         if self.status == "STOPPED" or (self.exit_code or 0) < 0:

@@ -28,7 +28,7 @@ ERRORS = (FolderError, DataError, TrainingError, ExportError, torch.OutOfMemoryE
 
 
 def reproduce(original: Original, folder: Path | None, location: str | None, file: Path | None, command: str) -> Exit:
-    """Train a trial again, print the comparison, and save the mixture if that is asked for.
+    """Train a trial again, print the comparison, and save the mixture if a file is named.
 
     Args:
         folder: with the data; by default the study's.
@@ -85,8 +85,7 @@ def _load_data(folder: Path | None, study: Study) -> DataSet:
 
 def _configure(original: Original, device: torch.device, data: DataSet) -> list[Condition]:
     """Set this process to compute as the study did, as far as it can; what it computes under."""
-    if device.type == "cpu":
-        torch.set_num_threads(max(1, original.result.threads))
+    torch.set_num_threads(max(1, original.result.threads))
     numerics = configure_numerics(device, original.record.config.precision)
     return conditions(
         original,

@@ -9,7 +9,7 @@ This overrides private parts of Tune, because no public one decides which worker
     TuneController._maybe_reuse_cached_actor    the one place where a waiting trial takes a free worker
     TuneController._trial_to_actor              the worker that a trial waits for
     TuneController._resetting_trials            trials that have taken a free worker already
-    TuneController._actor_manager               tells whether a worker has its resources
+    TuneController._actor_manager               knows whether a worker has its resources
 and on `ray.tune.tune` looking up TuneController when `Tuner.fit` is called, because Tuner takes none as an argument.
 """
 

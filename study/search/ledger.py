@@ -38,7 +38,7 @@ class Ledger:
         self.best = max(self.of(COMPLETE), key=self._objective, default=None)
         self.closed = False  # no more launches: time is up, or a signal came
         self._save = save
-        # a study asks for these at every step, so they are counted as they change
+        # they are needed at every step, so they are counted as they change
         self._count = Counter(record.state for record in self.records.values())
         self._failed_before = self._count[FAILED]  # in earlier runs
         self._seconds = sum(record.done.totals.seconds for record in self.of(COMPLETE))

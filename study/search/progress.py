@@ -42,7 +42,7 @@ class Progress:
             self.emit(f"trial {record.trial} started: {self._settings(record)}")
 
     def progressed(self, number: int, report: EpochReport) -> None:
-        """A running trial has an epoch more."""
+        """A running trial has finished another epoch."""
         self.at[number] = f"{report.stage}, epoch {report.epoch} of at most {report.epochs}"
         if not self.terminal and time.monotonic() - self.last_line[number] >= LINE_EVERY_S:
             self.last_line[number] = time.monotonic()

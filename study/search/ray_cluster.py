@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ CONNECT_S = 5.0
 
 @contextmanager
 def connected(address: str, resources: Resources | None) -> Iterator[None]:
-    """A connection to Ray: a private one of this size on this machine, or a cluster.
+    """A connection to Ray: a private one of this size on this machine, or a cluster. Handlers of signals stay.
 
     Raises:
         ClusterError: Ray does not answer.
@@ -27,6 +28,7 @@ def connected(address: str, resources: Resources | None) -> Iterator[None]:
     # Ray logs about its own state, which nobody reads; errors of trials are in the records
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     size = _private(resources) if address == "local" and resources else {}
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         if ":" in address:  # Ray alone would try for minutes
             host, port = address.rsplit(":", 1)
@@ -34,6 +36,9 @@ def connected(address: str, resources: Resources | None) -> Iterator[None]:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **size)
     except (RayError, RuntimeError, ValueError, OverflowError, OSError) as error:
         raise ClusterError(f"Ray at {address} does not answer: {' '.join(str(error).split())[:300]}") from error
+    finally:
+        if signal.getsignal(signal.SIGTERM) is not handler:  # `ray.init` installs its own
+            signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:

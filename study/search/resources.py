@@ -53,12 +53,12 @@ class Node:
 
 
 def local(options: Options) -> Resources:
-    """What each trial gets on this machine; options that ask for more than it has exit with code 2."""
+    """What each trial gets on this machine; options that need more than it has exit with code 2."""
     return allot(options, [Node(machine.cpus(), machine.gpus(), machine.memory() - REST_BYTES)])
 
 
 def allot(options: Options, nodes: Sequence[Node]) -> Resources:
-    """What each trial gets of these machines; options that ask for more than one has exit with code 2."""
+    """What each trial gets of these machines; options that need more than any of them has exit with code 2."""
     cpus, gpus = max(node.cpus for node in nodes), max(node.gpus for node in nodes)
     gpus_per_trial = options.gpus_per_trial if options.gpus_per_trial is not None else min(1, gpus)
     where = "that there are" if len(nodes) == 1 else "of the largest node"

@@ -21,8 +21,8 @@ MAX_REPEATS = 5  # times that a sampler may propose a point that was tried, befo
 class StudySearch(Searcher):  # type: ignore[misc]
     """Proposes the trials of a study to Tune, and records how they end.
 
-    A proposed point that was tried is told to Optuna with its mean objective, and another one is asked for. If the
-    sampler insists, or every point is tried, the trial is a replicate: the same config with the next seed.
+    If a proposed point was tried, Optuna gets its mean objective and proposes another one. If it proposes tried points
+    again and again, or every point is tried, the trial is a replicate: the same config with the next seed.
     """
 
     def __init__(self, ledger: Ledger, progress: Progress, stop: Stop, concurrency: int) -> None:

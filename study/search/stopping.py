@@ -42,7 +42,7 @@ class Stop:
     @contextmanager
     def while_trials_run(self, conclude: Callable[[], int]) -> Iterator[None]:
         """From here on, a signal ends the study once trials have stopped; or after a while, concluded, if Ray hangs."""
-        self.started, self.conclude = True, conclude
+        self.conclude, self.started = conclude, True
         yield
         self.conclude = None
         if self._timer:
@@ -72,7 +72,7 @@ def signals(stop: Stop) -> Iterator[None]:
         KeyboardInterrupt: one came before trials ran.
     """
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    install_handlers(stop)
+    _install_handlers(stop)
     try:
         yield
     except Exception:
@@ -84,11 +84,8 @@ def signals(stop: Stop) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def install_handlers(stop: Stop) -> None:
-    """Make the first signal end the study: once trials have stopped, or at once before any. A second one exits at once.
-
-    To be called again after `ray.init`, which installs a handler of its own.
-    """
+def _install_handlers(stop: Stop) -> None:
+    """Make the first signal end the study: once trials have stopped, or at once before any. A second exits at once."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.signalled:

@@ -11,7 +11,6 @@ from moe.config import Config
 from study.search.controller import reusing_workers
 from study.search.ray_cluster import connected
 from study.search.searcher import StudySearch
-from study.search.stopping import install_handlers
 from study.search.trial import Job
 from study.search.worker import evaluate
 
@@ -55,7 +54,6 @@ def search(searcher: StudySearch, job: Job, address: str, scratch: Path) -> None
     resources = job.resources
     shutil.rmtree(scratch, ignore_errors=True)
     with connected(address, resources):
-        install_handlers(searcher.stop)
 
         def trainable(params: dict[str, Any]) -> None:  # all that Ray sees
             evaluate(job, Config(**params["config"]), tune.report)

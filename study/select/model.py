@@ -3,9 +3,9 @@
     value of a trial = centre + an effect for each parameter's level + the config's own deviation + noise
 
 Effects are drawn from one normal distribution, so levels with few trials are shrunk most. So is a config's own
-deviation; only replicates tell it from noise, and where these are too few it counts as noise. The centre is free.
+deviation; only replicates separate it from noise, and where these are too few it counts as noise. The centre is free.
 How wide the two distributions are, in units of the noise, is averaged over, by marginal likelihood (REML) and a
-half-Cauchy prior (Gelman 2006): the one best width would make a few trials look too certain.
+half-Cauchy prior (Gelman 2006): the one best width would make the error of a few trials too small.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ OWN_WIDTHS = np.geomspace(1e-2, 1e2, 9)  # the same for the configs' own deviati
 NEGLIGIBLE = 1e-6  # a pair of widths with less weight is left out
 Z95 = 1.959964
 LEAST_SEEDS = 4  # of a config whose estimate has an interval: one seed does not show the noise between seeds
-LEAST_REPLICATES = LEAST_SEEDS - 1  # trials beyond each config's first, from which they tell the noise
+LEAST_REPLICATES = LEAST_SEEDS - 1  # trials beyond each config's first, which show the noise
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def fit(points: Ints, values: Floats, sizes: tuple[int, ...], image_noise: float
         values: (trials,) what they found.
         sizes: levels of each parameter.
         image_noise: the standard error of one value over its images. It counts as one more observation of the
-            noise, so that few trials that happen to agree do not pass for certainty.
+            noise, so that the error of a few trials that happen to agree is not zero.
     """
     cells = _cells(points, values, sizes)
     features = _features(cells.levels, sizes)
