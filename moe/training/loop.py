@@ -146,10 +146,7 @@ def loss_of(stage: str, logits: Tensor, labels: Tensor) -> Tensor:
 def train(
     request: Request, chain: Chain, examples: Examples, validation: Examples, device: torch.device
 ) -> Iterator[Epoch]:
-    """Train `chain` as far as `request` asks and yield each epoch when it is trained.
-
-    Args:
-        validation: decides when to stop and which checkpoint is best.
+    """Train `chain` as far as `request` asks and yield each epoch; `validation` decides when to stop and what is best.
 
     Raises:
         TrainingError: the loss is not finite.
