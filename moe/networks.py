@@ -24,8 +24,7 @@ ARTIFICIAL_BRANCH, NATURAL_BRANCH = 0, 1
 class Dropout(nn.Module):
     """Inverted dropout whose noise comes from the generator that is passed to it.
 
-    Args:
-        probability: of dropping a value, a multiple of 1/256: one random byte decides, and a draw has eight.
+    Its probability is a multiple of 1/256: one random byte decides about a value, and a draw has eight.
     """
 
     def __init__(self, probability: float) -> None:
@@ -67,8 +66,7 @@ class Layers(nn.Sequential):
 def vgg(size: str, outputs: int, precision: str = FLOAT32) -> Layers:
     """The notebook's VGG-like classifier: (N, 3, 32, 32) images in [0, 1] to (N, outputs) logits.
 
-    Args:
-        size: "small" (two blocks) or "large" (three blocks, but fewer parameters: its dense layer has fewer inputs).
+    It is "small" (two blocks) or "large" (three blocks, but fewer parameters: its dense layer has fewer inputs).
     """
     layers: list[nn.Module] = []
     channels, side, _ = IMAGE

@@ -210,11 +210,7 @@ def predict(network: nn.Module, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def probabilities(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str, Tensor]:
-    """By stage, (N, outputs) probabilities of (N, 3, 32, 32) bytes; the mixture's are renormalised.
-
-    Args:
-        networks: of all five stages, as in `TrainedMixture.networks`.
-    """
+    """By stage, (N, outputs) probabilities of (N, 3, 32, 32) bytes; the mixture's are renormalised."""
     predicted = {name: predict(networks[name], images) for name in STAGES["mixture"].needs}
     frozen = frozen_outputs(predicted)
     rows = batches(torch.arange(len(images), device=images.device))

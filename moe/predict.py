@@ -73,11 +73,9 @@ def headline(file: Path, description: Description) -> str:
 
 
 def predictions(paths: Sequence[Path], predicted: dict[str, "Tensor"], classes: Sequence[str]) -> str:
-    """A row per picture with a column per stage; on a narrow terminal, a row per picture and stage.
+    """(N, outputs) probabilities by stage as a table.
 
-    Args:
-        predicted: probabilities by stage, (N, outputs).
-        classes: names by label.
+    It has a row per picture with a column per stage; on a narrow terminal, a row per picture and stage.
     """
     columns = [_best(predicted[stage], SUPERCLASSES if stage == "gate" else classes) for stage in ORDER]
     names = [str(path) if str(path).isprintable() else ascii(str(path))[1:-1] for path in paths]

@@ -13,11 +13,7 @@ from moe.stages import STAGES
 
 @contextmanager
 def bars(epochs: int) -> Iterator[OnEpoch]:
-    """Show a bar for each of the five stages; yields the callback that updates them after each epoch.
-
-    Args:
-        epochs: of each stage, at most.
-    """
+    """Show a bar of so many epochs for each stage; yields the callback that updates them after each epoch."""
     columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.fields[loss]}"), console=Console(stderr=True)) as progress:
         tasks = {name: progress.add_task(name, total=epochs, start=False, loss="") for name in STAGES}

@@ -131,10 +131,6 @@ def plan(config: Config, data: str, numerics: Numerics) -> dict[str, Request]:
     """The five requests of a config, by stage, in the table's order.
 
     The mixture's inputs are still requests: their checkpoints are known after training.
-
-    Args:
-        data: the fingerprint of the data set.
-        numerics: in the config's precision.
     """
     assert numerics.precision == config.precision
     shared = {field.name: getattr(config, field.name) for field in fields(Spec) if field.name in Config.model_fields}

@@ -41,17 +41,21 @@ def load(
     if dataset not in DATASETS:
         raise ValueError(f"dataset is {dataset!r}; expected one of {', '.join(DATASETS)}")
     cache = cache or caches.default_folder()
-    if dataset == "shapes":
-        return _shapes(cache, "shapes, drawn by code")
-    if named := folder or os.environ.get("CIFAR10_DIR"):
-        found = cifar10.find(Path(named))
-        return _data_set("cifar10", _cached(cache, found.name, found.read), f"CIFAR-10 from {found.where}")
-    try:
-        return _official(cache, download)
-    except DataError as error:
-        if dataset == "cifar10":
-            raise
-        return _shapes(cache, f"shapes, drawn by code: CIFAR-10 could not be had ({error})")
+    named = folder or os.environ.get("CIFAR10_DIR")
+    source = "shapes, drawn by code"
+    if dataset != "shapes":
+        try:
+            return _from_folder(cache, Path(named)) if named else _official(cache, download)
+        except DataError as error:
+            if dataset == "cifar10" or named:
+                raise
+            source += f": CIFAR-10 could not be had ({error})"
+    return _data_set("shapes", _cached(cache, f"shapes-{shapes.VERSION}", shapes.draw), source)
+
+
+def _from_folder(cache: Path, folder: Path) -> DataSet:
+    found = cifar10.find(folder)
+    return _data_set("cifar10", _cached(cache, found.name, found.read), f"CIFAR-10 from {found.where}")
 
 
 def _official(cache: Path, download: bool) -> DataSet:
@@ -64,10 +68,6 @@ def _official(cache: Path, download: bool) -> DataSet:
         )
     online = cifar10.online()
     return _data_set("cifar10", caches.save(cache, cifar10.OFFICIAL, online.read()), f"CIFAR-10 from {online.where}")
-
-
-def _shapes(cache: Path, source: str) -> DataSet:
-    return _data_set("shapes", _cached(cache, f"shapes-{shapes.VERSION}", shapes.draw), source)
 
 
 def _cached(cache: Path, name: str, make: Callable[[], Arrays]) -> Arrays:

@@ -18,10 +18,7 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 
 
 def read(shards: Mapping[str, list[Path]]) -> Arrays:
-    """The images of both halves, in the order of their files and rows.
-
-    Args:
-        shards: the files of "train" and of "test".
+    """The images of the files of "train" and of "test", in the order of their files and rows.
 
     Raises:
         DataError: a file is damaged or holds something else; images are decoded after everything else is checked.

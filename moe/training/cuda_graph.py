@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 Step = Callable[[Tensor], Any]
-Capture = Callable[[Callable[[], Any], Generator], Callable[[], Any]]
+Capture = Callable[[Callable[[], Any], Generator], Callable[[], Any]]  # runs nothing; returns the replay
 
 # A capture begins by waiting for the whole device, which breaks any other capture in progress; and a first batch makes
 # the handles of CUDA's libraries, which may wait for the device, too.
@@ -35,11 +35,6 @@ class CapturedStep:
 
     The first batch of a size runs directly, which warms up libraries and makes the optimizer's state; the second is
     captured; it and all later ones are replayed.
-
-    Args:
-        step: as for `captured`.
-        generator: source of all its random numbers.
-        capture: captures a function without running it, and returns the replay.
     """
 
     def __init__(self, step: Step, generator: Generator, capture: Capture) -> None:
