@@ -7,8 +7,9 @@ Nothing here trains, reads a file or draws a random number.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -92,31 +93,31 @@ class Checkpoint:
     epoch: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Spec:
-    """Everything that decides a stage's weights except how long it trains.
+#: the fields of a config that a stage does not see: its request, its network and its numerics hold them
+NOT_SEEN = {"epochs", "precision", *(stage.size_flag for stage in STAGES.values() if stage.size_flag)}
 
-    A field that a config has, too, takes the config's value.
+
+class Spec(Config):
+    """Everything that decides a stage's weights except how long it trains: a config's choices, and the fields below.
+
+    The fields in `NOT_SEEN` have their defaults here and are not hashed.
     """
 
     stage: str
     version: int
     network: str
     data: str  # the data set's fingerprint
-    protocol: str
-    train_examples: int
-    test_examples: int
-    batch_size: int
-    learning_rate: float
-    patience: int
-    seed: int
     numerics: Numerics
     inputs: "tuple[Checkpoint, ...] | tuple[Request, ...]" = ()  # requests in a plan, checkpoints after training
 
+    def hashed(self) -> dict[str, Any]:
+        """The fields that decide the weights, as JSON has them."""
+        return self.model_dump(mode="json", exclude=NOT_SEEN)
+
     @cached_property
     def address(self) -> str:
-        """128 bits of the SHA-256 of all fields, as hex."""
-        return address_of(asdict(self))
+        """128 bits of the SHA-256 of these fields, as hex."""
+        return address_of(self.hashed())
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def plan(config: Config, data: str, numerics: Numerics) -> dict[str, Request]:
     The mixture's inputs are still requests: their checkpoints are known after training.
     """
     assert numerics.precision == config.precision
-    shared = {field.name: getattr(config, field.name) for field in fields(Spec) if field.name in Config.model_fields}
+    seen = {name: value for name, value in config if name not in NOT_SEEN}
     requests: dict[str, Request] = {}
     for stage in STAGES.values():
         spec = Spec(
@@ -143,7 +144,7 @@ def plan(config: Config, data: str, numerics: Numerics) -> dict[str, Request]:
             data=data,
             numerics=numerics,
             inputs=tuple(requests[name] for name in stage.needs),
-            **shared,
+            **seen,
         )
         requests[stage.name] = Request(spec, config.epochs)
     return requests
@@ -152,4 +153,4 @@ def plan(config: Config, data: str, numerics: Numerics) -> dict[str, Request]:
 def resolved(request: Request, checkpoints: Mapping[str, Checkpoint]) -> Request:
     """The request with the checkpoints of its inputs."""
     inputs = tuple(checkpoints[name] for name in STAGES[request.spec.stage].needs)
-    return replace(request, spec=replace(request.spec, inputs=inputs))
+    return replace(request, spec=request.spec.replace(inputs=inputs))

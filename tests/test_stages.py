@@ -6,11 +6,19 @@ import torch
 
 from moe.config import PRECISIONS, Config
 from moe.schema import fields
-from moe.stages import STAGES, Checkpoint, Spec, plan, resolved
+from moe.stages import NOT_SEEN, STAGES, Checkpoint, Spec, plan, resolved
 from moe.training.numerics import Numerics
 
 NUMERICS = Numerics(device="cpu", torch="2.15", threads=2, instructions="AVX2")
 LABELS = torch.arange(10)
+
+
+def another(value):
+    """A value of the same kind that a spec may have instead."""
+    if value == "holdout":
+        return "notebook"
+    others = {str: "other", int: 77, float: 0.5, tuple: (Checkpoint("gate", "a", 1),)}
+    return others.get(type(value)) or dataclasses.replace(NUMERICS, threads=7)
 
 
 def test_every_choice_of_a_config_changes_its_plan():
@@ -70,18 +78,24 @@ def test_a_size_flag_changes_the_address_of_its_networks_and_of_the_mixture_alon
     assert {name for name in STAGES if before[name].spec.address != after[name].spec.address} == stages
 
 
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Spec)])
+@pytest.mark.parametrize("field", sorted(fields(Spec).keys() - NOT_SEEN))
 def test_changing_any_field_of_a_spec_changes_its_address(field):
     spec = plan(Config(), "data", NUMERICS)["baseline"].spec
-    value = getattr(spec, field)
-    other = {
-        str: "other",
-        int: 77,
-        float: 0.5,
-        tuple: (Checkpoint("gate", "a", 1),),
-        Numerics: dataclasses.replace(NUMERICS, threads=7),
-    }[type(value)]
-    assert dataclasses.replace(spec, **{field: other}).address != spec.address
+    assert spec.replace(**{field: another(getattr(spec, field))}).address != spec.address
+
+
+def test_a_spec_has_the_choices_of_its_config_except_those_that_it_does_not_see():
+    config = Config(epochs=9, batch_size=7, learning_rate=0.5, use_large_experts=True, seed=3)
+    spec = plan(config, "data", NUMERICS)["artificial"].spec
+    assert {name: getattr(spec, name) for name in fields(Config) if name not in NOT_SEEN} == {
+        name: value for name, value in config if name not in NOT_SEEN
+    }
+    assert (spec.epochs, spec.use_large_experts, spec.network) == (1, False, "large")
+
+
+def test_fields_that_a_spec_does_not_see_are_no_part_of_the_address():
+    spec = plan(Config(), "data", NUMERICS)["baseline"].spec
+    assert spec.replace(epochs=9, use_large_experts=True, precision="bfloat16").address == spec.address
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Numerics)])
@@ -89,7 +103,7 @@ def test_the_numerics_are_part_of_the_address(field):
     spec = plan(Config(), "data", NUMERICS)["baseline"].spec
     value = getattr(NUMERICS, field)
     other = not value if isinstance(value, bool) else (value + 1 if isinstance(value, int) else "other")
-    changed = dataclasses.replace(spec, numerics=dataclasses.replace(NUMERICS, **{field: other}))
+    changed = spec.replace(numerics=dataclasses.replace(NUMERICS, **{field: other}))
     assert changed.address != spec.address
 
 

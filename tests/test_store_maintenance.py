@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 import uuid
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -68,7 +67,9 @@ def put(place, seed=0, used=LONG_AGO, stage="gate", epochs=1):
     weights = {epoch: entries.put(folder, {"weight": torch.full((100,), seed + epoch / 10)}) for epoch in (1, epochs)}
     entries.publish(
         folder,
-        Manifest(spec=asdict(spec), epochs=tuple(map(epoch, range(1, epochs + 1))), weights=weights, end=None, made={}),
+        Manifest(
+            spec=spec.hashed(), epochs=tuple(map(epoch, range(1, epochs + 1))), weights=weights, end=None, made={}
+        ),
     )
     if used is not None:
         place.replace(f"{folder}/used", str(used).encode())

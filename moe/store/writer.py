@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any, Self
 
 import torch
@@ -104,7 +103,7 @@ class ChainWriter:
         spec = self.chain.spec
         self._entries.publish(
             self._folder,
-            Manifest(spec=asdict(spec), epochs=epochs, weights=dict(self._stored), end=stored_end, made=_made(spec)),
+            Manifest(spec=spec.hashed(), epochs=epochs, weights=dict(self._stored), end=stored_end, made=_made(spec)),
         )
 
     def __enter__(self) -> Self:
