@@ -99,7 +99,10 @@ class Driver:
         stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
         searcher = StudySearch(ledger, progress, stop, self.resources.concurrency)
         with showing(progress), stop.while_trials_run(partial(conclude, options, study)):
-            search(searcher, self._job(), options.address, (folder.path / ".tune").resolve())
+            try:
+                search(searcher, self._job(), options.address, (folder.path / ".tune").resolve())
+            except KeyboardInterrupt:  # a signal while Ray started
+                stop.signalled = True
         if stop.broken:
             raise FolderError(
                 f"{folder.path} cannot be written: {stop.broken.strerror}; the trials recorded before are safe, and "

@@ -1,4 +1,6 @@
+import os
 import signal
+import sys
 
 import pytest
 import ray
@@ -31,3 +33,13 @@ def test_a_connection_leaves_the_handler_of_sigterm_as_it_was(monkeypatch, fails
     finally:
         signal.signal(signal.SIGTERM, before)
     assert found == [ours]
+
+
+def test_a_signal_while_ray_starts_is_an_interruption(monkeypatch):
+    def init(**settings):
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))  # as Ray's own does
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(KeyboardInterrupt), connected("auto", None):
+        pass

@@ -369,6 +369,15 @@ def test_a_full_disk_ends_it_with_4_and_one_sentence(tmp_path, monkeypatch, caps
         assert part in error
 
 
+def test_a_signal_while_ray_starts_ends_it_with_75_and_the_command_to_resume(tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    assert in_process(tmp_path, monkeypatch, interrupted) == 75
+    assert "python -m study.run --resume --name x" in capsys.readouterr().err
+    assert (tmp_path / "results" / "x" / "trials.csv").exists()
+
+
 def in_process(folder, monkeypatch, search):
     """The exit code of a study of four trials in which this stands for the search under Ray."""
     import study.driver

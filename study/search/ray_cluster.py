@@ -24,6 +24,7 @@ def connected(address: str, resources: Resources | None) -> Iterator[None]:
 
     Raises:
         ClusterError: Ray does not answer.
+        KeyboardInterrupt: SIGTERM came while Ray started.
     """
     # Ray logs about its own state, which nobody reads; errors of trials are in the records
     logging.getLogger("ray").setLevel(logging.CRITICAL)
@@ -36,8 +37,10 @@ def connected(address: str, resources: Resources | None) -> Iterator[None]:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **size)
     except (RayError, RuntimeError, ValueError, OverflowError, OSError) as error:
         raise ClusterError(f"Ray at {address} does not answer: {' '.join(str(error).split())[:300]}") from error
+    except SystemExit:  # of the handler that `ray.init` installs
+        raise KeyboardInterrupt from None
     finally:
-        if signal.getsignal(signal.SIGTERM) is not handler:  # `ray.init` installs its own
+        if signal.getsignal(signal.SIGTERM) is not handler:
             signal.signal(signal.SIGTERM, handler)
     try:
         yield
