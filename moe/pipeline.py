@@ -77,9 +77,9 @@ def train_mixture(
     devices = devices or available_devices()
     numerics = configure_numerics(devices[0], config.precision)
     began = time.perf_counter()
-    images = subset(config, data, score_examples).to(devices[0])
     opened = store or NoStore()
     requests = plan(config, data.fingerprint, numerics)
+    images = subset(requests["baseline"].spec, data, score_examples).to(devices[0])
     try:
         stages, scores = _train_and_score(requests, images, Scheduler(opened, on_epoch), devices)
     finally:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from moe.config import CLASSES, HOLDOUT, Config
 from moe.data.dataset import DataError, DataSet
-from moe.stages import Spec
 
 PER_CLASS = 500  # validation images
 _VALIDATION, _POOL = 0, 1  # what a stream of random numbers is for
@@ -31,7 +30,7 @@ class Subset:
         return replace(self, **{name: getattr(self, name).to(device) for name in tensors})
 
 
-def subset(config: Config | Spec, data: DataSet, score_examples: int | None = None) -> Subset:
+def subset(config: Config, data: DataSet, score_examples: int | None = None) -> Subset:
     """The images that a config, or the spec of one of its stages, asks for.
 
     Args:
