@@ -17,7 +17,9 @@ def another(value):
     """A value of the same kind that a spec may have instead."""
     if value == "holdout":
         return "notebook"
-    others = {str: "other", int: 77, float: 0.5, tuple: (Checkpoint("gate", "a", 1),)}
+    if isinstance(value, int):
+        return value + 1
+    others = {str: "other", float: 0.5, tuple: (Checkpoint("gate", "a", 1),)}
     return others.get(type(value)) or dataclasses.replace(NUMERICS, threads=7)
 
 
