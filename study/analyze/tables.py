@@ -57,6 +57,8 @@ def write_all(folder: Folder, study: Study, records: Sequence[Record]) -> Choice
     choice = choose(study, [record for record in records if record.state == COMPLETE])
     if choice:
         write_json(folder.path / "best.json", best(study, choice))
+    else:
+        (folder.path / "best.json").unlink(missing_ok=True)  # of trials whose records are gone
     write_text(folder.path / "summary.md", summary(study, records, choice))
     try:
         missing = write_database(folder, study, records)
