@@ -60,14 +60,16 @@ def calibrate(resources: Resources, batch_size: int, precision: Precision) -> Sp
     """Time a batch of random images, trained on and evaluated, for each network on what a trial is allotted."""
     torch.set_num_threads(resources.cpus_per_trial)
     device = devices(resources.gpus_per_trial)[0]
-    requests = plan(Config(precision=precision), "", configure_numerics(device, precision))
+    most = max(batch_size, CLASSES)
+    config = Config(protocol=NOTEBOOK, precision=precision, batch_size=batch_size, train_examples=most)
+    requests = plan(config, "", configure_numerics(device, precision))
     images = torch.randint(256, (batch_size, *IMAGE), dtype=torch.uint8, device=device)
     labels = torch.zeros(batch_size, dtype=torch.int64, device=device)
     frozen = FrozenOutputs(labels.bool(), torch.zeros(batch_size, CLASSES, 2, device=device))
     speed = Speed({}, {})
     with own_stream(device):
         for size, stage in {"small": "baseline", "large": "baseline", SUBGATES: "mixture"}.items():
-            spec = replace(requests[stage].spec, network=size, batch_size=batch_size)
+            spec = requests[stage].spec.replace(network=size)
             network = initial_network(spec).to(device)
             examples = Examples(images, labels, frozen if stage == "mixture" else None)
             trainer = Trainer(network, adam(network, spec.learning_rate), examples, spec)
