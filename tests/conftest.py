@@ -14,6 +14,7 @@ from moe.config import CLASSES, Config
 from moe.data import DataSet
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # loopback only; no token file in the home folder
+os.environ.pop("COLUMNS", None)  # 80 where tests run in several processes: output to a pipe is wider
 
 
 @pytest.fixture(scope="session", autouse=True)
