@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,8 @@ from enum import IntEnum
 from rich.console import Console
 from rich.table import Table
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_CONTROL = re.compile(r"[^\n\t -~]")  # and what is not ASCII, most of which is printable
 PIPE_WIDTH = 10_000  # columns, where the output is no terminal
 
 
@@ -27,6 +30,15 @@ class Exit(IntEnum):
     CTRL_C = 130  # the shell's own, of a command that has nothing to resume
 
 
+def printable(text: str) -> str:
+    """A text without colours, and with every other control character, but tabs and ends of lines, as an escape."""
+    return _CONTROL.sub(lambda found: _escaped(found[0]), _COLOUR.sub("", text))
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
+
+
 def emit(text: str, end: str = "\n") -> None:
     """Print a text at once; where nobody reads, as after `| head`, continue silently.
 
@@ -34,7 +46,7 @@ def emit(text: str, end: str = "\n") -> None:
         SystemExit: the output cannot be written, as on a full disk; the code is `Exit.ENVIRONMENT`.
     """
     try:
-        print(text, end=end, flush=True)
+        print(printable(text), end=end, flush=True)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again as it ends
         if not isinstance(error, BrokenPipeError):
@@ -45,7 +57,7 @@ def emit(text: str, end: str = "\n") -> None:
 def warn(program: str, sentence: str) -> None:
     """Print a sentence to stderr, after the name of the program."""
     with suppress(OSError):
-        print(f"{program}: {sentence}", file=sys.stderr, flush=True)
+        print(printable(f"{program}: {sentence}"), file=sys.stderr, flush=True)
 
 
 def fail(program: str, sentence: str) -> Exit:

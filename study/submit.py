@@ -15,12 +15,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         request = read(sys.argv[1:] if arguments is None else arguments)
         tolerate_encoding()
-        from study.cluster.client import connect  # Ray
+        from study.cluster.client import connect
         from study.cluster.jobs import ACTIONS
 
-        return ACTIONS[request.action](request, connect(request.address, request.without_authentication))
-    except ImportError as error:
-        return fail(PROGRAM, f'{error}; expected pip install ".[cluster]" here')
+        return ACTIONS[request.action](request, connect(request))
     except KeyboardInterrupt:
         warn(PROGRAM, "interrupted")
         return Exit.INTERRUPTED

@@ -1,11 +1,13 @@
-"""A job client without a cluster, for tests of what is done with jobs."""
+"""The server of a cluster without a cluster, for tests of what is done with jobs."""
 
+import json
 import os
+import re
 import shlex
 import signal
-from types import SimpleNamespace
 
-from study.cluster.client import Jobs
+from study.cluster.client import PYTHON, Jobs
+from study.cluster.http import StatusError
 
 URL = "http://head:8265"
 CTRL_C = "Ctrl-C"
@@ -13,19 +15,22 @@ CTRL_C = "Ctrl-C"
 
 def details(identity="study-x-1", status="RUNNING", code=None, study="x", words=("--name", "x"), **fields):
     """A job as Ray describes it."""
-    metadata = {"study": study, "results": "/r"} if study else {}
-    common = {"message": "", "start_time": 1000, "runtime_env": {}, "metadata": metadata}
-    return SimpleNamespace(
-        submission_id=identity,
-        status=SimpleNamespace(value=status),
-        driver_exit_code=code,
-        entrypoint=f"exec {shlex.join(['python', '-m', 'study.run', *words])}",
-        **{**common, **fields},
-    )
+    return {
+        "type": "SUBMISSION",
+        "submission_id": identity,
+        "status": status,
+        "driver_exit_code": code,
+        "entrypoint": shlex.join([*PYTHON, "study.run", *words]),
+        "message": "",
+        "start_time": 1000,
+        "runtime_env": {},
+        "metadata": {"study": study, "results": "/r"} if study else {},
+        **fields,
+    }
 
 
-class Client:
-    """In place of Ray's; it records what is submitted.
+class Server:
+    """In place of the cluster's; it records what is submitted.
 
     Args:
         known: the jobs of the cluster.
@@ -36,22 +41,33 @@ class Client:
         check: how a job ends that is no study.
     """
 
+    address = URL
+
     def __init__(self, *known, log="", script=(), refused=(), check=("SUCCEEDED", 0)):
         self.known, self.log, self.check = list(known), log, check
         self.script, self.refused = list(script), list(refused)
         self.submitted: list[dict] = []
         self.stopped: list[str] = []
 
-    def list_jobs(self):
-        return self.known
+    def send(self, method, path, content=None):
+        """The answer to a request."""
+        if path.startswith("/api/packages/"):
+            return b""
+        identity, action = re.fullmatch("/api/jobs/([^/]*)/?(.*)", path).groups()
+        if not identity:
+            return json.dumps(self.known).encode() if method == "GET" else self._submit(json.loads(content))
+        if action == "stop":
+            self.stopped.append(identity)
+            return b"{}"
+        return json.dumps({"logs": self._log()} if action == "logs" else self._info(identity)).encode()
 
-    def get_job_info(self, identity):
+    def _info(self, identity):
         known = self.known[-1] if identity.startswith("study-") else details(identity, *self.check, study=None)
         if isinstance(known, BaseException):
             raise known
-        return SimpleNamespace(**{**vars(known), "status": SimpleNamespace(value="RUNNING")}) if self.script else known
+        return {**known, "status": "RUNNING"} if self.script else known
 
-    def get_job_logs(self, identity):
+    def _log(self):
         piece = self.script.pop(0) if self.script else self.log
         if isinstance(piece, Exception):
             raise piece
@@ -59,15 +75,18 @@ class Client:
             os.kill(os.getpid(), signal.SIGINT)
         return piece
 
-    def submit_job(self, **given):
+    def _submit(self, given):
         self.submitted.append(given)
         if self.refused:
             raise self.refused.pop(0)
+        return b"{}"
 
-    def stop_job(self, identity):
-        self.stopped.append(identity)
+
+def status_error(code, text):
+    """What a request raises that a cluster answers with an error."""
+    return StatusError(f"{URL}: status code {code}: {text.strip().splitlines()[-1].strip()}", code, text)
 
 
 def jobs(*known, **how):
     """The jobs of a cluster that has these."""
-    return Jobs(Client(*known, **how), URL)
+    return Jobs(Server(*known, **how))

@@ -178,10 +178,14 @@ def test_a_fetch_takes_the_results_folder_from_the_job_or_from_the_command(actio
     log = printed(fetch.pack(there.path))
     cluster = jobs(details(metadata={"study": "x", "results": "/shared"}), log=log)
     assert action(cluster) == 0
-    assert cluster.client.submitted[-1]["entrypoint"] == "exec python -m study.cluster.fetch /shared x"
+    assert (
+        cluster.server.submitted[-1]["entrypoint"] == "exec sh study/cluster/python.sh -m study.cluster.fetch /shared x"
+    )
     cluster = jobs(log=log)  # one that was restarted
     assert action(cluster, "x", "--from", "/other") == 0
-    assert cluster.client.submitted[-1]["entrypoint"] == "exec python -m study.cluster.fetch /other x"
+    assert (
+        cluster.server.submitted[-1]["entrypoint"] == "exec sh study/cluster/python.sh -m study.cluster.fetch /other x"
+    )
     assert here.exists()
 
 

@@ -4,14 +4,15 @@ import pytest
 
 from study.cluster import jobs as actions
 from study.cluster import package
-from study.cluster.client import Job
+from study.cluster.client import PYTHON, Job
 from study.cluster.options import read
+from study.machine import ClusterError
 from study.options import parse
 from study.submit import main
-from tests.cluster_helpers import CTRL_C, URL, Client, details, jobs
+from tests.cluster_helpers import CTRL_C, URL, Server, details, jobs, status_error
 
 ACTIONS = ("status", "logs", "stop", "fetch", "resume")
-TAKEN = """Request failed with status code 500: Traceback (most recent call last):
+TAKEN = """Traceback (most recent call last):
   File "job_head.py", line 1, in submit_job
     resp = await job_agent_client.submit_job_internal(submit_request)
 {}
@@ -27,7 +28,7 @@ def command(monkeypatch, capsys, tmp_path):
 
     def call(client, *words):
         cluster = jobs()
-        object.__setattr__(cluster, "client", client)
+        object.__setattr__(cluster, "server", client)
         monkeypatch.setattr("study.cluster.client.connect", lambda *_: cluster)
         action, rest = (words[:1], words[1:]) if words and words[0] in ACTIONS else ((), words)
         try:
@@ -42,11 +43,11 @@ def command(monkeypatch, capsys, tmp_path):
 
 def options(submitted):
     """The options of study.run in a submitted job."""
-    return parse(shlex.split(submitted["entrypoint"])[4:])
+    return parse(shlex.split(submitted["entrypoint"])[len(PYTHON) + 1 :])
 
 
 def test_a_study_is_submitted_under_its_name_with_the_command_that_resumes_it(command):
-    client = Client()
+    client = Server()
     code, printed = command(client, "--detach", "--", "--name", "x", "--results", "/r")
     (sent,) = client.submitted
     assert (code, sent["submission_id"]) == (0, "study-x-1")
@@ -59,14 +60,14 @@ def test_a_study_is_submitted_under_its_name_with_the_command_that_resumes_it(co
 
 
 def test_a_study_that_is_running_is_not_submitted_again(command):
-    client = Client(details())
+    client = Server(details())
     for words in (("--", "--name", "x"), ("--dry-run", "--", "--name", "x"), ("resume", "x")):
         code, printed = command(client, *words)
         assert (code, "study-x-1" in printed, client.submitted) == (4, True, [])
 
 
 def test_a_dry_run_is_a_job_that_checks_and_has_its_exit_code(command):
-    client = Client(check=("FAILED", 4), log="failed  data\n")
+    client = Server(check=("FAILED", 4), log="failed  data\n")
     code, printed = command(client, "--dry-run", "--", "--name", "x")
     (sent,) = client.submitted
     assert (code, printed) == (4, "failed  data\nNo study was submitted.\n")
@@ -76,13 +77,13 @@ def test_a_dry_run_is_a_job_that_checks_and_has_its_exit_code(command):
 
 
 def test_a_dry_run_that_is_interrupted_is_stopped(command):
-    client = Client(script=["one\n", CTRL_C])
+    client = Server(script=["one\n", CTRL_C])
     assert command(client, "--dry-run", "--")[0] == 75
     assert client.stopped == [client.submitted[0]["submission_id"]]
 
 
 def test_studies_without_a_name_that_are_submitted_at_once_have_different_names(command):
-    client = Client()
+    client = Server()
     for _ in range(2):
         code, printed = command(client, "--detach", "--", "--trials", "3")
         assert code == 0, printed
@@ -93,20 +94,20 @@ def test_studies_without_a_name_that_are_submitted_at_once_have_different_names(
 
 
 def test_of_two_who_submit_one_name_at_once_one_is_refused(command):
-    taken = RuntimeError(TAKEN.format("ValueError: Job with submission_id study-x-1 already exists."))
-    code, printed = command(Client(refused=[taken]), "--", "--name", "x")
+    taken = status_error(500, TAKEN.format("ValueError: Job with submission_id study-x-1 already exists."))
+    code, printed = command(Server(refused=[taken]), "--", "--name", "x")
     assert (code, "may have" in printed, "submitted study x" in printed) == (4, False, True)
 
 
 def test_of_a_servers_traceback_only_the_error_is_printed(command):
-    refused = RuntimeError(TAKEN.format("ray.exceptions.RpcError: no room"))
-    code, printed = command(Client(refused=[refused]), "--", "--name", "x")
+    refused = ClusterError(f"{URL}: ray.exceptions.RpcError: no room")
+    code, printed = command(Server(refused=[refused]), "--", "--name", "x")
     assert (code, printed.splitlines()[-1]) == (4, f"python -m study.submit: {URL}: ray.exceptions.RpcError: no room")
 
 
-@pytest.mark.parametrize("refused", [KeyboardInterrupt(), ConnectionResetError("reset"), TimeoutError("too long")])
+@pytest.mark.parametrize("refused", [KeyboardInterrupt(), ClusterError("reset")])
 def test_what_breaks_while_a_study_is_sent_names_the_job_that_may_exist(command, refused):
-    code, printed = command(Client(refused=[refused]), "--", "--name", "x")
+    code, printed = command(Server(refused=[refused]), "--", "--name", "x")
     assert code == (75 if isinstance(refused, KeyboardInterrupt) else 4)
     assert f"study-x-1 may have been submitted; see: python -m study.submit status --address {URL} x\n" in printed
 
@@ -116,7 +117,7 @@ def test_a_resume_continues_with_the_options_and_variables_of_the_last_job(comma
     words = ["--name", "x", "--results", "/r", "--cpus-per-trial", "2", "--trials", "5"]
     stopped = details(status="STOPPED", words=words, runtime_env=env)
     refused = details("study-x-2", "FAILED", code=2, words=["--name", "x", "--results", "/other"], start_time=3000)
-    client = Client(stopped, refused)
+    client = Server(stopped, refused)
     code, printed = command(client, "resume", "--detach", "--env", "A=b")
     assert code == 0, printed
     (sent,) = client.submitted
@@ -128,11 +129,11 @@ def test_a_resume_continues_with_the_options_and_variables_of_the_last_job(comma
 
 def test_a_resume_of_what_the_cluster_does_not_have_needs_the_results_folder(command):
     other_version = details(status="STOPPED", words=["--from-another-version"])
-    for client, words in ((Client(), ("resume", "x")), (Client(other_version), ("resume", "x"))):
+    for client, words in ((Server(), ("resume", "x")), (Server(other_version), ("resume", "x"))):
         code, printed = command(client, *words)
         assert (code, len(printed.splitlines()), "-- --results DIR" in printed) == (2, 1, True)
-    assert command(Client(), "resume")[0] == 2
-    client = Client()
+    assert command(Server(), "resume")[0] == 2
+    client = Server()
     assert command(client, "resume", "x", "--detach", "--", "--results", "/r")[0] == 0
     assert (options(client.submitted[0]).resume, client.submitted[0]["metadata"]["results"]) == (True, "/r")
 
@@ -141,7 +142,7 @@ def test_status_lists_studies_with_their_progress(command, monkeypatch):
     monkeypatch.setenv("MOE_STORE", "nowhere://")  # not used here
     log = "trial 1: ... | 1 of 9 trials done, best gain\ntrial 2: ... | 2 of 9 trials done, best gain\n"
     other = details("other", metadata={"study": "../../outside", "results": "/r"})
-    client = Client(details(words=["--from-another-version"]), details("study-y-1", "FAILED", 4, "y"), other, log=log)
+    client = Server(details(words=["--from-another-version"]), details("study-y-1", "FAILED", 4, "y"), other, log=log)
     code, printed = command(client, "status")
     assert code == 0
     first, second = printed.splitlines()
@@ -152,24 +153,24 @@ def test_status_lists_studies_with_their_progress(command, monkeypatch):
 
 
 def test_a_running_study_comes_before_a_later_job_that_was_refused(command):
-    client = Client(details(), details("study-x-2", "FAILED", code=4, start_time=3000))
+    client = Server(details(), details("study-x-2", "FAILED", code=4, start_time=3000))
     assert command(client, "status", "x")[1].startswith("x is running;")
 
 
 def test_an_empty_cluster_names_the_way_to_a_study_from_before_a_restart(command):
-    code, printed = command(Client(), "fetch", "x")
+    code, printed = command(Server(), "fetch", "x")
     assert (code, "fetch NAME --from DIR" in printed) == (2, True)
-    assert command(Client(), "status")[0] == 0
-    code, printed = command(Client(), "logs")
+    assert command(Server(), "status")[0] == 0
+    code, printed = command(Server(), "logs")
     assert (code, f"{URL} has no study" in printed) == (2, True)
 
 
 def test_logs_are_printed_as_they_are(command):
-    assert command(Client(details(status="SUCCEEDED"), log="one\ntwo ±\n"), "logs", "x") == (0, "one\ntwo ±\n")
+    assert command(Server(details(status="SUCCEEDED"), log="one\ntwo ±\n"), "logs", "x") == (0, "one\ntwo ±\n")
 
 
 def test_ctrl_c_while_following_leaves_the_study_and_prints_how_to_come_back(command):
-    client = Client(details(), log="one\n", script=["one\n", CTRL_C])
+    client = Server(details(), log="one\n", script=["one\n", CTRL_C])
     code, printed = command(client, "logs", "x", "--follow")
     assert (code, client.stopped) == (75, [])
     for action in ("logs", "stop", "fetch"):
@@ -181,20 +182,20 @@ def test_ctrl_c_while_the_connection_is_broken_says_when_the_cluster_last_answer
         raise KeyboardInterrupt
 
     monkeypatch.setattr("study.cluster.logs.time.sleep", interrupt)
-    code, printed = command(Client(details(), script=[OSError("refused")]), "logs", "x", "--follow")
+    code, printed = command(Server(details(), script=[ClusterError("refused")]), "logs", "x", "--follow")
     assert (code, "last answered 0 s ago" in printed) == (75, True)
 
 
 def test_a_stop_without_a_name_takes_the_one_study_that_is_running(command):
-    client = Client(details("study-y-1", "SUCCEEDED", study="y", start_time=3), details(), log="one\n")
+    client = Server(details("study-y-1", "SUCCEEDED", study="y", start_time=3), details(), log="one\n")
     client.script = ["one\n", "one\n", CTRL_C]
     code, printed = command(client, "stop")
     assert (code, client.stopped) == (75, ["study-x-1"])
     assert "is stopping" in printed
     assert "study.submit stop" not in printed
-    code, printed = command(Client(details(), details("study-y-1", study="y")), "stop")
+    code, printed = command(Server(details(), details("study-y-1", study="y")), "stop")
     assert (code, printed.endswith(f"{URL}: x, y\n")) == (2, True)
-    assert command(Client(), "stop")[1].endswith(": none\n")
+    assert command(Server(), "stop")[1].endswith(": none\n")
 
 
 def job(status, code):

@@ -1,29 +1,35 @@
-"""Ray's job client: the connection to a cluster, and those of its jobs that are studies."""
+"""The jobs of a Ray cluster, by the HTTP interface of its dashboard (Ray's documentation: "Ray Jobs REST API").
 
-import logging
+GET /api/version           POST /api/jobs/           GET /api/jobs/ID/logs
+GET /api/jobs/             GET /api/jobs/ID          POST /api/jobs/ID/stop
+GET and PUT /api/packages/gcs/NAME.zip, as Ray's own client sends the files of a job
+"""
+
+import hashlib
+import json
 import os
 import re
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Annotated, Literal, TypeVar
 
-import aiohttp  # noqa: F401  # part of ray[default]; Ray itself notices only later that it is missing
-from ray.exceptions import AuthenticationError, RayError
-from ray.job_submission import JobSubmissionClient
+from pydantic import ConfigDict, Field
 
 from moe.console import Exit, warn
+from moe.schema import Model, decode
+from study.cluster.http import PORT_ADVICE, Server, StatusError, gateway_headers, one_line
+from study.cluster.options import Request
+from study.cluster.package import zipped
 from study.machine import ClusterError
 from study.options import NAME, RESUME_COMMAND
 
 STOP_S = 60  # for a study to save and end, before it is killed
-TIMEOUT_S = (10.0, 120.0)  # to connect, and between two packets
 
 #: how Ray stops a study, and how it prints
 ENV = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S), "PYTHONUNBUFFERED": "1"}
+#: begins the entry point of a job: Python, in the form of the cluster's workers; exec, so that signals reach it
+PYTHON = ("exec", "sh", "study/cluster/python.sh", "-m")
 Texts = dict[str, str]
 
 
@@ -33,6 +39,52 @@ class MissingJobError(ClusterError):
 
 class TakenError(ClusterError):
     """Another job has this id."""
+
+
+class Answer(Model):
+    """What the dashboard sends, as far as it is read here."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Version(Answer):
+    """Of Ray on the cluster."""
+
+    ray_version: str
+
+
+class RuntimeEnv(Answer):
+    """What a job runs in."""
+
+    env_vars: Annotated[Texts, Field(default_factory=dict)]
+
+
+class Details(Answer):
+    """A job as the dashboard describes it."""
+
+    submission_id: str | None = None
+    status: Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED", "STOPPED"]
+    entrypoint: str = ""
+    start_time: int | None = None  # milliseconds since 1970
+    driver_exit_code: int | None = None
+    message: str | None = None
+    metadata: Texts | None = None
+    runtime_env: RuntimeEnv | None = None
+
+
+class JobList(Answer):
+    """The jobs of a cluster."""
+
+    jobs: tuple[Details, ...]
+
+
+class Log(Answer):
+    """What a job has printed."""
+
+    logs: str
+
+
+Answered = TypeVar("Answered", bound=Answer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,77 +120,100 @@ class Job:
 class Jobs:
     """The jobs of a cluster. Every method raises a `ClusterError` where the cluster fails or does not answer."""
 
-    client: JobSubmissionClient
-    address: str
+    server: Server
+
+    def check(self) -> None:
+        """Check that this is the dashboard of a Ray cluster, which accepts these requests."""
+        self._get(Version, "/api/version")
 
     def studies(self) -> list[Job]:
         """The jobs that are studies, the newest last."""
-        with errors(self.address):
-            found = [_job(details) for details in self.client.list_jobs() if _is_study(details)]
-        return sorted(found, key=lambda job: job.started)
+        listed = self._get(JobList, "/api/jobs/", b'{"jobs": %b}')  # the answer is a list, and a model has fields
+        return sorted((_job(found) for found in listed.jobs if _is_study(found)), key=lambda job: job.started)
 
     def find(self, job_id: str) -> Job:
         """One job as it is now; raises a `MissingJobError` if there is none."""
-        with errors(self.address):
-            return _job(self.client.get_job_info(job_id))
+        return _job(self._get(Details, f"/api/jobs/{job_id}"))
 
     def log(self, job_id: str) -> str:
         """All that a job has printed."""
-        with errors(self.address):
-            return str(self.client.get_job_logs(job_id))
+        return self._get(Log, f"/api/jobs/{job_id}/logs").logs
 
     def stop(self, job_id: str) -> None:
         """Send a job its stop signal."""
-        with errors(self.address):
-            self.client.stop_job(job_id)
+        self._send("POST", f"/api/jobs/{job_id}/stop")
 
     def submit(self, job_id: str, command: list[str], package: Path, env: Texts, metadata: Texts | None = None) -> None:
         """Run `python -m` with this command in a copy of a folder; raises a `TakenError` if the id is taken."""
-        with errors(self.address):
-            self.client.submit_job(
-                entrypoint=f"exec {shlex.join(['python', '-m', *command])}",  # exec, so that signals reach Python
-                submission_id=job_id,
-                runtime_env={"working_dir": str(package), "env_vars": {**env, **ENV}},
-                metadata=metadata,
-            )
+        job = {
+            "submission_id": job_id,
+            "entrypoint": " ".join((*PYTHON, shlex.join(command))),
+            "runtime_env": {"working_dir": self._upload(zipped(package)), "env_vars": {**env, **ENV}},
+            "metadata": metadata or {},
+        }
+        self._send("POST", "/api/jobs/", json.dumps(job).encode())
+
+    def _upload(self, package: bytes) -> str:
+        """Send the files of a job, unless the cluster has them; their URI there."""
+        name = f"_ray_pkg_{hashlib.sha256(package).hexdigest()[:32]}.zip"
+        path = f"/api/packages/gcs/{name}"
+        try:
+            self._send("GET", path)
+        except MissingJobError:
+            self._send("PUT", path, package)
+        return f"gcs://{name}"
+
+    def _get(self, model: type[Answered], path: str, form: bytes = b"%b") -> Answered:
+        try:
+            return decode(model, form % self._send("GET", path))
+        except ValueError as error:
+            what = f"does not answer {path} as Ray does ({one_line(str(error))})"
+            raise ClusterError(f"{self.server.address} {what}; {PORT_ADVICE}") from None
+
+    def _send(self, method: str, path: str, content: bytes | None = None) -> bytes:
+        try:
+            return self.server.send(method, path, content)
+        except StatusError as error:
+            if error.code == 404:
+                raise MissingJobError(str(error)) from None
+            raise (TakenError(str(error)) if "already exists" in error.text else error) from None
 
 
-class Client(JobSubmissionClient):  # type: ignore[misc]  # Ray has no types
-    """With a timeout, and without redirects and ~/.netrc, which would send or replace the token."""
-
-    def _do_request(self, *arguments: Any, **options: Any) -> Any:  # private: Ray offers no other way to set these
-        ours = {"timeout": TIMEOUT_S, "auth": lambda request: request, "allow_redirects": False}
-        return super()._do_request(*arguments, **ours, **options)
-
-
-def connect(address: str, without_authentication: bool) -> Jobs:
+def connect(request: Request) -> Jobs:
     """The jobs of a cluster, after a first request without a token and, if the cluster wants one, another with it.
 
     Raises:
         ClusterError: the cluster does not answer, refuses the token, or accepts everybody, which is not asked for.
     """
-    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):  # Ray prefers them to the address
-        os.environ.pop(name, None)
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # the token is our header, and only where it is asked for
-    for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
-        logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)  # they log how the files are sent
-    if loopback := bool(re.match(r"(localhost|::1|127\..*)$", urlsplit(address).hostname or "")):
-        os.environ["no_proxy"] = "*"  # the end of a tunnel is not for a proxy
-    with errors(f"{address} does not answer as the dashboard of a Ray cluster"):
-        try:
-            client = Client(address)
-        except AuthenticationError:
-            where, token = find_token()
-            if address.startswith("http:") and not loopback:
-                warn(address, "over http the token can be read on the way; better use https or a tunnel")
-            try:
-                return Jobs(Client(address, headers={"Authorization": f"Bearer {token}"}), address)
-            except AuthenticationError:
-                raise ClusterError(f"{address} does not accept the token in {where}") from None
-    if not without_authentication:
-        advice = "start the cluster with RAY_AUTH_MODE=token, or give --without-authentication"
-        raise ClusterError(f"{address} asks for no token, so everybody who reaches it can run code there; {advice}")
-    return Jobs(client, address)
+    gateway = gateway_headers()
+    address, authority = request.address, request.ca
+    if not _wants_more(bare := Jobs(Server(address, {}, authority)), anything=bool(gateway)):
+        if not request.without_authentication:
+            advice = "start the cluster with RAY_AUTH_MODE=token, or give --without-authentication"
+            raise ClusterError(f"{address} asks for no token, so everybody who reaches it can run code; {advice}")
+        return bare
+    if who := bare.server.readable_by:
+        warn(address, f"over http {who} can read the token; better use https or a tunnel")
+    if gateway and not _wants_more(jobs := Jobs(Server(address, gateway, authority))):
+        return jobs
+    where, token = find_token()
+    taken = any(name.lower() == "authorization" for name in gateway)  # by the gateway; Ray reads another one too
+    name = "X-Ray-Authorization" if taken else "Authorization"
+    jobs = Jobs(Server(address, {**gateway, name: f"Bearer {token}"}, authority))
+    if _wants_more(jobs):
+        raise ClusterError(f"{address} does not accept the token in {where}")
+    return jobs
+
+
+def _wants_more(jobs: Jobs, anything: bool = False) -> bool:
+    """Whether a cluster refuses requests for what they lack; `anything` else than an answer of Ray is a refusal too."""
+    try:
+        jobs.check()
+    except ClusterError as error:
+        if (isinstance(error, StatusError) and error.code in (401, 403)) or anything:
+            return True
+        raise
+    return False
 
 
 def find_token() -> tuple[str, str]:
@@ -152,43 +227,25 @@ def find_token() -> tuple[str, str]:
     return where, token
 
 
-@contextmanager
-def errors(place: str) -> Iterator[None]:
-    """Raise what Ray, HTTP and the decoding of an answer raise as a `ClusterError` that begins with the place."""
-    try:
-        yield
-    except (RuntimeError, OSError, ValueError, TypeError, KeyError, RayError) as error:
-        text = str(error)
-        missing, taken = "status code 404" in text, "already exists" in text
-        kind = MissingJobError if missing else TakenError if taken else ClusterError
-        raise kind(f"{place}: {_one_line(text)}") from error
-
-
-def _one_line(text: str) -> str:
-    """An error in a line; of a traceback, which the dashboard may send, the error at its end."""
-    named = re.findall(r"^\s*[\w.]+Error: .*", text, re.MULTILINE)
-    return " ".join((named or [text])[-1].split())[:300]
-
-
-def _is_study(details: Any) -> bool:
+def _is_study(details: Details) -> bool:
     """Whether a job is one that we submitted as a study; its id becomes part of a URL, its name a folder."""
     metadata = details.metadata or {}
-    study = metadata.get("study", "")
-    ours = re.fullmatch(rf"study-{re.escape(study)}-\d+", details.submission_id or "")
-    return bool(ours and NAME.fullmatch(study) and metadata.get("results", "").startswith("/"))
+    study, results = metadata.get("study", ""), metadata.get("results", "")
+    ours = re.fullmatch(rf"study-{re.escape(study)}-\d+", details.submission_id or "", re.ASCII)
+    return bool(ours and NAME.fullmatch(study) and results.startswith("/") and results.isprintable())
 
 
-def _job(details: Any) -> Job:
+def _job(details: Details) -> Job:
     metadata = details.metadata or {}
-    env = (details.runtime_env or {}).get("env_vars") or {}
+    env = details.runtime_env.env_vars if details.runtime_env else {}
     return Job(
-        id=details.submission_id,
+        id=details.submission_id or "",
         study=metadata.get("study", ""),
         results=metadata.get("results", ""),
         entrypoint=details.entrypoint,
         env={name: value for name, value in env.items() if name not in (*ENV, RESUME_COMMAND)},
-        status=str(details.status.value),
+        status=details.status,
         started=(details.start_time or 0) / 1000,
         exit_code=details.driver_exit_code,
-        message=_one_line(details.message or ""),
+        message=one_line(details.message or ""),
     )

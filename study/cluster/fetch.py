@@ -4,7 +4,8 @@
     unpack(log, results, name)                      here: the folder from that line
 
 Every file but weights and those whose names begin with a dot is sent. Here every file appears whole, study.json last.
-A folder here that holds another study, has more runs or is in use stays as it is.
+A folder here that holds another study, has more runs or is in use stays as it is, and so does one with a finished
+trial that is another one there.
 """
 
 import base64
@@ -17,13 +18,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from moe.console import Exit, fail
+from moe.schema import decode
 from moe.store.files import Local
 from study.folder import Folder, FolderError
 from study.machine import ClusterError
+from study.options import NAME
+from study.study import RUNNING, Record
 
 LARGEST = 64 * 2**20  # bytes, compressed; a record takes a few kilobytes
+LARGEST_UNPACKED = 2**30
+MOST_FILES = 1_000_000
 WEIGHTS = (".pt", ".safetensors")
 
+_ELSEWHERE = "choose another --results, or move it away"
 _PREFIX = "study folder: "  # of the line with the archive
 
 
@@ -45,20 +52,26 @@ def pack(folder: Path) -> bytes:
     """
     if not Folder(folder).exists():
         raise ClusterError(f"{folder} holds no study on the cluster")
+    if (size := sum(path.stat().st_size for path in _sendable(folder))) > LARGEST_UNPACKED:
+        raise _too_large(folder, size, LARGEST_UNPACKED)
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as packed:
         for path in _sendable(folder):
             packed.write(path, path.relative_to(folder))
     if (size := archive.tell()) > LARGEST:
-        limit = f"expected at most {LARGEST // 2**20}: copy it by other means"
-        raise ClusterError(f"{folder} has {size / 2**20:.0f} MiB, compressed; {limit}")
+        raise _too_large(folder, size, LARGEST)
     return archive.getvalue()
+
+
+def _too_large(folder: Path, size: int, limit: int) -> ClusterError:
+    advice = f"expected at most {limit // 2**20}: copy it by other means"
+    return ClusterError(f"{folder} has {size / 2**20:.0f} MiB to send; {advice}")
 
 
 def _sendable(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not path.is_symlink() and not hidden and path.suffix not in WEIGHTS:
+        plain = all(NAME.fullmatch(part) for part in path.relative_to(folder).parts)  # no dot first
+        if path.is_file() and not path.is_symlink() and plain and path.suffix not in WEIGHTS:
             yield path
 
 
@@ -78,6 +91,7 @@ def unpack(log: str, results: Path, name: str) -> int:
         found = [path.relative_to(sent.path) for path in _sendable(sent.path)]
         with here.locked():
             for path in sorted(found, key=lambda path: path == Path("study.json")):
+                _check_inside(here.path / path, here.path)
                 Local(here.path).replace(str(path), (sent.path / path).read_bytes())
     return len(found)
 
@@ -89,7 +103,11 @@ def _extract(log: str, folder: Path) -> None:
         raise ClusterError("the job on the cluster sent no folder")
     try:
         archive = base64.b64decode(lines[-1].removeprefix(_PREFIX), validate=True)
-        zipfile.ZipFile(io.BytesIO(archive)).extractall(folder)
+        packed = zipfile.ZipFile(io.BytesIO(archive))
+        entries = packed.infolist()
+        if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > LARGEST_UNPACKED:
+            raise ClusterError(f"the folder has {len(entries)} files and is too large; copy it by other means")
+        packed.extractall(folder)  # of each file no more than its size above
     except (ValueError, zipfile.BadZipFile, NotImplementedError, OSError, EOFError, zlib.error) as error:
         raise ClusterError(f"the folder was damaged on the way; fetch it again ({error})") from None
 
@@ -103,13 +121,31 @@ def _check_sent(sent: Folder) -> None:
 
 
 def _check_same(sent: Folder, here: Folder) -> None:
-    """Every run of the study here must be known there, so that nothing here is lost."""
+    """Every run and every finished trial of the study here must be known there, so that nothing here is lost."""
     if not here.exists():
         return
     ours, theirs = here.read_runs(), sent.read_runs()
     if theirs[: len(ours)] != ours:
         what = "has more runs than on the cluster" if ours[:1] == theirs[:1] else "holds another study"
-        raise FolderError(f"{here.path} {what}; choose another --results, or move it away")
+        raise FolderError(f"{here.path} {what}; {_ELSEWHERE}")
+    for path in sent.trials.glob("*.json"):
+        if (known := _finished(here.trials / path.name)) and known != _finished(path):
+            raise FolderError(f"{here.trials / path.name} is another trial than on the cluster; {_ELSEWHERE}")
+
+
+def _finished(path: Path) -> Record | None:
+    """The record of a finished trial; None for any other file, or none."""
+    try:
+        record = decode(Record, path.read_bytes()) if path.is_file() else None
+    except (OSError, ValueError):
+        return None
+    return record if record and record.state != RUNNING else None
+
+
+def _check_inside(path: Path, folder: Path) -> None:
+    """Raise if a link here leads a path out of the folder."""
+    if not path.parent.resolve().is_relative_to(folder.resolve()):
+        raise FolderError(f"{path.parent} leads out of {folder}; expected a folder: move the link away")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from moe.cli import refuse
 from moe.console import Exit, duration, emit, warn
 from study.cluster import fetch as fetching
 from study.cluster import package
-from study.cluster.client import STOP_S, Job, Jobs, TakenError, Texts
+from study.cluster.client import PYTHON, STOP_S, Job, Jobs, TakenError, Texts
 from study.cluster.logs import Follower
 from study.cluster.options import PROGRAM, Action, Request, as_words, job_options, new_name, space_file
 from study.machine import ClusterError
@@ -73,7 +73,7 @@ def _options(job: Job) -> Options | None:
     """The options of a study's job; None where another version submitted it, which had others."""
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            return parse(shlex.split(job.entrypoint)[4:])  # after exec python -m study.run
+            return parse(shlex.split(job.entrypoint)[len(PYTHON) + 1 :])  # after study.run
     except (SystemExit, ValueError):
         return None
 

@@ -8,6 +8,7 @@ import argparse
 import os
 import re
 import shlex
+import ssl
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -36,6 +37,10 @@ SENDS = ("submit", "resume")  # the actions that options of study.run may follow
 CARRIED = ("gpus_per_trial", "cpus_per_trial", "concurrency")
 SPACE_FOLDER = "submitted"  # where a space file is among the files of a job
 
+#: what a variable's name has between two _ where its value is a secret
+_SECRET = re.compile(r"\w*(APIKEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL)S?|KEYS?|PASS|AUTH", re.IGNORECASE)
+_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^@\s]*@")
+_OURS = ("RAY_JOB_", "STUDY_", "PYTHONUNBUFFERED")  # how a job runs is not for --env
 _NOT_GIVEN = Path("/dev/null/results")  # in place of --results where it is not given: no folder can be there
 _EPILOG = """\
 {program} [submit] --address URL [options] -- OPTIONS OF study.run
@@ -55,6 +60,9 @@ class Request(Model):
     action: Action
     on: Annotated[Literal["ray"], Field(description="what runs the study")] = "ray"
     address: str  # URL of the dashboard
+    ca: Annotated[
+        Path | None, Field(title="FILE", description="certificates to trust, in PEM, for an address with https")
+    ] = None
     without_authentication: Annotated[bool, Field(description="use a cluster that lets everybody run code")] = False
     name: str | None = None
     detach: Annotated[bool, Field(description="return once the study is submitted")] = False
@@ -72,8 +80,9 @@ class Request(Model):
 
     def command(self, action: str, name: str, *words: str) -> str:
         """Another command about a study on the same cluster."""
-        open_cluster = ["--without-authentication"] if self.without_authentication else []
-        return shlex.join([*PROGRAM.split(), action, "--address", self.address, *open_cluster, name, *words])
+        how = ["--ca", str(self.ca)] if self.ca else []
+        how += ["--without-authentication"] if self.without_authentication else []
+        return shlex.join([*PROGRAM.split(), action, "--address", self.address, *how, name, *words])
 
 
 def read(arguments: list[str]) -> Request:
@@ -92,6 +101,8 @@ def read(arguments: list[str]) -> Request:
         refuse(PROGRAM, f"{unknown[0]} is not an option of {action}; expected {after}")
     given.env = dict(getattr(given, "env", ()))
     request = from_options(Request, given, PROGRAM, action=action)
+    if request.ca:
+        request = request.replace(ca=_checked_ca(request.ca, request.address))
     return _with_run(request, words) if action in SENDS else request
 
 
@@ -107,7 +118,7 @@ def parser(action: Action = "submit") -> Parser:
     address = os.environ.get("RAY_API_SERVER_ADDRESS")
     help_text = "of the cluster's dashboard, such as http://head:8265 (default: RAY_API_SERVER_ADDRESS)"
     found.add_argument("--address", type=_url, default=address, required=not address, metavar="URL", help=help_text)
-    add_options(found, Request, "on", "without_authentication", *names)
+    add_options(found, Request, "on", "ca", "without_authentication", *names)
     if action != "submit":
         found.add_argument("name", nargs="?", type=study_name, metavar="NAME", help="of the study")
     if action in SENDS:
@@ -130,10 +141,27 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _checked_ca(path: Path, address: str) -> Path:
+    """The absolute path of a file with certificates; one that cannot be used exits with code 2."""
+    if not address.startswith("https:"):
+        refuse(PROGRAM, f"--ca is {path} and --address is {address}; expected an address with https")
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:  # ssl.SSLError too
+        reason = "it has no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        refuse(PROGRAM, f"--ca is {path}: {reason}; expected a file with certificates in PEM")
+    return path.absolute()
+
+
 def _variable(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not sign or not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise argparse.ArgumentTypeError(f"is {name!r}; expected NAME=VALUE")
+    if name.startswith(_OURS):
+        raise argparse.ArgumentTypeError(f"is {name}=..., which is set for every job; expected another variable")
+    if any(_SECRET.fullmatch(word) for word in name.split("_")) or _WITH_PASSWORD.search(value):
+        secret = f"is {name}=..., which looks like a secret that all users of the cluster could read"
+        raise argparse.ArgumentTypeError(f"{secret}; expected it in the environment of the nodes")
     return name, value
 
 

@@ -1,8 +1,10 @@
 """The files that a job gets: the files of `moe` and `study` that git tracks, else the installed modules."""
 
+import io
 import shutil
 import subprocess
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +22,8 @@ def files(root: Path = ROOT) -> list[str]:
         paths = listed.decode(errors="surrogateescape").split("\0")
         if "study/__init__.py" in paths:
             return [path for path in paths if (root / path).is_file()]
-    return sorted(path.relative_to(root).as_posix() for name in PACKAGES for path in (root / name).rglob("*.py"))
+    found = (path for name in PACKAGES for path in (root / name).rglob("*") if path.suffix in (".py", ".sh"))
+    return sorted(path.relative_to(root).as_posix() for path in found)
 
 
 @contextmanager
@@ -35,3 +38,14 @@ def copied(space_file: Path | None = None, root: Path = ROOT) -> Iterator[Path]:
             (folder / SPACE_FOLDER).mkdir()
             shutil.copyfile(space_file, folder / SPACE_FOLDER / space_file.name)
         yield folder
+
+
+def zipped(folder: Path) -> bytes:
+    """The files of a folder as an archive, which is the same for the same files."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix())  # its date is a fixed one
+            entry.external_attr = 0o644 << 16
+            packed.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
+    return archive.getvalue()
