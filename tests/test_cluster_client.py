@@ -157,7 +157,10 @@ def test_a_cluster_that_changes_its_token_is_one_sentence(monkeypatch):
 
 
 def test_a_list_of_jobs_that_is_none_is_one_sentence(monkeypatch):
-    with dashboard(token=None, listed='{"jobs": 1}') as (url, _), pytest.raises(ClusterError, match=f"^{url} does not answer /api/jobs/ as Ray does"):
+    with (
+        dashboard(token=None, listed='{"jobs": 1}') as (url, _),
+        pytest.raises(ClusterError, match=f"^{url} does not answer /api/jobs/ as Ray does"),
+    ):
         reach(url, "--without-authentication").studies()
 
 

@@ -118,6 +118,58 @@ def test_a_damaged_record_there_does_not_replace_a_good_one_here(there, here, da
     assert here.read_records(here.read_study()) == [a_record(1)]
 
 
+@pytest.mark.parametrize("change", ["gain", "running", "failed"])
+def test_a_finished_trial_that_is_another_there_stays_as_it_is(there, here, change):
+    fetched(there, here)
+    there.write_record({"gain": a_record(1, 0.02), "running": a_record(1, state="running"),
+                        "failed": a_record(1, state="failed")}[change])  # fmt: skip
+    there.write_record(a_record(2))
+    with pytest.raises(FolderError, match=r"trials/0001.json is another trial than on the cluster"):
+        fetched(there, here)
+    assert here.read_records(here.read_study()) == [a_record(1)]
+
+
+def test_a_record_that_is_damaged_or_unfinished_here_is_replaced(there, here):
+    there.write_record(a_record(2))
+    fetched(there, here)
+    (here.trials / "0001.json").write_text('{"tri')
+    here.write_record(a_record(2, state="running"))
+    fetched(there, here)
+    assert here.read_records(here.read_study()) == [a_record(1), a_record(2)]
+
+
+def test_a_record_of_another_study_there_is_refused(there, here):
+    there.write_record(a_record(2, replicate=3, seed=9))
+    with pytest.raises(ClusterError, match=r"on the cluster x/trials/0002.json .*seed"):
+        fetched(there, here)
+    assert not here.exists()
+
+
+def test_nothing_is_written_through_a_link_that_leads_out_of_the_folder(there, here, tmp_path):
+    fetched(there, here)
+    (here.path / "figures" / "gain.png").unlink()
+    (here.path / "figures").rmdir()
+    (tmp_path / "documents").mkdir()
+    (here.path / "figures").symlink_to(tmp_path / "documents")
+    (here.path / "trials.csv").unlink()
+    (here.path / "trials.csv").symlink_to(tmp_path / "mine.csv")
+    with pytest.raises(FolderError, match="leads out of"):
+        fetched(there, here)
+    (here.path / "figures").unlink()
+    fetched(there, here)  # the link to a file is replaced, not followed
+    assert list(tmp_path.glob("documents/*")) + list(tmp_path.glob("mine.csv")) == []
+
+
+def test_an_archive_that_would_fill_the_disk_writes_nothing(there, here, monkeypatch):
+    packed = printed(fetch.pack(there.path))
+    monkeypatch.setattr(fetch, "LARGEST_UNPACKED", 1000)
+    with pytest.raises(ClusterError, match="too large"):
+        fetch.unpack(packed, here.path.parent, "x")
+    with pytest.raises(ClusterError, match="to send"):
+        fetch.pack(there.path)
+    assert not here.path.exists()
+
+
 @pytest.mark.parametrize(
     "log", ["", "noise", f"{fetch._PREFIX}é", f"{fetch._PREFIX}AAAA", printed(b"")],
 )  # fmt: skip

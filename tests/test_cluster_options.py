@@ -29,6 +29,14 @@ INVALID = [
     ("--address URL stop x", "stop is not an option of submit; expected the action first"),
     ("--address URL --trials 3", "--trials is not an option of submit; expected"),
     ("--address URL --env 3", "--env is '3'; expected NAME=VALUE"),
+    ("--address URL --env AWS_SECRET_ACCESS_KEY=secret@", "--env is AWS_SECRET_ACCESS_KEY=..., which looks like"),
+    ("--address URL --env WANDB_API_KEY=secret@", "--env is WANDB_API_KEY=..., which looks like"),
+    ("--address URL --env hf_tokens=secret@", "--env is hf_tokens=..., which looks like"),
+    ("--address URL --env MOE_STORE=s3://me:secret@host/b", "--env is MOE_STORE=..., which looks like"),
+    ("--address URL --env RAY_JOB_STOP_SIGNAL=SIGKILL", "--env is RAY_JOB_STOP_SIGNAL=..., which is set"),
+    ("--address URL --ca ca.pem", "--ca is ca.pem and --address is http://head:8265; expected"),
+    ("--address https://head --ca nowhere.pem", "--ca is nowhere.pem: No such file or directory; expected"),
+    ("--address https://head --ca .", "--ca is .: Is a directory; expected"),
     ("--address URL -- --data s3://bucket/d", "--data is s3:/bucket/d; expected"),
     ("--address URL -- --results s3://bucket/r", "--results is s3:/bucket/r; expected"),
     ("--address URL -- --trials 0", "--trials is 0; expected"),
@@ -80,6 +88,11 @@ def test_a_request_has_the_commands_for_its_study():
     assert request.command("stop", "x") == f"python -m study.submit stop --address {URL} x"
     request = read(["stop", "--address", URL, "--without-authentication"])
     assert request.command("logs", "y").endswith("--without-authentication y")
+
+
+def test_variables_whose_names_only_look_like_a_secrets_are_passed_on():
+    for name in ("MONKEY", "KEYBOARD", "AUTHOR", "BYPASS", "MOE_CACHE", "TOKENIZERS_PARALLELISM"):
+        assert read(["--address", URL, "--env", f"{name}=1"]).env == {name: "1"}
 
 
 def words(line, before=None, name="x"):

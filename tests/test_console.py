@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from moe.console import Exit, duration, fail, output_width, table
+from moe.console import Exit, duration, fail, output_width, printable, table
 
 EMIT = "from moe.console import emit; emit('a'); emit('b', end=''); print('after')"
 
@@ -97,3 +97,12 @@ class TestTable:
         assert output_width() > 0
         code = "from moe.console import *; print(table(('a', 'b'), [('x' * 300, 'y' * 300)]))"
         assert python(code).stdout.splitlines()[1] == "x" * 300 + "  " + "y" * 300
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("a\tb\n", "a\tb\n"), ("é ± 表", "é ± 表"), ("\x1b[1;31mred\x1b[0m", "red"), ("\x1b[2J\x07\r", r"\x1b[2J\x07\r"),
+     ("\x9b\u202e\u2028", r"\x9b\u202e\u2028"), ("\udcff", r"\udcff")],
+)  # fmt: skip
+def test_control_characters_are_shown_as_escapes_and_colours_not_at_all(text, shown):
+    assert printable(text) == shown

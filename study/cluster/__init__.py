@@ -2,7 +2,8 @@
 
     options     the command line
     jobs        the actions: submit, status, logs, stop, fetch, resume
-    client      Ray's job client: connection, token, jobs
+    client      the jobs of a Ray cluster: connection, token, answers
+    http        requests to a server, with a limit on all that it can do
     logs        the log of a job as it grows
     package     the files that a job gets
     preflight   checks of every node, on the cluster, before the first trial

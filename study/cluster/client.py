@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
+from annotated_types import Ge, Le
 from pydantic import ConfigDict, Field
 
 from moe.console import Exit, warn
@@ -24,6 +25,7 @@ from study.cluster.package import zipped
 from study.machine import ClusterError
 from study.options import NAME, RESUME_COMMAND
 
+MOST_MS = 253_402_300_799_000  # the end of the year 9999
 STOP_S = 60  # for a study to save and end, before it is killed
 
 #: how Ray stops a study, and how it prints
@@ -65,8 +67,8 @@ class Details(Answer):
     submission_id: str | None = None
     status: Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED", "STOPPED"]
     entrypoint: str = ""
-    start_time: int | None = None  # milliseconds since 1970
-    driver_exit_code: int | None = None
+    start_time: Annotated[int, Ge(0), Le(MOST_MS)] | None = None  # milliseconds since 1970
+    driver_exit_code: Annotated[int, Ge(-255), Le(255)] | None = None
     message: str | None = None
     metadata: Texts | None = None
     runtime_env: RuntimeEnv | None = None

@@ -48,7 +48,7 @@ class Cluster:
         self.cpus = cpus
         self.environment = {
             **{name: value for name, value in os.environ.items() if name not in ("RAY_TMPDIR", "RAY_ADDRESS")},
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": "/usr/bin:/bin",  # without the interpreter that has the packages
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.token,
             "RAY_USAGE_STATS_ENABLED": "0",
