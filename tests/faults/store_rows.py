@@ -1,0 +1,5 @@
+"""Faults of the stage store."""
+
+from tests.faults.table import Fault
+
+FAULTS: tuple[Fault, ...] = ()
