@@ -15,11 +15,13 @@ from tests.faults.table import Fault
 def decodes(decoder: Callable[[bytes, Path], object], errors: tuple[type[Exception], ...], folder: Path) -> None:
     """Check that a decoder gives a value or raises one short sentence, of its own error, for each hostile input."""
     for what, content in INPUTS.items():
+        sentence = "a value"
         try:
             decoder(content, folder)
         except errors as error:
-            assert 0 < len(str(error)) < 600, f"{what}: {len(str(error))} characters"
-            assert "\n" not in str(error), f"{what}: {error}"
+            sentence = str(error)
+        assert 0 < len(sentence) < 600, f"{what}: {len(sentence)} characters"
+        assert "\n" not in sentence, f"{what}: {sentence}"
 
 
 def in_file(name: str, read: Callable[[Path], object]) -> Callable[[bytes, Path], object]:
