@@ -145,6 +145,12 @@ class Faulty:
     def remove(self, path: str) -> None:
         return self._do("remove", path, lambda: self.place.remove(path))
 
+    def move(self, path: str, to: str) -> bool:
+        return self._do("move", path, lambda: self.place.move(path, to))
+
+    def irregular(self, folder: str) -> dict[str, str]:
+        return self._do("irregular", folder, lambda: self.place.irregular(folder))
+
 
 def children() -> Any:
     """Processes that start at once, with all that a store needs imported, and share no thread with this one."""

@@ -1,7 +1,6 @@
 """What is stored is right or absent, whatever befalls process and place, and it is the training's own bits."""
 
 import dataclasses
-import hashlib
 import os
 import threading
 import time
@@ -21,6 +20,7 @@ from moe.schema import fields
 from moe.stages import NOT_SEEN, STAGES, Checkpoint, Request, Spec, plan, resolved
 from moe.store.entries import folder_of
 from moe.store.files import Local, PlaceError, Remote
+from moe.store.maintenance import find_damage
 from moe.store.manifest import DamagedError, unseal
 from moe.store.store import NoStore, Store
 from moe.store.tensors import unpack
@@ -299,6 +299,7 @@ class TestEntries:
     def kept(self):
         place = memory()
         with Store(place, timing=AT_ONCE) as store:
+            advance(store, SPEC, 3)
             store.save_predictions(CHECKPOINT, "stop", SAYS)
         return place, next(name for name in place.files(folder_of(SPEC)) if name.startswith("predictions-"))
 
@@ -311,10 +312,10 @@ class TestEntries:
 
     def test_a_single_failure_to_read_sets_nothing_aside(self):
         place, name = self.kept()
-        faulty, warned = Faulty(place, 2, "once"), []  # the listing, then the file
+        faulty, warned = Faulty(place, 4, "once"), []  # listing and manifest, then listing and file
         with Store(faulty, warn=warned.append) as store:
             assert store.load_predictions(CHECKPOINT, "stop") is None
-        assert faulty.operations[1] == f"read {folder_of(SPEC)}/{name}"
+        assert faulty.operations[3] == f"read {folder_of(SPEC)}/{name}"
         assert name in place.files(folder_of(SPEC))
         assert [said for said in warned if "made again" in said] == []
 
@@ -519,13 +520,7 @@ def intact(place):
     """Whether all content is what its name says, and all that manifests need is there."""
     for stage in STAGES:
         for address in place.folders(stage):
-            folder = f"{stage}/{address}"
-            for name in place.files(folder):
-                if name.endswith(".safetensors"):
-                    sha256 = name.removesuffix(".safetensors").rpartition("-")[2]
-                    assert hashlib.sha256(place.read(f"{folder}/{name}")).hexdigest() == sha256
-                if name.startswith("chain-"):
-                    assert unseal(place.read(f"{folder}/{name}")).files <= place.files(folder).keys()
+            assert find_damage(place, f"{stage}/{address}").faults == {}
     return True
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from moe.store.files import PARTIAL, Local, PlaceError, Remote, TolerantFiles
+from moe.store.files import PARTIAL, Local, PlaceError, Remote
 from moe.store.location import checked, default_location, place_at
+from moe.store.tolerant import TolerantFiles
 from tests.store_helpers import Faulty
 
 KINDS = ("folder", "memory", "local", "s3")
@@ -190,7 +191,7 @@ class TestTolerantFiles:
 
     def test_after_a_failure_that_kind_of_operation_rests_ten_times_as_long_as_the_failure_took(self, monkeypatch):
         place, warned, now = Faulty(Local(Path("/nowhere")), 1, "once"), [], [0.0]
-        monkeypatch.setattr("moe.store.files.time.monotonic", lambda: now[0])
+        monkeypatch.setattr("moe.store.tolerant.time.monotonic", lambda: now[0])
         files = TolerantFiles(place, warned.append, 600)
 
         def fail(path):
@@ -253,6 +254,11 @@ class TestLocation:
         assert isinstance(place_at("stages"), Local)
         assert list(tmp_path.iterdir()) == []  # nothing is opened
 
+    def test_azures_container_at_account_is_no_credential(self, monkeypatch):
+        monkeypatch.setattr("moe.store.location._check_scheme", lambda _: None)  # it needs a package of its own
+        for scheme in ("abfs", "abfss"):
+            assert checked(f"{scheme}://stages@lab.dfs.core.windows.net/a").startswith(scheme)
+
     def test_a_url_is_left_as_it_is(self):
         assert checked("memory://stages/of-mine") == "memory://stages/of-mine"
         assert place_at("s3://bucket/stages").name == "s3://bucket/stages"
@@ -267,6 +273,9 @@ class TestLocation:
             ("nowhere://stages", "^nowhere://stages; expected .* such as s3://"),
             ("s3://key:secret@bucket/stages", "^s3://.*credentials"),
             ("s3://key@bucket", "^s3://.*credentials"),
+            ("abfs://name:secret@account/stages", "^abfs://.*credentials"),
+            ("simplecache::s3://key:secret@bucket", "^simplecache::s3://.*credentials"),
+            ("https://host/stages?sig=secret", "^https://.*query.*AZURE_STORAGE_SAS_TOKEN"),
         ],
     )
     def test_what_is_no_location_is_refused_in_a_sentence_that_names_it(self, location, says, tmp_path):

@@ -14,15 +14,17 @@ from rich.filesize import decimal
 
 from moe import run
 from moe.config import Config
+from moe.files import read_regular
 from moe.result import Epoch
 from moe.stages import STAGES, plan
 from moe.store.__main__ import main, size
 from moe.store.entries import Entries, folder_of
-from moe.store.files import Local, PlaceError, TolerantFiles
+from moe.store.files import Local, PlaceError
 from moe.store.location import place_at
 from moe.store.maintenance import KEEP_S, Entry, delete, find_damage, plan_gc, read_aside, read_entries
 from moe.store.manifest import Manifest, canonical, digest
 from moe.store.store import Store
+from moe.store.tolerant import TolerantFiles
 from moe.training.numerics import Numerics
 
 SMALL = Config(epochs=2, train_examples=100, test_examples=50, batch_size=20)
@@ -72,7 +74,7 @@ def put(place, seed=0, used=LONG_AGO, stage="gate", epochs=1):
         ),
     )
     if used is not None:
-        place.replace(f"{folder}/used", str(used).encode())
+        place.replace(f"{folder}/used-0", str(used).encode())
     return folder
 
 
@@ -94,7 +96,7 @@ def kept(place):
 
 def age(folder):
     """Make all chains of a store those of the day before yesterday."""
-    for path in folder.glob("*/*/used"):
+    for path in folder.glob("*/*/used-0"):
         path.unlink()
         path.write_text(str(time.time() - 2 * KEEP_S))
 
@@ -112,12 +114,12 @@ def flip(path):
 
 
 def entry(name, used, size=10):
-    return Entry(folder=f"gate/{name}", files={"used": size}, used=used, unreadable=True)
+    return Entry(folder=f"gate/{name}", files={"used-0": size}, used=used, unreadable=True)
 
 
-def of_format_2(place, folder):
+def of_a_later_format(place, folder):
     """Make the manifest of a chain one that a later version of this program wrote."""
-    fields = json.loads(place.read(f"{folder}/chain-0001.json")) | {"format": 2}
+    fields = json.loads(place.read(f"{folder}/chain-0001.json")) | {"format": 9}
     del fields["sha256"]
     sealed = {"sha256": digest(canonical(fields)), **fields}
     place.replace(f"{folder}/chain-0001.json", json.dumps(sealed).encode())
@@ -142,7 +144,7 @@ class TestWhatLiesInAStore:
 
     @pytest.mark.parametrize("content", [b"", b"soon", b"nan", b"1e300", b"-1", b"\xff"])
     def test_a_damaged_time_of_use_is_none(self, place, content):
-        place.replace(f"{put(place)}/used", content)
+        place.replace(f"{put(place)}/used-0", content)
         assert read_entries(place)[0].used is None
 
 
@@ -169,7 +171,7 @@ class TestVerify:
         assert paths(folder) == before
 
     def faults(self, place, folder):
-        return find_damage(place, folder)[1]
+        return find_damage(place, folder).faults
 
     def test_a_manifest_is_damaged_where_a_file_of_it_is_missing(self, place):
         folder = put(place, epochs=3)
@@ -196,7 +198,7 @@ class TestVerify:
 
     def test_a_manifest_of_another_format_is_no_damage(self, place):
         folder = put(place)
-        of_format_2(place, folder)
+        of_a_later_format(place, folder)
         assert self.faults(place, folder) == {}
 
     def test_a_manifest_that_a_longer_one_replaces_meanwhile_is_no_damage(self, place, monkeypatch):
@@ -230,7 +232,7 @@ class TestVerify:
         def refused(*_):
             raise PlaceError("read-only")
 
-        monkeypatch.setattr(Local, "replace", refused)
+        monkeypatch.setattr(Local, "move", refused)
         assert main(["--store", str(folder), "verify"]) == 5
         found, last = capsys.readouterr().out.splitlines()
         assert "chain-0002.json: " in found
@@ -261,7 +263,7 @@ class TestPlan:
 
 class TestGc:
     def test_what_is_evicted_is_trained_again_to_the_same_score(self, folder, trained, data, capsys):
-        used = next(folder.glob("gate/*/used"))
+        used = next(folder.glob("gate/*/used-0"))
         used.unlink()
         used.write_text("5.0")
         assert main(["--store", str(folder), "gc", "--max-bytes", str(sum_of(folder) - 1)]) == 0
@@ -287,7 +289,7 @@ class TestGc:
 
     def test_what_a_run_has_used_stays_for_a_day(self, folder, data, capsys):
         age(folder)
-        before = {path for path in paths(folder) if not path.endswith("used")}
+        before = {path for path in paths(folder) if not path.endswith("used-0")}
         with Store(str(folder), warn=warned) as store:
             run(SMALL, data, store)
         assert main(["--store", str(folder), "gc", "--max-bytes", "1 kB"]) == 0
@@ -314,7 +316,7 @@ class TestGc:
             for clock[0], used in ((1000.0, 1000.0), (4599.0, 1000.0), (4600.0, 4600.0)):
                 store.chain(spec_of(0))
                 store.flush()
-                assert float(place.read(f"{folder}/used")) == NOW + used
+                assert float(place.read(f"{folder}/used-0")) == NOW + used
 
     def test_at_every_moment_a_reader_finds_a_whole_chain_or_none(self, place, monkeypatch):
         folder, remove, moments = put(place, epochs=3), place.remove, []
@@ -331,7 +333,7 @@ class TestGc:
                 assert all(states)
 
         monkeypatch.setattr(place, "remove", watched)
-        assert len(delete(place, plan)[0]) == 1
+        assert len(delete(place, plan).chains) == 1
         assert moments[0][0] is None
         assert len(moments) == 4
         assert kept(place) == set()
@@ -345,17 +347,17 @@ class TestGc:
         monkeypatch.setattr(place, "files", lambda folder: dict(sorted(files(folder).items(), reverse=True)))
         monkeypatch.setattr(place, "remove", lambda path: (gone.append(path.split("/")[-1][:5]), remove(path)))
         gc(place)
-        assert (gone[0], {*gone[-2:]}) == ("chain", {"lease", "used"})
+        assert (gone[0], {*gone[-2:]}) == ("chain", {"lease", "used-"})
 
     def test_a_chain_that_came_into_use_after_it_was_listed_stays(self, place):
         idle, busy = put(place, 0), put(place, 1)
         planned = plan_of(place)
-        place.replace(f"{busy}/used", str(NOW + 1).encode())
-        deleted, used = delete(place, planned)
-        assert [entry.folder for entry in deleted] == [idle]
-        assert [entry.folder for entry in used] == [busy]
+        place.replace(f"{busy}/used-0", str(NOW + 1).encode())
+        done = delete(place, planned)
+        assert [entry.folder for entry in done.chains] == [idle]
+        assert [entry.folder for entry in done.used] == [busy]
         assert kept(place) == {busy}
-        assert find_damage(place, busy)[1] == {}
+        assert find_damage(place, busy).faults == {}
 
     def test_what_nobody_needs_goes_whatever_the_limit(self, place):
         folder = put(place, epochs=3)
@@ -378,14 +380,14 @@ class TestGc:
         making = f"{folder}/{'a' * 64}.safetensors", f"{folder}/.partial-{HEX}", f"gate/{HEX}/lease-0001.json"
         for path in making:
             place.replace(path, b"x")
-        place.replace(f"gate/{HEX}/used", str(NOW - 9).encode())
+        place.replace(f"gate/{HEX}/used-0", str(NOW - 9).encode())
         gc(place, 10**9)
         assert all(place.read(path) for path in making)
 
     def test_what_a_manifest_of_another_format_needs_is_not_taken_for_a_leftover(self, place):
         folder = put(place)
         before = place.files(folder)
-        of_format_2(place, folder)
+        of_a_later_format(place, folder)
         gc(place, 10**9)
         assert place.files(folder).keys() == before.keys()
 
@@ -431,8 +433,10 @@ class TestNames:
 
     def test_a_manifest_that_names_one_elsewhere_is_set_aside_unopened(self, tmp_path, monkeypatch):
         _, folder, victim = self.stored(tmp_path)
-        read, opened, said = Path.read_bytes, [], []
-        monkeypatch.setattr(Path, "read_bytes", lambda path: (opened.append(path.resolve()), read(path))[1])
+        read, opened, said = read_regular, [], []
+        monkeypatch.setattr(
+            "moe.store.files.read_regular", lambda path, most: (opened.append(path.resolve()), read(path, most))[1]
+        )
         with Store(str(tmp_path / "store"), warn=said.append) as store:
             assert store.chain(spec_of(0)).epochs == []
         assert opened
@@ -448,7 +452,7 @@ class TestNames:
         place.replace(f"{folder}/chain-0001.json", shorter)
         assert main(["--store", place.name, "verify"]) == 5
         place.replace(f"{folder}/chain-0001.json", shorter)
-        place.replace(f"{folder}/used", b"5")
+        place.replace(f"{folder}/used-0", b"5")
         assert main(["--store", place.name, "gc", "--max-bytes", "0"]) == 0
         assert paths(tmp_path / "store") == []
         assert victim.read_bytes() == b"mine"

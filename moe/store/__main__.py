@@ -18,10 +18,11 @@ from rich.filesize import decimal
 
 from moe.cli import Parser, refuse
 from moe.config import Config
-from moe.console import Exit, emit, fail, table
-from moe.store.files import Place, PlaceError, TolerantFiles
+from moe.console import Exit, emit, fail, table, warn
+from moe.store.files import Place, PlaceError
 from moe.store.location import default_location, place_at
 from moe.store.maintenance import (
+    Deleted,
     Entry,
     delete,
     find_damage,
@@ -32,6 +33,7 @@ from moe.store.maintenance import (
     read_entries,
 )
 from moe.store.manifest import PREDICTIONS, aside
+from moe.store.tolerant import TolerantFiles
 
 PROGRAM = "python -m moe.store"
 UNITS = {
@@ -96,20 +98,30 @@ def _ls(place: Place, options: argparse.Namespace) -> int:
     emit(_table(entries))
     epochs = sum(entry.epochs for entry in entries)
     emit(f"{_count(len(entries), 'chain')}, {_count(epochs, 'epoch')}, {_bytes(entries)} in {place.name}")
-    return Exit.DONE
+    return _report(entry.error for entry in entries if entry.error)
+
+
+def _report(errors: Iterable[str]) -> Exit:
+    """Print what failed while the rest was done; the exit code."""
+    errors = list(errors)
+    for error in errors:
+        warn(PROGRAM, error)
+    return Exit.ENVIRONMENT if errors else Exit.DONE
 
 
 def _verify(place: Place, options: argparse.Namespace) -> int:
     names = folders(place)
-    checked, damaged = list[int](), list[tuple[str, str]]()
-    for folder, (sizes, faults) in zip(names, in_parallel(partial(find_damage, place), names), strict=True):
-        checked += sizes.values()
-        for name, why in faults.items():
+    checked, damaged, errors = list[int](), list[tuple[str, str]](), list[str]()
+    for folder, found in zip(names, in_parallel(partial(find_damage, place), names), strict=True):
+        checked += found.sizes.values()
+        errors += found.unread.values()
+        for name, why in found.faults.items():
             emit(f"{folder}/{name}: {why}")
             damaged.append((folder, name))
     outcome = f"{len(damaged)} damaged, {_set_aside(place, damaged)}" if damaged else "none damaged"
     emit(f"{_count(len(checked), 'file')} ({decimal(sum(checked))}) checked in {place.name}: {outcome}")
-    return Exit.DIFFERS if damaged else Exit.DONE
+    code = _report(errors)
+    return Exit.DIFFERS if damaged else code
 
 
 def _set_aside(place: Place, damaged: Iterable[tuple[str, str]]) -> str:
@@ -125,18 +137,18 @@ def _gc(place: Place, options: argparse.Namespace) -> int:
     plan = plan_gc(read_entries(place), read_aside(place), options.max_bytes, time.time())
     if options.dry_run and plan.chains:
         emit(_table(plan.chains))
-    deleted, used = (list(plan.chains), []) if options.dry_run else delete(place, plan)
-    leftovers, kept = sum(plan.leftovers.values()), [*plan.kept, *used]
-    freed = decimal(sum(entry.bytes for entry in deleted) + leftovers)
+    done = Deleted(plan.chains, (), ()) if options.dry_run else delete(place, plan)
+    leftovers, kept = sum(plan.leftovers.values()), [*plan.kept, *done.used]
+    freed = decimal(sum(entry.bytes for entry in done.chains) + leftovers)
     emit(
-        f"{'Would free' if options.dry_run else 'Freed'} {freed}: {_count(len(deleted), 'chain')} ({_bytes(deleted)}) "
-        f"and {_count(len(plan.leftovers), 'leftover file')} ({decimal(leftovers)})"
+        f"{'Would free' if options.dry_run else 'Freed'} {freed}: {_count(len(done.chains), 'chain')} "
+        f"({_bytes(done.chains)}) and {_count(len(plan.leftovers), 'leftover file')} ({decimal(leftovers)})"
     )
     stay = "would stay" if options.dry_run else "stay"
     emit(f"{_bytes(kept)} in {_count(len(kept), 'chain')} {stay} in {place.name}")
     if sum(entry.bytes for entry in kept) > options.max_bytes:
         emit(f"This is more than {decimal(options.max_bytes)}: what was used in the last 24 hours stays")
-    return Exit.DONE
+    return _report([*done.errors, *(entry.error for entry in kept if entry.error)])
 
 
 def _bytes(entries: Iterable[Entry]) -> str:
@@ -164,10 +176,16 @@ def _row(entry: Entry) -> tuple[str, ...]:
     return (
         stage,
         str(spec.get("network", "")),
-        f"{entry.epochs}{stopped}" if entry.manifests else "unreadable" if entry.unreadable else "none yet",
+        f"{entry.epochs}{stopped}"
+        if entry.manifests
+        else "unreadable"
+        if entry.unreadable
+        else "none yet"
+        if not entry.error
+        else "no access",
         " ".join(others),
         str(spec.get("train_examples", "")),
-        str(sum(name.startswith(PREDICTIONS) for name in entry.files)),
+        str(sum(PREDICTIONS.fullmatch(name) is not None for name in entry.files)),
         _bytes([entry]),
         f"{datetime.fromtimestamp(entry.used):%Y-%m-%d %H:%M}" if entry.used else "unknown",
         address[:8],

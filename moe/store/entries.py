@@ -10,12 +10,12 @@ import threading
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from moe.stages import Checkpoint, Spec
-from moe.store.files import TolerantFiles
 from moe.store.manifest import (
     ATTEMPTS,
-    TENSORS,
+    PREDICTIONS,
     Content,
     DamagedError,
     Manifest,
@@ -24,11 +24,13 @@ from moe.store.manifest import (
     digest,
     epochs_of,
     predictions_name,
+    read_predictions,
     read_verified,
     seal,
     unseal,
 )
 from moe.store.tensors import State, pack, unpack
+from moe.store.tolerant import TolerantFiles
 
 
 def folder_of(which: Spec | Checkpoint) -> str:
@@ -44,27 +46,30 @@ class Entries:
         self._warn = warn
         self._useless: set[str] = set()  # paths of damaged files that could not be moved
         self._written: set[str] = set()  # paths of tensors that this process wrote
+        self._latest: dict[str, Manifest] = {}  # by folder, as last read or written
         self._lock = threading.Lock()
 
-    def newest(self, spec: Spec) -> Manifest | None:
+    def newest(self, which: Spec | Checkpoint) -> Manifest | None:
         """The manifest of a chain with the most epochs."""
-        folder = folder_of(spec)
+        folder = folder_of(which)
         for _ in range(ATTEMPTS):
             names = {name: epochs for name in self._files.files(folder) if (epochs := epochs_of(name)) is not None}
             if not names:
                 return None
             for name in sorted(names, key=names.__getitem__, reverse=True):
-                if content := self._verified(folder, name):
-                    return unseal(content)
+                if content := self._verified(folder, name, partial(read_verified, self._files, folder, name)):
+                    self._latest[folder] = unseal(content)
+                    return self._latest[folder]
         return None
 
-    def _verified(self, folder: str, name: str) -> bytes | None:
+    def _verified(self, folder: str, name: str, read: Callable[[], bytes | None]) -> bytes | None:
         """The content of a file that matches its hash; one that does not is set aside."""
         if f"{folder}/{name}" in self._useless:
             return None
         try:
-            return read_verified(self._files, folder, name)
-        except OtherFormatError:
+            return read()
+        except OtherFormatError as error:
+            self._files.warn_once("format", f"{folder}/{name} in the store is of another version: {error}")
             return None
         except DamagedError as error:
             self.set_aside(folder, [name], str(error))
@@ -89,25 +94,34 @@ class Entries:
         """The tensors in a file, or what is wrong with it."""
         try:
             content = read_verified(self._files, folder, name)
+            return (unpack(content), "") if content else (None, "cannot be read")
         except DamagedError:
             return None, "is damaged"
-        return (unpack(content), "") if content else (None, "cannot be read")
 
     def load_predictions(self, checkpoint: Checkpoint, images: str) -> State | None:
-        """A checkpoint's predictions for a set of images; None if they are not stored."""
-        folder = folder_of(checkpoint)
+        """A checkpoint's predictions for a set of images; None if they are not stored for its very weights."""
+        folder, weights = folder_of(checkpoint), self._weights(checkpoint)
+        if weights is None:
+            return None
         for name in self._files.files(folder):
-            hashed = TENSORS.fullmatch(name)
-            wanted = hashed and name == predictions_name(checkpoint.epoch, images, hashed[1])
-            if wanted and (content := self._verified(folder, name)):
-                return unpack(content)
+            found = PREDICTIONS.fullmatch(name)
+            if found and (int(found[1]), found[2]) == (checkpoint.epoch, images):
+                read = partial(read_predictions, self._files, folder, name, weights)
+                if content := self._verified(folder, name, read):
+                    return unpack(content)
         return None
 
     def save_predictions(self, checkpoint: Checkpoint, images: str, predictions: State) -> None:
-        """Write a checkpoint's predictions for a set of images."""
-        packed = pack(predictions)
-        name = predictions_name(checkpoint.epoch, images, digest(packed))
-        self._files.create(f"{folder_of(checkpoint)}/{name}", packed)
+        """Write a checkpoint's predictions for a set of images, if its weights are stored."""
+        if weights := self._weights(checkpoint):
+            folder, packed = folder_of(checkpoint), pack(predictions)
+            name = predictions_name(folder, checkpoint.epoch, images, weights, packed)
+            self._files.create(f"{folder}/{name}", packed)
+
+    def _weights(self, checkpoint: Checkpoint) -> Content | None:
+        """The file of a checkpoint's weights, by the latest manifest."""
+        latest = self._latest.get(folder_of(checkpoint)) or self.newest(checkpoint)
+        return latest.weights.get(checkpoint.epoch) if latest else None
 
     def put(self, folder: str, state: State) -> Content | None:
         """Write tensors, unless they are there already; None if that failed."""
@@ -129,6 +143,7 @@ class Entries:
             return
         if not self._files.create(f"{folder}/{manifest.name}", seal(manifest)):  # the first writer also tidies up
             return
+        self._latest[folder] = manifest
         for name in present:
             epochs = epochs_of(name)
             if epochs is not None and epochs < len(manifest.epochs):

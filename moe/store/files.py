@@ -1,28 +1,26 @@
 """Files by their path, in a local folder or behind a URL: what a store needs of the place where it is.
 
-    Place: Local, Remote     read, create, replace, remove, files, folders; a failure raises PlaceError
-    TolerantFiles            the same around a place, but a failure warns once and then costs time only
+    Place: Local, Remote     read, create, replace, remove, move, files, irregular, folders; a failure raises PlaceError
 
-A file appears whole, and `create` never replaces one.
+A file appears whole, and `create` never replaces one. Links to folders are neither listed nor written through: nothing
+outside the root is written or deleted.
 """
 
 import errno
 import os
-import threading
-import time
+import stat
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+from moe.files import NotRegularError, irregular, is_plain, read_regular
 
 PARTIAL = ".partial-"  # begins the name of a file that is being written
-BACK_OFF = 10.0  # times as long as it took to fail: a slow service then costs a tenth of the time
+MOST = {True: 2 << 30, False: 16 << 20}  # bytes of a file of tensors, and of any other
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-
-Value = TypeVar("Value")
-Default = TypeVar("Default")
 
 
 class PlaceError(Exception):
@@ -34,8 +32,12 @@ def _place_errors(name: str) -> Iterator[None]:
     """Raise every error of a file system or of a service's client as a PlaceError."""
     try:
         yield
+    except PlaceError:
+        raise
     except OSError as error:
-        raise PlaceError(f"{name}: {error.strerror or error or type(error).__name__}") from error
+        where = error.filename2 or error.filename
+        at = f": {where}" if where else ""
+        raise PlaceError(f"{name}: {error.strerror or error or type(error).__name__}{at}") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise PlaceError(f"{name}: {type(error).__name__}: {reason}") from error
@@ -49,18 +51,22 @@ class Local:
         self.name = str(root)
 
     def read(self, path: str) -> bytes | None:
-        """A file's content; None if there is no such file."""
+        """A file's content, empty for what is no regular file or too large; None if there is nothing."""
         with _place_errors(self.name), suppress(FileNotFoundError, NotADirectoryError):
-            return (self.root / path).read_bytes()
+            try:
+                return read_regular(self._at(path), MOST[path.endswith(".safetensors")])
+            except NotRegularError:
+                return b""  # which matches no hash
         return None
 
     def create(self, path: str, content: bytes) -> bool:
         """Write a file unless it exists; whether it was written."""
-        target = self.root / path
-        with _place_errors(self.name), _partial(target, content) as partial:
+        with _place_errors(self.name), self._partial(path, content) as (partial, target):
             try:
                 os.link(partial, target)
             except FileExistsError:
+                if kind := irregular(target):
+                    raise NotRegularError(0, f"it is {kind}; expected a file", str(target)) from None
                 return False
             except OSError as error:
                 if error.errno not in _NO_LINKS:
@@ -70,49 +76,99 @@ class Local:
 
     def replace(self, path: str, content: bytes) -> None:
         """Write a file, whether it exists or not."""
-        target = self.root / path
-        with _place_errors(self.name), _partial(target, content) as partial:
+        with _place_errors(self.name), self._partial(path, content) as (partial, target):
             partial.replace(target)
 
+    @contextmanager
+    def _partial(self, path: str, content: bytes) -> Iterator[tuple[Path, Path]]:
+        """A file with the content beside its target, and the target; the former is deleted afterwards."""
+        target, mode = self._at(path), self._make_folders(path)
+        partial = target.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
+        try:
+            with partial.open("xb") as file:
+                _permit(file.fileno(), mode & 0o666)
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            yield partial, target
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _at(self, path: str) -> Path:
+        """A path below the root, all of whose folders are in it."""
+        at = self.root
+        *folders, name = path.split("/")
+        for folder in folders:
+            at /= folder
+            if not is_plain(folder) or at.is_symlink():
+                raise PlaceError(f"{at} is a link; expected a folder of the store, outside of which nothing is touched")
+        if not is_plain(name):
+            raise PlaceError(f"{self.name}: {path!r} is not a file's path; expected plain names")
+        return at / name
+
+    def _make_folders(self, path: str) -> int:
+        """Make the folders of a path with the root's permissions, so that who may write the root may write them too.
+
+        Returns the root's mode.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        root, at = self.root.stat(), self.root
+        for folder in path.split("/")[:-1]:
+            at /= folder
+            with suppress(FileExistsError):
+                at.mkdir()
+                with suppress(OSError):
+                    os.chown(at, -1, root.st_gid)
+                _permit(at, stat.S_IMODE(root.st_mode))
+        return root.st_mode
+
     def files(self, folder: str) -> dict[str, int]:
-        """Names and sizes in bytes of the files directly in a folder."""
+        """Names and sizes in bytes of the regular files directly in a folder."""
         sizes = {}
         with _place_errors(self.name):
             for entry in self._scan(folder):
-                with suppress(FileNotFoundError):  # it was removed meanwhile
+                with suppress(OSError):  # it was removed meanwhile, or is a link in a circle
                     if entry.is_file():
                         sizes[entry.name] = entry.stat().st_size
         return sizes
 
-    def folders(self, folder: str) -> list[str]:
-        """Names of the folders directly in a folder."""
+    def irregular(self, folder: str) -> dict[str, str]:
+        """Names of what is directly in a folder and is no regular file, and what each is."""
         with _place_errors(self.name):
-            return sorted(entry.name for entry in self._scan(folder) if entry.is_dir())
+            return {entry.name: kind for entry in self._scan(folder) if (kind := irregular(Path(entry.path)))}
+
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders directly in a folder; links are none."""
+        with _place_errors(self.name):
+            return sorted(entry.name for entry in self._scan(folder) if entry.is_dir(follow_symlinks=False))
 
     def _scan(self, folder: str) -> list["os.DirEntry[str]"]:
-        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.root / folder) as entries:
+        at = self._at(f"{folder}/x").parent if folder else self.root
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(at) as entries:
             return list(entries)
         return []
 
     def remove(self, path: str) -> None:
         """Delete a file, if it exists."""
         with _place_errors(self.name):
-            (self.root / path).unlink(missing_ok=True)
+            self._at(path).unlink(missing_ok=True)
+
+    def move(self, path: str, to: str) -> bool:
+        """Give a file, or what stands in its place, another path; whether there was one."""
+        with _place_errors(self.name), suppress(FileNotFoundError):
+            source = self._at(path)
+            source.lstat()
+            self._make_folders(to)
+            source.rename(self._at(to))
+            return True
+        return False
 
 
-@contextmanager
-def _partial(target: Path, content: bytes) -> Iterator[Path]:
-    """A file with the content beside its target, deleted afterwards."""
-    partial = target.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        yield partial
-    finally:
-        partial.unlink(missing_ok=True)
+def _permit(file: int | Path, mode: int) -> None:
+    """Set permissions, where the file system has them."""
+    with suppress(OSError):
+        if stat.S_IMODE(os.stat(file).st_mode) != mode:
+            os.chmod(file, mode)
 
 
 def _create_in_place(target: Path, content: bytes) -> bool:
@@ -187,76 +243,23 @@ class Remote:
             }
         return {}
 
+    def irregular(self, folder: str) -> dict[str, str]:
+        """Nothing: a service has files only."""
+        return {}
+
     def remove(self, path: str) -> None:
         """Delete a file, if it exists."""
         with _place_errors(self.name), suppress(FileNotFoundError):
             system, at = self._at(path)
             system.rm_file(at)
 
+    def move(self, path: str, to: str) -> bool:
+        """Give a file another path; whether there was one."""
+        if (content := self.read(path)) is None:
+            return False
+        self.replace(to, content)
+        self.remove(path)
+        return True
+
 
 Place = Local | Remote
-
-
-class TolerantFiles:
-    """A place whose failures cost time only: what cannot be read counts as absent, what cannot be written is dropped.
-
-    The first failure to read and the first to write are warned of. After a failure that kind of operation is not
-    tried for a while.
-
-    Args:
-        warn: called with a sentence.
-        rest_s: the longest such while.
-    """
-
-    def __init__(self, place: Place, warn: Callable[[str], None], rest_s: float) -> None:
-        self.place = place
-        self._warn = warn
-        self._rest_s = rest_s
-        self._rests_until: dict[str, float] = {}  # by kind of operation
-        self._warned: set[str] = set()
-        self._lock = threading.Lock()
-
-    def read(self, path: str) -> bytes | None:
-        """A file's content; None if there is none or it cannot be read."""
-        return self._try("read", lambda: self.place.read(path), None)
-
-    def files(self, folder: str) -> Mapping[str, int]:
-        """Names and sizes of the files directly in a folder; none if it cannot be read."""
-        return self._try("read", lambda: self.place.files(folder), {})
-
-    def create(self, path: str, content: bytes) -> bool | None:
-        """Whether the file was written and is the first; None if that is not known."""
-        return self._try("written", lambda: self.place.create(path, content), None)
-
-    def replace(self, path: str, content: bytes) -> bool:
-        """Whether the file was written."""
-        return self._try("written", lambda: self.place.replace(path, content), False) is None
-
-    def remove(self, path: str) -> bool:
-        """Whether the file is gone."""
-        return self._try("written", lambda: self.place.remove(path), False) is None
-
-    def move(self, path: str, to: str) -> bool:
-        """Whether the file is at its new path alone."""
-        content = self.read(path)
-        return content is not None and self.replace(to, content) and self.remove(path)
-
-    def _try(self, kind: str, operation: Callable[[], Value], default: Default) -> Value | Default:
-        began = time.monotonic()
-        if began < self._rests_until.get(kind, 0):
-            return default
-        try:
-            return operation()
-        except PlaceError as error:
-            ended = time.monotonic()
-            self._rests_until[kind] = ended + min(self._rest_s, BACK_OFF * (ended - began))
-            self.warn_once(kind, f"the store cannot be {kind} ({error}); what it lacks is trained again")
-            return default
-
-    def warn_once(self, kind: str, sentence: str) -> None:
-        """Warn, unless a warning of this kind was given before."""
-        with self._lock:
-            if kind in self._warned:
-                return
-            self._warned.add(kind)
-        self._warn(sentence)

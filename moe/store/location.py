@@ -1,10 +1,14 @@
 """Where a user's store is: a folder or a URL. Every location is checked here, before anything is opened."""
 
 import os
+import re
+from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from moe.store.files import Local, Place, Remote
+
+AZURE = ("abfs", "abfss", "az")  # where container@account is the normal form
+_USER = re.compile(r"://([^/?#]*)@")
 
 
 def default_location() -> str:
@@ -25,13 +29,20 @@ def checked(location: str) -> str:
         raise ValueError(f"{location!r}; expected a folder or a URL")
     if "://" not in location or location.startswith("file://"):
         return _folder(location, location.removeprefix("file://"))
-    if "@" in urlsplit(location).netloc:
+    scheme = location.split("://")[0]
+    if "?" in location or any(map(partial(_has_credentials, scheme), _USER.findall(location))):
         raise ValueError(
-            f"{location.split('://')[0]}://...@..., with credentials in it; expected a URL without them: "
-            "put them in the environment or in the service's own file"
+            f"{scheme}://..., with credentials or a query in it; expected a URL without them: put them in the "
+            "environment (AWS_SECRET_ACCESS_KEY, AZURE_STORAGE_SAS_TOKEN, GOOGLE_APPLICATION_CREDENTIALS and the like) "
+            "or in the service's own file"
         )
     _check_scheme(location)
     return location
+
+
+def _has_credentials(scheme: str, user: str) -> bool:
+    """Whether what stands before @ may be secret: Azure's container@account is not."""
+    return scheme not in AZURE or ":" in user
 
 
 def _folder(location: str, path: str) -> str:

@@ -15,13 +15,14 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
 
 from moe.schema import Model, decode
-from moe.store.files import TolerantFiles
+from moe.store.tolerant import TolerantFiles
 
 _LEASE = re.compile(r"lease-(\d{4,})\.json")
 
@@ -128,9 +129,10 @@ class _LeaseState:
 class Leases:
     """The leases that this process holds or waits for. One thread writes the beats of all of them."""
 
-    def __init__(self, files: TolerantFiles, timing: Timing) -> None:
+    def __init__(self, files: TolerantFiles, timing: Timing, on_beat: Callable[[], object] = lambda: None) -> None:
         self._files = files
         self._timing = timing
+        self._on_beat = on_beat
         self._exclusive: bool | None = None  # unknown until the first lease
         self._held: list[Lease] = []
         self._seen: dict[tuple[str, int], _LeaseState] = {}
@@ -189,6 +191,7 @@ class Leases:
 
     def _beat(self) -> None:
         while not self._closed.wait(self._timing.beat_s):
+            self._on_beat()
             with self._lock:
                 self._held = held = [lease for lease in self._held if not lease.over]
             for lease in held:

@@ -1,10 +1,11 @@
 """What a store holds, whether it is whole, and what to delete so that it takes less room. No torch.
 
     read_entries(place) -> [Entry]      one for each chain
-    find_damage(place, folder)          files that do not match their hash, manifests whose files are missing
+    find_damage(place, folder)          files that do not match their hash, what is no file, manifests that lack files
     plan_gc([Entry]) -> Plan            what to delete (pure); delete(place, plan) does it
 
-Files whose names no store would give are neither shown nor deleted.
+Files whose names no store would give are neither shown nor deleted, and so are the chains of a newer version. What
+cannot be read or deleted is reported and does not keep the rest from being done.
 """
 
 import re
@@ -13,17 +14,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from moe.store.files import PARTIAL, Place
+from moe.files import FOLDER
+from moe.store.files import PARTIAL, Place, PlaceError
 from moe.store.manifest import (
     PREDICTIONS,
     TENSORS,
+    Content,
     DamagedError,
     Manifest,
     OtherFormatError,
     epochs_of,
     is_hashed,
+    read_predictions,
     read_verified,
     unseal,
 )
@@ -34,7 +38,8 @@ _LAST_YEAR_S = 1e11  # in seconds since 1970; a later time of use is damage
 
 _ADDRESS = re.compile("[0-9a-f]{32}")
 _PARTIAL = re.compile(rf"{re.escape(PARTIAL)}[0-9a-f]{{32}}")
-_LEASE_OR_USE = re.compile(r"lease-\d{4,}\.(json|beat)|used")
+_USE = re.compile(r"used-\d+")  # by user
+_LEASE = re.compile(r"lease-\d{4,}\.(json|beat)")
 _ASIDE = re.compile("[0-9a-f]{8}-.")
 
 Item = TypeVar("Item")
@@ -50,6 +55,8 @@ class Entry:
     used: float | None = None  # when it was last used, in seconds since 1970; None if unknown
     manifests: tuple[Manifest, ...] = ()  # that with the most epochs first
     unreadable: bool = False  # it has a manifest that is damaged or of another format
+    foreign: bool = False  # it has a manifest of a newer version, to which the whole chain is left
+    error: str = ""  # why it cannot be listed or read, if so; then it is left alone too
 
     @property
     def bytes(self) -> int:
@@ -84,30 +91,50 @@ def read_entries(place: Place) -> list[Entry]:
         PlaceError: the place cannot be read.
     """
     entries = in_parallel(partial(_read_entry, place), folders(place))
-    return sorted((entry for entry in entries if entry.files), key=lambda entry: (-(entry.used or 0), entry.folder))
+    listed = (entry for entry in entries if entry.files or entry.error)
+    return sorted(listed, key=lambda entry: (-(entry.used or 0), entry.folder))
 
 
 def _read_entry(place: Place, folder: str) -> Entry:
-    files = {name: size for name, size in place.files(folder).items() if _is_ours(name)}
-    manifests, unreadable = list[Manifest](), False
-    for name in filter(epochs_of, files):
-        try:
-            content = read_verified(place, folder, name)
-            manifests += [unseal(content)] if content else []
-        except (DamagedError, OtherFormatError):
-            unreadable = True
-    manifests.sort(key=lambda manifest: len(manifest.epochs), reverse=True)
-    used = _used(place, folder)  # after the files: who has replaced one has written a use before
-    return Entry(folder=folder, files=files, used=used, manifests=tuple(manifests), unreadable=unreadable)
+    try:
+        names = place.files(folder)
+        files = {name: size for name, size in names.items() if _is_ours(name)}
+        manifests, unreadable, foreign = list[Manifest](), False, any(map(_is_newer, names))
+        for name in filter(epochs_of, files):
+            try:
+                content = read_verified(place, folder, name)
+                manifests += [unseal(content)] if content else []
+            except DamagedError:
+                unreadable = True
+            except OtherFormatError:
+                unreadable = foreign = True
+        manifests.sort(key=lambda manifest: len(manifest.epochs), reverse=True)
+        used = _used(place, folder, files)  # after the files: who has replaced one has written a use before
+    except PlaceError as error:
+        return Entry(folder=folder, files={}, error=str(error))
+    known: dict[str, Any] = {"used": used, "unreadable": unreadable, "foreign": foreign}
+    return Entry(folder=folder, files=files, manifests=tuple(manifests), **known)
 
 
 def _is_ours(name: str) -> bool:
-    return is_hashed(name) or bool(_PARTIAL.fullmatch(name) or _LEASE_OR_USE.fullmatch(name))
+    return is_hashed(name) or any(form.fullmatch(name) for form in (_PARTIAL, _LEASE, _USE))
 
 
-def _used(place: Place, folder: str) -> float | None:
+def _is_newer(name: str) -> bool:
+    """Whether a later version may have given this name to a manifest."""
+    return name.startswith(("chain", "manifest")) and not _is_ours(name)
+
+
+def _used(place: Place, folder: str, names: Iterable[str]) -> float | None:
+    """When anyone last used a chain, by the files among `names` that say so."""
+    notes = (use_in(place.read(f"{folder}/{name}")) for name in names if _USE.fullmatch(name))
+    return max((seconds for seconds in notes if seconds is not None), default=None)
+
+
+def use_in(content: bytes | None) -> float | None:
+    """The time in a file of the last use; None if it is damaged."""
     with suppress(ValueError):
-        seconds = float(place.read(f"{folder}/used") or b"")
+        seconds = float(content or b"")
         return seconds if 0 <= seconds < _LAST_YEAR_S else None
     return None
 
@@ -115,34 +142,68 @@ def _used(place: Place, folder: str) -> float | None:
 def read_aside(place: Place) -> dict[str, int]:
     """The damaged files that were set aside: their sizes in bytes by path."""
     names = folders(place, "aside/")
-    listed = zip(names, in_parallel(place.files, names), strict=True)
+    listed = zip(names, in_parallel(partial(_read_aside, place), names), strict=True)
     return {f"{folder}/{name}": size for folder, files in listed for name, size in files.items() if _ASIDE.match(name)}
 
 
-def find_damage(place: Place, folder: str) -> tuple[dict[str, int], dict[str, str]]:
-    """Compare the files of a chain with their hashes: sizes of all that were compared, and what is wrong with some.
+def _read_aside(place: Place, folder: str) -> dict[str, int]:
+    with suppress(PlaceError):
+        others = {name: 0 for name, kind in place.irregular(folder).items() if kind != FOLDER}
+        return {**others, **place.files(folder)}
+    return {}
 
-    Raises:
-        PlaceError: the place cannot be read.
-    """
-    sizes, faults, manifests = dict[str, int](), dict[str, str](), list[Manifest]()
-    for name, size in place.files(folder).items():
+
+@dataclass(frozen=True)
+class Findings:
+    """What `find_damage` found in a chain."""
+
+    sizes: dict[str, int]  # in bytes, of all files that were compared
+    faults: dict[str, str]  # what is wrong with some
+    unread: dict[str, str]  # why others could not be read, which is no damage
+
+
+def find_damage(place: Place, folder: str) -> Findings:
+    """Compare the files of a chain with their hashes."""
+    found, manifests = Findings({}, {}, {}), list[Manifest]()
+
+    def check(name: str, read: Callable[[], bytes | None]) -> None:
         try:
-            content = read_verified(place, folder, name) if is_hashed(name) else None
+            if (content := read()) is not None:
+                found.sizes[name] = names[name]
+                manifests.extend([unseal(content)] if epochs_of(name) is not None else [])
         except OtherFormatError:
-            continue
+            pass
         except DamagedError as error:
-            sizes[name], faults[name] = size, str(error)
-            continue
-        if content is not None:
-            sizes[name] = size
-            manifests += [unseal(content)] if epochs_of(name) is not None else []
-    present = place.files(folder)
+            found.sizes[name], found.faults[name] = names[name], str(error)
+        except PlaceError as error:
+            found.unread[name] = str(error)
+
+    try:
+        names = place.files(folder)
+        irregular = {name: kind for name, kind in place.irregular(folder).items() if _is_ours(name)}
+        found.faults.update({name: f"it is {kind}; expected a file" for name, kind in irregular.items()})
+        for name in names:
+            if is_hashed(name) and not PREDICTIONS.fullmatch(name):
+                check(name, partial(read_verified, place, folder, name))
+        weights = {epoch: content for manifest in manifests for epoch, content in manifest.weights.items()}
+        for name in names:
+            if content := _weights_of(name, weights):
+                check(name, partial(read_predictions, place, folder, name, content))
+        present = place.files(folder)
+    except PlaceError as error:
+        found.unread[""] = str(error)
+        return found
     for manifest in manifests:
-        lacking = {name for name in manifest.files if name in faults or name not in present}
+        lacking = {name for name in manifest.files if name in found.faults or name not in {**present, **found.unread}}
         if lacking and manifest.name in present:  # else a longer chain has replaced it
-            faults[manifest.name] = f"it needs what is damaged or missing: {', '.join(sorted(lacking))}"
-    return sizes, faults
+            found.faults[manifest.name] = f"it needs what is damaged or missing: {', '.join(sorted(lacking))}"
+    return found
+
+
+def _weights_of(name: str, weights: Mapping[int, Content]) -> Content | None:
+    """The weights that the predictions of this name are of; None for other files, and if no manifest names any."""
+    found = PREDICTIONS.fullmatch(name)
+    return weights.get(int(found[1])) if found else None
 
 
 def plan_gc(entries: Iterable[Entry], aside: Mapping[str, int], max_bytes: int, now: float) -> Plan:
@@ -168,40 +229,58 @@ def plan_gc(entries: Iterable[Entry], aside: Mapping[str, int], max_bytes: int, 
 
 
 def _in_use(entry: Entry, now: float) -> bool:
-    return entry.used is not None and entry.used > now - KEEP_S
+    recently = entry.used is not None and entry.used > now - KEEP_S
+    return recently or entry.foreign or bool(entry.error)
 
 
 def _needed(entry: Entry, name: str) -> bool:
     """Whether a file belongs to a chain that exists: not what a killed process left."""
     if entry.unreadable:
         return not _PARTIAL.fullmatch(name)
-    if TENSORS.fullmatch(name) and not name.startswith(PREDICTIONS):
+    if TENSORS.fullmatch(name) and not PREDICTIONS.fullmatch(name):
         return any(name in manifest.files for manifest in entry.manifests)
     return bool(entry.manifests) and not _PARTIAL.fullmatch(name)
 
 
-def delete(place: Place, plan: Plan) -> tuple[list[Entry], list[Entry]]:
-    """Delete what is planned: the chains deleted, and those that stay because they were used meanwhile.
+@dataclass(frozen=True)
+class Deleted:
+    """What became of a plan."""
 
-    Raises:
-        PlaceError: the place cannot be read or written; what is deleted until then is gone.
-    """
-    for _ in in_parallel(place.remove, plan.leftovers):
-        pass
-    deleted = in_parallel(partial(_delete_chain, place), plan.chains)
-    outcome = list(zip(plan.chains, deleted, strict=True))
-    return [entry for entry, gone in outcome if gone], [entry for entry, gone in outcome if not gone]
+    chains: tuple[Entry, ...]
+    used: tuple[Entry, ...]  # since they were listed, so that they stay
+    errors: tuple[str, ...]  # why something else stays
+
+
+def delete(place: Place, plan: Plan) -> Deleted:
+    """Delete what is planned, except chains that were used meanwhile."""
+    leftovers = in_parallel(partial(_attempt, place.remove), plan.leftovers)
+    errors = [error for error in leftovers if isinstance(error, PlaceError)]
+    outcomes = list(in_parallel(partial(_attempt, partial(_delete_chain, place)), plan.chains))
+    errors += [outcome for outcome in outcomes if isinstance(outcome, PlaceError)]
+    chains, used = (
+        tuple(entry for entry, outcome in zip(plan.chains, outcomes, strict=True) if outcome is wanted)
+        for wanted in (True, False)
+    )
+    return Deleted(chains, used, tuple(map(str, errors)))
+
+
+def _attempt(operation: Callable[[Item], Value], item: Item) -> Value | PlaceError:
+    try:
+        return operation(item)
+    except PlaceError as error:
+        return error
 
 
 def _delete_chain(place: Place, entry: Entry) -> bool:
     """Delete a chain unless it was used since it was listed: its manifests first, so that no reader finds half."""
-    if _used(place, entry.folder) != entry.used:
+    names = place.files(entry.folder)
+    if _used(place, entry.folder, names) != entry.used:
         return False
 
     def turn(name: str) -> int:
-        return 0 if epochs_of(name) is not None else 2 if _LEASE_OR_USE.fullmatch(name) else 1
+        return 0 if epochs_of(name) is not None else 2 if _LEASE.fullmatch(name) or _USE.fullmatch(name) else 1
 
-    for name in sorted(filter(_is_ours, place.files(entry.folder)), key=turn):
+    for name in sorted(filter(_is_ours, names), key=turn):
         place.remove(f"{entry.folder}/{name}")
     return True
 

@@ -1,22 +1,25 @@
 """The files of a chain: how they are named, what a manifest holds, and whether a file matches its SHA-256.
 
-A file of tensors has its hash in its name, a manifest has it inside. Nothing here imports torch.
+A file of weights has its hash in its name; predictions have there the hash of themselves, their network's weights and
+their images; a manifest has its hash inside. Nothing here imports torch.
 """
 
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from moe.result import Epoch
 from moe.schema import Model, decode
-from moe.store.files import Place, TolerantFiles
+from moe.store.files import Place
+from moe.store.tolerant import TolerantFiles
 
-FORMAT = 1
+FORMAT = 2  # part of every address: two versions of this program use one store side by side
 TENSORS = re.compile(r"(?:.+-)?([0-9a-f]{64})\.safetensors")
-PREDICTIONS = "predictions-"
+PREDICTIONS = re.compile(r"predictions-(\d{4,})-(.+)-([0-9a-f]{64})\.safetensors")
 _MANIFEST = re.compile(r"chain-(\d{4,})\.json")
 ATTEMPTS = 3  # at a chain whose manifest is replaced by a longer one between listing and reading
 
@@ -80,9 +83,10 @@ def epochs_of(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def predictions_name(epoch: int, images: str, sha256: str) -> str:
-    """The file name of a checkpoint's predictions for a set of images."""
-    return f"{PREDICTIONS}{epoch:04d}-{images}-{sha256}.safetensors"
+def predictions_name(folder: str, epoch: int, images: str, weights: Content, predictions: bytes) -> str:
+    """The file name of a checkpoint's predictions for a set of images; its hash binds them to both."""
+    bound = digest(canonical([folder, epoch, images, weights.sha256, digest(predictions)]))
+    return f"predictions-{epoch:04d}-{images}-{bound}.safetensors"
 
 
 def aside(folder: str, name: str, mark: str) -> str:
@@ -102,7 +106,7 @@ def canonical(value: Any) -> bytes:
 
 def address_of(spec: dict[str, Any]) -> str:
     """The address of a chain: 128 bits of the SHA-256 of the fields of its spec, as hex."""
-    return digest(canonical(spec))[:32]
+    return digest(canonical({"format": FORMAT, **spec}))[:32]
 
 
 def seal(manifest: Manifest) -> bytes:
@@ -120,14 +124,16 @@ def unseal(content: bytes) -> Manifest:
     """
     try:
         fields = json.loads(content)
-        matches = fields.pop("sha256") == digest(canonical(fields))
+        sealed = fields.pop("sha256", None)
+        matches = sealed == digest(canonical(fields))
         version = fields.pop("format")
+        flipped = sealed == digest(canonical({**fields, "format": FORMAT}))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DamagedError("it is no manifest") from None
+    if type(version) is int and version != FORMAT and not flipped:  # another version may seal otherwise
+        raise OtherFormatError(f"its format is {version}; expected {FORMAT}")
     if not matches:
         raise DamagedError("it does not match its hash")
-    if version != FORMAT:
-        raise OtherFormatError(f"its format is {version}; expected {FORMAT}")
     try:
         return decode(Manifest, fields)
     except ValueError as error:
@@ -140,20 +146,35 @@ def is_hashed(name: str) -> bool:
 
 
 def read_verified(files: Place | TolerantFiles, folder: str, name: str) -> bytes | None:
-    """Read a manifest or a file of tensors that matches its hash; None if it is not there.
+    """Read a manifest or a file of weights that matches its hash; None if it is not there.
 
     Raises:
         DamagedError: it does not match, or belongs to another chain.
         OtherFormatError: it is a manifest of another version of this program.
         PlaceError: a Place cannot be read.
     """
+    return _read(files, folder, name, lambda content: _verify(content, folder, name))
+
+
+def read_predictions(files: Place | TolerantFiles, folder: str, name: str, weights: Content) -> bytes | None:
+    """Read the predictions of a network with these weights; None if they are not there; raises as `read_verified`."""
+    found = PREDICTIONS.fullmatch(name)
+
+    def verify(content: bytes) -> None:
+        if found is None or name != predictions_name(folder, int(found[1]), found[2], weights, content):
+            raise DamagedError("its hash is not that of these predictions, weights and images")
+
+    return _read(files, folder, name, verify)
+
+
+def _read(files: Place | TolerantFiles, folder: str, name: str, verify: Callable[[bytes], object]) -> bytes | None:
     damage = DamagedError()
     for _ in range(2):  # what a network garbled once may be right the next time
         content = files.read(f"{folder}/{name}")
         if content is None:
             return None
         try:
-            _verify(content, folder, name)
+            verify(content)
             return content
         except DamagedError as error:
             damage = error

@@ -8,6 +8,7 @@
 `NoStore` has these methods and stores nothing.
 """
 
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -17,16 +18,19 @@ from typing import Self
 
 from moe.stages import Checkpoint, Spec
 from moe.store.entries import Entries, folder_of
-from moe.store.files import Place, TolerantFiles
+from moe.store.files import Place
 from moe.store.location import default_location, place_at
 from moe.store.locks import Leases, Timing
+from moe.store.maintenance import use_in
 from moe.store.manifest import ATTEMPTS, Content, Manifest
 from moe.store.tensors import State
+from moe.store.tolerant import TolerantFiles
 from moe.store.writer import ChainWriter, MemoryWriter
 from moe.training.loop import Chain, End
 
 THREADS = 4  # that write
 NOTE_USE_EVERY_S = 3600.0
+CLOCK_STEP_S = 60.0  # by which a clock was set, if wall time and elapsed time differ by more
 
 
 def _warn(sentence: str) -> None:
@@ -58,9 +62,11 @@ class Store:
         self.timing = timing or Timing()
         self._files = TolerantFiles(place, warn, self.timing.rest_s)
         self._entries = Entries(self._files, warn)
-        self._leases = Leases(self._files, self.timing)
+        self._leases = Leases(self._files, self.timing, self._renew_uses)
         self._manifests: dict[str, Manifest] = {}  # by folder, as last read
-        self._uses_noted: dict[str, float] = {}  # by folder: when the last use was
+        self._uses_noted: dict[str, float] = {}  # by folder: when the last use was written, on the clock below
+        self._in_use: set[str] = set()  # folders that the current run has used
+        self._clock_offset = _clock_offset()
         self._threads = [ThreadPoolExecutor(1, thread_name_prefix="store") for _ in range(THREADS)]
         self._pending: list[Future[object]] = []
 
@@ -79,13 +85,25 @@ class Store:
 
     def _note_use(self, folder: str) -> None:
         """Write when the chain was last used, at most once an hour: `gc` keeps what was used in the last day."""
+        self._in_use.add(folder)
         last = self._uses_noted.get(folder)
         if last is None or time.monotonic() - last >= NOTE_USE_EVERY_S:
             self._uses_noted[folder] = time.monotonic()
             self._submit(folder, lambda: self._write_use(folder))
 
+    def _renew_uses(self) -> None:
+        """Write the uses of a long run again, and all of them once the clock was set."""
+        if abs(_clock_offset() - self._clock_offset) > CLOCK_STEP_S:
+            self._clock_offset = _clock_offset()
+            self._uses_noted.clear()
+        for folder in list(self._in_use):
+            self._note_use(folder)
+
     def _write_use(self, folder: str) -> None:
-        if not self._files.replace(f"{folder}/used", str(time.time()).encode()):
+        """Write a use of this user; it never becomes an earlier one, since the clock may have been set back."""
+        path = f"{folder}/used-{os.getuid()}"
+        seconds = max(time.time(), use_in(self._files.read(path)) or 0)
+        if not self._files.replace(path, str(seconds).encode()):
             self._uses_noted.pop(folder, None)  # so that the next use is written
 
     def load_weights(self, checkpoint: Checkpoint) -> State | None:
@@ -145,6 +163,7 @@ class Store:
     def flush(self) -> None:
         """Wait until all that was handed over is written, or has failed to be."""
         self._manifests.clear()  # the next run looks them up again
+        self._in_use.clear()
         while self._pending:
             self._pending.pop().result()
 
@@ -153,15 +172,20 @@ class Store:
         try:
             self.flush()
         finally:
+            self._leases.close()
             for thread in self._threads:
                 thread.shutdown()
-            self._leases.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _clock_offset() -> float:
+    """Wall time less elapsed time: it changes when the clock is set."""
+    return time.time() - time.monotonic()
 
 
 class NoStore:

@@ -2,9 +2,12 @@
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import save
 from safetensors.torch import load
 from torch import Tensor
+
+from moe.store.manifest import DamagedError
 
 State = dict[str, Tensor]
 
@@ -21,8 +24,14 @@ def unpack(content: bytes) -> State:
     """The tensors that `pack` wrote, on the CPU; images and kernels with their channels last, as in training.
 
     The layout decides which kernel computes, and so the last bits of a prediction.
+
+    Raises:
+        DamagedError: `pack` did not write it.
     """
-    return {name: _channels_last(value) for name, value in load(content).items()}
+    try:
+        return {name: _channels_last(value) for name, value in load(content).items()}
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise DamagedError(f"it holds no tensors: {error}") from None
 
 
 def _channels_last(value: Tensor) -> Tensor:

@@ -50,11 +50,11 @@ from moe.networks import Dropout, Layers, log_probs
 from moe.scheduler import Scheduler, StageTask, TrainedStage
 from moe.stages import STAGES, Request, Spec, plan
 from moe.store.entries import folder_of
-from moe.store.files import TolerantFiles
 from moe.store.locks import Timing
 from moe.store.manifest import DamagedError, OtherFormatError, digest, epochs_of, unseal
 from moe.store.store import Store
 from moe.store.tensors import State, pack
+from moe.store.tolerant import TolerantFiles
 from moe.training.loop import Chain, Epoch, Examples, best_epoch, to_floats, train
 from moe.training.numerics import configure_numerics
 

@@ -1,0 +1,76 @@
+"""Files that others may have written or replaced: only regular ones are read, up to a size.
+
+A pipe or a device could make a reader wait for ever, a sparse file fill its memory.
+"""
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+FOLDER = "a folder"
+_KINDS = {
+    stat.S_IFDIR: FOLDER,
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFLNK: "a link that leads nowhere",
+}
+MOST_TEXT = 64 << 20  # bytes of a file of JSON, YAML or text
+
+
+class NotRegularError(OSError):
+    """What stands in place of a file is none that can be read; `strerror` says what it is."""
+
+
+def open_regular(path: Path, most: int) -> BinaryIO:
+    """A regular file of at most `most` bytes, open for reading.
+
+    Raises:
+        FileNotFoundError: there is none.
+        NotRegularError: it is a folder, a pipe, a device, a link that leads nowhere, or too large.
+        OSError: it cannot be read.
+    """
+    if (kind := irregular(path)) is not None:
+        raise NotRegularError(0, f"it is {kind}; expected a regular file", str(path))
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may have become a pipe meanwhile
+    file = os.fdopen(descriptor, "rb")
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > most:
+        file.close()
+        raise NotRegularError(
+            0, f"it has {found.st_size:,} bytes; expected a regular file of at most {most:,}", str(path)
+        )
+    return file
+
+
+def read_regular(path: Path, most: int = MOST_TEXT) -> bytes:
+    """The content of a regular file; raises as `open_regular`."""
+    with open_regular(path, most) as file:
+        content = file.read(most + 1)  # it may have grown
+    if len(content) > most:
+        raise NotRegularError(0, f"it has more than {most:,} bytes", str(path))
+    return content
+
+
+def irregular(path: Path) -> str | None:
+    """What stands at a path in place of a regular file, in words; None for one, also behind a link, and for nothing.
+
+    Raises:
+        OSError: that cannot be known, as in a folder without permission.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return _KINDS[stat.S_IFLNK] if path.is_symlink() else None
+    except OSError:
+        if path.is_symlink():  # in a circle
+            return _KINDS[stat.S_IFLNK]
+        raise
+    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "of another kind")
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name from a file or a server names something in a folder, and cannot lead out of it."""
+    return name not in ("", ".", "..") and not {"/", "\\", "\0"} & {*name}
