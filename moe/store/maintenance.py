@@ -217,7 +217,7 @@ def plan_gc(entries: Iterable[Entry], aside: Mapping[str, int], max_bytes: int, 
         unneeded = {name for name in entry.files if not _in_use(entry, now) and not _needed(entry, name)}
         leftovers |= {f"{entry.folder}/{name}": entry.files[name] for name in unneeded}
         files = {name: size for name, size in entry.files.items() if name not in unneeded}
-        kept += [replace(entry, files=files)] if files else []
+        kept += [replace(entry, files=files)] if files or entry.error else []
     chains, left = [], sum(entry.bytes for entry in kept)
     for entry in sorted(kept, key=lambda entry: (entry.used or 0, entry.folder)):
         if left > max_bytes and not _in_use(entry, now):
