@@ -8,17 +8,22 @@ from moe.console import Exit, fail, tolerate_encoding, warn
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code."""
     from moe.store.files import PlaceError  # imports are here so that Ctrl-C while they load is handled
-    from study.cluster.options import PROGRAM, read
+    from study.cluster.options import read
+    from study.cluster.request import PROGRAM
     from study.folder import FolderError
     from study.machine import ClusterError
 
     try:
         request = read(sys.argv[1:] if arguments is None else arguments)
         tolerate_encoding()
-        from study.cluster.client import connect
-        from study.cluster.jobs import ACTIONS
+        if request.on == "ray":
+            from study.cluster import client, jobs
 
-        return ACTIONS[request.action](request, connect(request))
+            return jobs.ACTIONS[request.action](request, client.connect(request))
+        from study.cluster import kubernetes, slurm
+
+        actions = slurm.ACTIONS if request.on == "slurm" else kubernetes.ACTIONS
+        return actions[request.action](request)
     except KeyboardInterrupt:
         warn(PROGRAM, "interrupted")
         return Exit.INTERRUPTED

@@ -45,8 +45,12 @@ def printed(archive: bytes) -> str:
     return f"INFO starting\n\n{fetch._PREFIX}{base64.b64encode(archive).decode()}\n"
 
 
+def unpack(log, results, name):
+    return fetch.save(fetch.archive_in(log), results, name)
+
+
 def fetched(there, here):
-    return fetch.unpack(printed(fetch.pack(there.path)), here.path.parent, here.path.name)
+    return fetch.save(fetch.pack(there.path), here.path.parent, here.path.name)
 
 
 def test_a_folder_is_fetched_as_it_is_without_hidden_files_and_weights(there, here):
@@ -70,7 +74,7 @@ def test_a_later_fetch_replaces_what_has_changed(there, here):
 
 def test_the_job_prints_the_folder_in_one_line_or_a_sentence(there, here, capsys):
     assert fetch.main([str(there.path.parent), "x"]) == 0
-    assert fetch.unpack(f"noise{capsys.readouterr().out}noise", here.path.parent, "x") == 4
+    assert unpack(f"noise{capsys.readouterr().out}noise", here.path.parent, "x") == 4
     assert fetch.main([str(there.path.parent), "y"]) == 4
     assert "holds no study" in capsys.readouterr().err
 
@@ -164,7 +168,7 @@ def test_an_archive_that_would_fill_the_disk_writes_nothing(there, here, monkeyp
     packed = printed(fetch.pack(there.path))
     monkeypatch.setattr(fetch, "LARGEST_UNPACKED", 1000)
     with pytest.raises(ClusterError, match="too large"):
-        fetch.unpack(packed, here.path.parent, "x")
+        unpack(packed, here.path.parent, "x")
     with pytest.raises(ClusterError, match="to send"):
         fetch.pack(there.path)
     assert not here.path.exists()
@@ -175,7 +179,7 @@ def test_an_archive_that_would_fill_the_disk_writes_nothing(there, here, monkeyp
 )  # fmt: skip
 def test_what_is_damaged_on_the_way_writes_nothing(log, here):
     with pytest.raises(ClusterError):
-        fetch.unpack(log, here.path.parent, "x")
+        unpack(log, here.path.parent, "x")
     assert not here.path.exists()
 
 
@@ -183,7 +187,7 @@ def test_an_archive_that_was_cut_writes_nothing(there, here):
     archive = fetch.pack(there.path)
     for content in (archive[:-20], archive[:-8] + bytes(8)):
         with pytest.raises(ClusterError, match="damaged on the way"):
-            fetch.unpack(printed(content), here.path.parent, "x")
+            fetch.save(content, here.path.parent, "x")
     assert not here.path.exists()
 
 
@@ -199,7 +203,7 @@ def test_nothing_is_written_outside_the_folder_and_no_hidden_file(name, there, h
     with zipfile.ZipFile(archive, "a") as packed:
         packed.writestr(zipfile.ZipInfo(name), "no record")
     before = set(there.path.parent.parent.rglob("*"))
-    fetch.unpack(printed(archive.getvalue()), here.path.parent, "x")
+    fetch.save(archive.getvalue(), here.path.parent, "x")
     new = {path for path in there.path.parent.parent.rglob("*") if path not in before} - {here.path.parent, here.path}
     assert all(path.is_relative_to(here.path) for path in new)
     assert [path.name for path in new if path.name.startswith(".")] == [".lock"]
@@ -211,7 +215,7 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     with zipfile.ZipFile(archive, "w") as packed:
         packed.writestr(".", "no record")
     with pytest.raises(ClusterError):
-        fetch.unpack(printed(archive.getvalue()), tmp_path / "here", "x")
+        fetch.save(archive.getvalue(), tmp_path / "here", "x")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -20,8 +20,8 @@ from pydantic import ConfigDict, Field
 from moe.console import Exit, warn
 from moe.schema import Model, decode
 from study.cluster.http import PORT_ADVICE, Server, StatusError, gateway_headers, one_line
-from study.cluster.options import Request
 from study.cluster.package import zipped
+from study.cluster.request import Request
 from study.machine import ClusterError
 from study.options import NAME, RESUME_COMMAND
 

@@ -1,7 +1,7 @@
 """A study's folder, copied from the cluster through the log of a job: nothing else comes back by the dashboard's URL.
 
     python -m study.cluster.fetch RESULTS NAME      on the cluster: the folder as a line of the log
-    unpack(log, results, name)                      here: the folder from that line
+    save(archive_in(log), results, name)            here: the folder from that line
 
 Every file but weights and those whose names begin with a dot is sent. Here every file appears whole, study.json last.
 A folder here that holds another study, has more runs or is in use stays as it is, and so does one with a finished
@@ -75,8 +75,19 @@ def _sendable(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def unpack(log: str, results: Path, name: str) -> int:
-    """Write the folder that a log holds to `results/name`; the number of files.
+def archive_in(log: str) -> bytes:
+    """The archive that a log holds; raises a `ClusterError` if it holds none."""
+    lines = [line for line in log.splitlines() if line.startswith(_PREFIX)]
+    if not lines:
+        raise ClusterError("the job on the cluster sent no folder")
+    try:
+        return base64.b64decode(lines[-1].removeprefix(_PREFIX), validate=True)
+    except ValueError as error:
+        raise ClusterError(f"the folder was damaged on the way; fetch it again ({error})") from None
+
+
+def save(archive: bytes, results: Path, name: str) -> int:
+    """Write the folder in an archive to `results/name`; the number of files.
 
     Raises:
         ClusterError: what came is damaged.
@@ -85,7 +96,7 @@ def unpack(log: str, results: Path, name: str) -> int:
     here = Folder(results / name)
     with tempfile.TemporaryDirectory(prefix="study-fetch-") as scratch:
         sent = Folder(Path(scratch) / name)
-        _extract(log, sent.path)
+        _extract(archive, sent.path)
         _check_sent(sent)
         _check_same(sent, here)
         found = [path.relative_to(sent.path) for path in _sendable(sent.path)]
@@ -96,13 +107,9 @@ def unpack(log: str, results: Path, name: str) -> int:
     return len(found)
 
 
-def _extract(log: str, folder: Path) -> None:
-    """Extract the archive that a log holds; `zipfile` keeps every file inside the folder."""
-    lines = [line for line in log.splitlines() if line.startswith(_PREFIX)]
-    if not lines:
-        raise ClusterError("the job on the cluster sent no folder")
+def _extract(archive: bytes, folder: Path) -> None:
+    """Extract an archive; `zipfile` keeps every file inside the folder."""
     try:
-        archive = base64.b64decode(lines[-1].removeprefix(_PREFIX), validate=True)
         packed = zipfile.ZipFile(io.BytesIO(archive))
         entries = packed.infolist()
         if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > LARGEST_UNPACKED:

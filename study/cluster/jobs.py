@@ -17,7 +17,8 @@ from study.cluster import fetch as fetching
 from study.cluster import package
 from study.cluster.client import PYTHON, STOP_S, Job, Jobs, TakenError, Texts
 from study.cluster.logs import Follower
-from study.cluster.options import PROGRAM, Action, Request, as_words, job_options, new_name, space_file
+from study.cluster.options import as_words, job_options, new_name, space_file
+from study.cluster.request import PROGRAM, Action, Request
 from study.machine import ClusterError
 from study.options import RESUME_COMMAND, Options, parse
 
@@ -136,7 +137,7 @@ def fetch(request: Request, jobs: Jobs) -> int:
         job, log = _run(jobs, f"fetch-{uuid.uuid4().hex}", command, folder, {}, lambda piece: None)
     if job.status != "SUCCEEDED":
         raise ClusterError((log.strip() or job.message).rpartition("\n")[2][:300])
-    count = fetching.unpack(log, request.results, name)
+    count = fetching.save(fetching.archive_in(log), request.results, name)
     emit(f"Study {name}: {count} files in {request.results / name}")
     return Exit.DONE
 

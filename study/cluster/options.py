@@ -2,36 +2,22 @@
 
 python -m study.submit --address URL -- --trials 200         what follows -- is for study.run
 python -m study.submit status --address URL [NAME]           and logs, stop, fetch, resume likewise
+python -m study.submit --on slurm --time 12:00:00 -- ...     other kinds of cluster have other options
 """
 
 import argparse
 import os
 import re
-import shlex
 import ssl
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal, get_args
-
-from pydantic import Field
+from typing import get_args
 
 from moe.cli import Parser, add_options, from_options, option, refuse
-from moe.schema import Model
+from moe.schema import fields
+from study.cluster.request import ACTIONS, JOB, NOT_GIVEN, OTHERS, PLACE, PROGRAM, SENDS, Action, Kind, Request
 from study.options import DEFAULTS, Options, parse, space_of, study_name
 from study.space import PRESETS, Space
-
-PROGRAM = "python -m study.submit"
-Action = Literal["submit", "status", "logs", "stop", "fetch", "resume"]
-#: for each action a sentence, and its own options that are fields
-ACTIONS: dict[Action, tuple[str, tuple[str, ...]]] = {
-    "submit": ("Submit a study and follow it.", ("detach", "dry_run")),
-    "status": ("List the studies of the cluster, or print how one of them is.", ()),
-    "logs": ("Print what a study has printed.", ("follow",)),
-    "stop": ("Let a study save and end, as Ctrl-C does.", ()),
-    "fetch": ("Copy a study's records, tables and figures here.", ("results",)),
-    "resume": ("Continue a study.", ("detach", "dry_run")),
-}
-SENDS = ("submit", "resume")  # the actions that options of study.run may follow
 
 #: the options of a study's last job that a resume takes over if they are not given; the rest is in the study's folder
 CARRIED = ("gpus_per_trial", "cpus_per_trial", "concurrency")
@@ -41,12 +27,12 @@ SPACE_FOLDER = "submitted"  # where a space file is among the files of a job
 _SECRET = re.compile(r"\w*(APIKEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL)S?|KEYS?|PASS|AUTH", re.IGNORECASE)
 _WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^@\s]*@")
 _OURS = ("RAY_JOB_", "STUDY_", "PYTHONUNBUFFERED")  # how a job runs is not for --env
-_NOT_GIVEN = Path("/dev/null/results")  # in place of --results where it is not given: no folder can be there
 _EPILOG = """\
 {program} [submit] --address URL [options] -- OPTIONS OF study.run
 {program} status|logs|stop|fetch|resume --address URL [options] [NAME]
+{program} [ACTION] --on slurm|kubernetes [options] ...      see --on slurm --help
 
-Without NAME, status lists all studies, stop takes the only running one and the others take the newest one.
+On Ray, without NAME, status lists all studies, stop takes the only running one and the others take the newest one.
 Paths among the options of study.run are paths of the cluster; relative ones start at the folder you are in.
 
 exit codes: 0 done, 1 a bug, 2 wrong usage, 4 cluster or machine; an action that waits for the end of a study has
@@ -54,48 +40,18 @@ the code of the study: 0 done, 3 too many trials failed, 4 data or machine, 75 i
 """
 
 
-class Request(Model):
-    """What the command line asks for."""
-
-    action: Action
-    on: Annotated[Literal["ray"], Field(description="what runs the study")] = "ray"
-    address: str  # URL of the dashboard
-    ca: Annotated[
-        Path | None, Field(title="FILE", description="certificates to trust, in PEM, for an address with https")
-    ] = None
-    without_authentication: Annotated[bool, Field(description="use a cluster that lets everybody run code")] = False
-    name: str | None = None
-    detach: Annotated[bool, Field(description="return once the study is submitted")] = False
-    dry_run: Annotated[bool, Field(description="check every node in a job, run no study")] = False
-    env: Annotated[dict[str, str], Field(default_factory=dict)]
-    follow: Annotated[bool, Field(description="continue until the study ends; Ctrl-C leaves it running")] = False
-    results: Annotated[Path, Field(title="DIR", description="the results folder on this machine")] = Path("results")
-    source: Path | None = None  # the results folder on the cluster, for fetch
-    run: Options | None = None  # of study.run
-
-    @property
-    def results_given(self) -> bool:
-        """Whether the options of study.run have --results."""
-        return self.run is not None and self.run.results != _NOT_GIVEN
-
-    def command(self, action: str, name: str, *words: str) -> str:
-        """Another command about a study on the same cluster."""
-        how = ["--ca", str(self.ca)] if self.ca else []
-        how += ["--without-authentication"] if self.without_authentication else []
-        return shlex.join([*PROGRAM.split(), action, "--address", self.address, *how, name, *words])
-
-
 def read(arguments: list[str]) -> Request:
     """Read the command line; invalid options exit with code 2."""
     at = arguments.index("--") if "--" in arguments else len(arguments)
     own, separator, words = arguments[:at], arguments[at : at + 1], arguments[at + 1 :]
+    on = _kind(own)
     named = own.pop(0) if own and not own[0].startswith("-") else "submit"
     action: Action | None = next((action for action in ACTIONS if action == named), None)
     if action is None:
         refuse(PROGRAM, f"the action is {named!r}; expected {', '.join(get_args(Action))}")
     if separator and action not in SENDS:
         refuse(PROGRAM, f"{action} is followed by --; expected no options of study.run")
-    given, unknown = parser(action).parse_known_args(own)
+    given, unknown = parser(action, on).parse_known_args(own)
     if unknown:
         after = "the action first, and options of study.run after --" if action in SENDS else "no more than NAME"
         refuse(PROGRAM, f"{unknown[0]} is not an option of {action}; expected {after}")
@@ -106,29 +62,45 @@ def read(arguments: list[str]) -> Request:
     return _with_run(request, words) if action in SENDS else request
 
 
-def parser(action: Action = "submit") -> Parser:
-    """The options of an action, without those of study.run."""
-    description, names = ACTIONS[action]
+def _kind(own: list[str]) -> Kind:
+    """The kind of cluster, which decides what other options there are."""
+    first = Parser(prog=PROGRAM, add_help=False)
+    add_options(first, Request, "on")
+    on: Kind = first.parse_known_args([word for word in own if word != "--version"])[0].on
+    return on
+
+
+def parser(action: Action = "submit", on: Kind = "ray") -> Parser:
+    """The options of an action on a kind of cluster, without those of study.run."""
     found = Parser(
         prog=PROGRAM if action == "submit" else f"{PROGRAM} {action}",
-        description=description,
+        description=ACTIONS[action],
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_EPILOG.format(program=PROGRAM),
     )
-    address = os.environ.get("RAY_API_SERVER_ADDRESS")
-    help_text = "of the cluster's dashboard, such as http://head:8265 (default: RAY_API_SERVER_ADDRESS)"
-    found.add_argument("--address", type=_url, default=address, required=not address, metavar="URL", help=help_text)
-    add_options(found, Request, "on", "ca", "without_authentication", *names)
+    add_options(found, Request, "on", *(name for name in PLACE[on] if name != "address"))
+    if on == "ray":
+        address = os.environ.get("RAY_API_SERVER_ADDRESS")
+        help_text = "of the cluster's dashboard, such as http://head:8265 (default: RAY_API_SERVER_ADDRESS)"
+        found.add_argument(
+            "--address", type=_url, default=address, required=not address, metavar="URL", help=help_text
+        )  # fmt: skip
+    for name in JOB[on] if action in SENDS else OTHERS[on].get(action, ()):
+        add_options(found, Request, name)
     if action != "submit":
-        found.add_argument("name", nargs="?", type=study_name, metavar="NAME", help="of the study")
+        needed = on != "ray" and action not in ("status", "resume")
+        found.add_argument("name", nargs=None if needed else "?", type=study_name, metavar="NAME", help="of the study")
     if action in SENDS:
         help_text = "for every process of the study; all users of the cluster can read it: no secrets"
         found.add_argument(
             "--env", type=_variable, action="append", default=[], metavar="NAME=VALUE", help=help_text
         )  # fmt: skip
+        if on != "ray":
+            command = {"slurm": "sbatch", "kubernetes": "kubectl"}[on]
+            found.add_argument("--run", dest="send", action="store_true", help=f"give the file to {command}")
     if action == "fetch":
-        help_text = "the results folder on the cluster, for a study from before a restart"
-        found.add_argument("--from", dest="source", type=Path, metavar="DIR", help=help_text)
+        help_text = "the results folder on the cluster" + ", for a study from before a restart" * (on == "ray")
+        found.add_argument("--from", dest="source", type=Path, required=on == "slurm", metavar="DIR", help=help_text)
     return found
 
 
@@ -167,7 +139,7 @@ def _variable(text: str) -> tuple[str, str]:
 
 def _with_run(request: Request, words: list[str]) -> Request:
     """The request with the options of study.run; the name of the study may be on either side of --."""
-    run = parse(["--results", str(_NOT_GIVEN), *words])
+    run = parse(["--results", str(NOT_GIVEN), *words])
     if run.address != "local":
         refuse(PROGRAM, f"--address is {run.address} after --; expected it before, as the URL of the cluster")
     if run.dry_run:
@@ -201,14 +173,14 @@ def space_file(request: Request) -> Path | None:
     return Path(name).expanduser() if name and name not in PRESETS else None
 
 
-def job_options(request: Request, name: str, before: Options | None) -> Options:
+def job_options(request: Request, name: str, before: Options | None, space_folder: str = SPACE_FOLDER) -> Options:
     """The options of study.run in a job for a submit, or for a resume after a job with the options `before`."""
     run = request.run
     assert run
     resume, data = request.action == "resume", run.data and run.data.absolute()
     changes = {"address": "auto", "name": name, "dry_run": request.dry_run, "resume": resume, "data": data}
     if file := space_file(request):
-        changes["space"] = f"{SPACE_FOLDER}/{file.name}"
+        changes["space"] = f"{space_folder}/{file.name}"
     if before:
         changes |= {field: getattr(before, field) for field in CARRIED if getattr(run, field) is None}
         if not (run.store or run.no_store):
@@ -218,6 +190,10 @@ def job_options(request: Request, name: str, before: Options | None) -> Options:
 
 
 def as_words(run: Options) -> list[str]:
-    """Options as a command line has them."""
-    given = {option(name): value for name, value in run.as_json().items() if value is not None and value is not False}
+    """Options as a command line has them, without those that have their default."""
+    given = {
+        option(name): value
+        for name, value in run.as_json().items()
+        if getattr(run, name) != fields(Options)[name].default
+    }
     return [word for name, value in given.items() for word in ([name] if value is True else [name, str(value)])]

@@ -4,6 +4,7 @@ This process writes a file into the results and the store, and every node reads 
 """
 
 import contextlib
+import os
 import socket
 import time
 import uuid
@@ -28,6 +29,8 @@ from study.search.ray_cluster import check_cluster, connected, connected_nodes
 from study.search.resources import Resources, allot
 
 NODES_S = 180.0  # for all nodes together, each of which may have to decode the data first
+JOIN_S = 300.0  # for all nodes of a job to join
+NODES = "STUDY_NODES"  # environment variable: how many those are
 VISIBLE_S = 5.0  # a network file system may show a new file late
 SAME_MINOR = ("python", "ray", "torch")  # with others a trial has other results, or does not run
 
@@ -78,6 +81,7 @@ def check_nodes(options: Options, *, dataset: str, data_folder: Path | None, fin
     folders = {use: place for use, place in places.items() if place}
     wanted = Wanted(folders=folders, dataset=dataset, data_folder=data_folder, fingerprint=fingerprint)
     with connected(options.address, None):
+        _wait_for_nodes(int(os.environ.get(NODES, "1")))
         with _marks(wanted) as problems:
             nodes, silent = _ask_all(wanted)
         driver = Node(name="the driver", versions=machine.versions(), problems=problems)
@@ -89,6 +93,15 @@ def check_nodes(options: Options, *, dataset: str, data_folder: Path | None, fin
         resources = allot(options, connected_nodes())
         check_cluster(resources)
     return resources
+
+
+def _wait_for_nodes(count: int) -> None:
+    """Wait until so many nodes have joined, for which a job starts Ray; raises a `ClusterError` if they do not."""
+    end = time.monotonic() + JOIN_S
+    while (joined := len(connected_nodes())) < count:
+        if time.monotonic() > end:
+            raise ClusterError(f"{joined} of {count} nodes joined the cluster within {JOIN_S:.0f} s")
+        time.sleep(1)
 
 
 @contextlib.contextmanager

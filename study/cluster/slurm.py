@@ -1,0 +1,156 @@
+"""A study under Slurm: the file for sbatch, and the commands for a study that is there.
+
+#!/bin/bash
+#SBATCH ...          what the job gets, from the options of the study
+name=... nodes=...   this study
+slurm.sh             the same for every study; symmetric.sh with --exclusive
+"""
+
+import getpass
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from moe.cli import refuse
+from moe.console import Exit, emit
+from study.cluster.fetch import pack
+from study.cluster.options import as_words, job_options, new_name
+from study.cluster.package import ROOT
+from study.cluster.request import PROGRAM, Action, Request
+from study.cluster.scheduler import call, fetched, node_size, placeholder, show, written
+from study.machine import ClusterError
+from study.options import RESUME_COMMAND, Options
+
+ENDING_S = 120  # before the time limit: for a study to save and end
+JOB = "study-"  # begins the name of a job
+
+
+def submit(request: Request) -> int:
+    """Write the file for a study, or for its continuation, and with --run submit it."""
+    name = request.name or (new_name(request) if request.action == "submit" else None)
+    if name is None:
+        refuse(PROGRAM, f"NAME is missing; expected {PROGRAM} resume --on slurm NAME ...")
+    run = job_options(request, name, None).replace(address="local")
+    if run.space and "/" in run.space:  # the file itself: its folder is there as the results are
+        run = run.replace(space=str(Path(request.run.space).expanduser().absolute()))  # type: ignore[union-attr,arg-type]
+    text = script(request, name, run)
+    if not text.isprintable() and not text.replace("\n", "").isprintable():
+        refuse(PROGRAM, "an option has a control character; expected none in a file for sbatch")
+    missing = [] if request.time else ["time"]
+    if not written(request, text, missing, f"mkdir -p {shlex.quote(str(run.results))} && sbatch FILE"):
+        return Exit.DONE
+    run.results.mkdir(parents=True, exist_ok=True)  # or Slurm ends the job without a word: its log is there
+    job = call("sbatch", "--parsable", content=text).strip().partition(";")[0]
+    emit(f"Submitted as job {job}.")
+    results = [] if run.results == Path("results").absolute() else ["--results", str(run.results)]
+    emit(f"Look at it: {request.command('logs', name, '--follow', *results)}")
+    emit(f"Stop it:    {request.command('stop', name)}")
+    return Exit.DONE
+
+
+def script(request: Request, name: str, run: Options) -> str:
+    """The file for sbatch."""
+    size, results = node_size(run, request.nodes), str(run.results)
+    directives = {
+        "job-name": f"{JOB}{name}",
+        "output": f"{results}/{name}-%j.out",
+        "open-mode": "append",
+        "nodes": request.nodes,
+        "ntasks-per-node": 1,
+        "cpus-per-task": size.cpus,
+        "gpus-per-node": size.gpus or None,
+        "mem": f"{size.mebibytes}M",
+        "time": placeholder("time", request.time),
+        "partition": request.partition,
+        "account": request.account,
+        "signal": f"B:USR1@{ENDING_S}",
+    }
+    given = {option: value for option, value in directives.items() if value is not None}
+    flags = ["requeue", *(["exclusive"] if request.exclusive else [])]
+    values = {
+        "name": name,
+        "results": results,
+        "python": sys.executable,
+        "nodes": request.nodes,
+        "cpus": size.cpus,
+        "gpus": size.gpus,
+        "memory": size.trial_bytes,
+    }
+    resume = request.command("resume", name, "--run", "--", *_again(run))
+    exported = {"PYTHONPATH": str(ROOT), RESUME_COMMAND: resume, **request.env}
+    body = Path(__file__).with_name("symmetric.sh" if request.exclusive else "slurm.sh").read_text("utf-8")
+    lines = [
+        "#!/bin/bash",
+        *(f"#SBATCH --{option}={shlex.quote(str(value))}" for option, value in given.items()),
+        *(f"#SBATCH --{flag}" for flag in flags),
+        *(f"export {variable}={shlex.quote(value)}" for variable, value in exported.items()),
+        *(f"{variable}={shlex.quote(str(value))}" for variable, value in values.items()),
+        f"study=({shlex.join(as_words(run))})",
+        "",
+        body,
+    ]
+    return "\n".join(lines)
+
+
+def _again(run: Options) -> list[str]:
+    """The options that a resume needs again, because the study's folder does not hold them."""
+    names = ("results", "store", "no_store", "gpus_per_trial", "cpus_per_trial", "concurrency")
+    return as_words(Options(**{name: getattr(run, name) for name in names}))
+
+
+def status(request: Request) -> int:
+    """Print the jobs of a study, or of all."""
+    name = [f"--name={JOB}{request.name}"] if request.name else []
+    lines = call("squeue", f"--user={getpass.getuser()}", "--noheader", "--format=%i|%j|%T|%M|%R", *name).splitlines()
+    jobs = [line.split("|", 4) for line in lines if line.count("|") >= 4]
+    studies = [(job, study.removeprefix(JOB), *rest) for job, study, *rest in jobs if study.startswith(JOB)]
+    for job, study, state, time, where in studies:
+        emit(f"{study} is {state.lower()} as job {job} for {time}: {where}")
+    if not studies:
+        emit(
+            f"Slurm has no job of {f'study {request.name}' if request.name else 'a study'}; those that ended are gone."
+        )
+    return Exit.DONE
+
+
+def logs(request: Request) -> int:
+    """Print what the study's last job has printed, and with --follow what it still prints, until Ctrl-C."""
+    logs = [
+        path
+        for path in request.results.glob("*.out")
+        if re.fullmatch(rf"{re.escape(request.name or '')}-\d+\.out", path.name)
+    ]
+    found = sorted(logs, key=lambda path: path.stat().st_mtime)
+    if not found:
+        advice = "expected the results folder of its job, by --results"
+        raise ClusterError(f"{request.results} has no log of study {request.name}: it has not started yet, or {advice}")
+    show("tail", "-n", "+1", *(["-F"] if request.follow else []), "--", str(found[-1]))
+    return Exit.DONE
+
+
+def stop(request: Request) -> int:
+    """Let a study save and end; one that waits is cancelled."""
+    job = (f"--user={getpass.getuser()}", f"--name={JOB}{request.name}")
+    if not call("squeue", "--noheader", "--format=%i", *job).strip():
+        raise ClusterError(
+            f"Slurm has no job of study {request.name}; see: {request.command('status', request.name or '')}"
+        )
+    call("scancel", "--state=PENDING", *job)
+    call("scancel", "--batch", "--signal=TERM", *job)
+    emit(f"Stopping study {request.name}: it saves and ends.")
+    return Exit.DONE
+
+
+def fetch(request: Request) -> int:
+    """Copy a study's folder from the shared disk."""
+    assert request.source
+    assert request.name
+    fetched(request, pack(request.source / request.name))
+    return Exit.DONE
+
+
+ACTIONS: dict[Action, Callable[[Request], int]] = {
+    "submit": submit, "status": status, "logs": logs, "stop": stop, "fetch": fetch, "resume": submit,
+}  # fmt: skip
