@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 
 from study.machine import ClusterError
 
-PATIENCE_S = 30.0  # for an answer, and between two packets of it
+PATIENCE_S = 30.0  # for an answer
 LEAST_RATE = 50_000  # bytes a second, by which a large answer may take longer
 MOST_BYTES = 96 * 2**20  # of an answer
 ERROR_BYTES = 64 * 2**10  # of one that is an error
@@ -87,7 +87,7 @@ class Server:
         It runs in a thread that a waiting `send` leaves behind at its limit; the full queue then holds it.
         """
         try:
-            with self._opener().open(request, timeout=PATIENCE_S) as answer:
+            with self._opener().open(request, timeout=2 * PATIENCE_S) as answer:
                 while piece := answer.read1(2**16):
                     pieces.put(piece)
                 if answer.length:  # read1 does not notice that the connection broke
