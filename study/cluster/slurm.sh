@@ -42,15 +42,19 @@ start() {
 if [ "$SLURM_PROCID" -eq 0 ]; then
     start --head --port 0 --include-dashboard=false
     until [ -s "$tmp/r/ray_current_cluster" ]; do
-        kill -0 "$ray" 2>/dev/null || exit 4
+        kill -0 "$ray" 2>/dev/null || { touch "$shared/end" && exit 4; }
         sleep 0.2
     done
     cp "$tmp/r/ray_current_cluster" "$shared/partial" && mv "$shared/partial" "$shared/address"
 else
-    until [ -s "$shared/address" ]; do sleep 1; done
+    until [ -s "$shared/address" ]; do
+        [ ! -e "$shared/end" ] || exit 4
+        sleep 1
+    done
     start --address "$(cat "$shared/address")"
 fi
 until [ -e "$shared/end" ] || ! kill -0 "$ray" 2>/dev/null; do sleep 1; done
+[ "$SLURM_PROCID" -gt 0 ] || [ "$STUDY_NODES" -eq 1 ] || sleep 3 # without its head a node takes long to stop
 '
 srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --cpus-per-task="$cpus" bash -c "$node" &
 ray=$!
