@@ -21,7 +21,7 @@ INVALID = [
     ("--address http://head:99999999", "--address is 'http://head:99999999'; expected"),
     ("--address http://h/$(x);y", "--address is"),
     ("--address http://h/'x'", "--address is"),
-    ("--on slurm --address URL", "--on is 'slurm'; expected ray"),
+    ("--on lsf --address URL", "--on is 'lsf'; expected one of ray, slurm, kubernetes"),
     ("look --address URL", "the action is 'look'; expected submit, status, logs, stop, fetch, resume"),
     ("status ../x --address URL", "NAME is '../x'; expected"),
     ("status --address URL -- --trials 3", "status is followed by --; expected"),

@@ -6,7 +6,7 @@ import pytest
 from moe.store.location import place_at
 from study.cluster import preflight
 from study.cluster.preflight import Check, Node, Wanted
-from study.machine import versions
+from study.machine import ClusterError, versions
 
 WANTED = Wanted(
     folders={"results": "/r", "store": "/s"}, dataset="cifar10", data_folder=None, fingerprint="f" * 64, mark=".check-1"
@@ -41,6 +41,18 @@ def test_nodes_that_do_not_answer_are_named():
     assert preflight._reachable([a_node()], []).ok
     check = preflight._reachable([a_node()], ["node 10.0.0.3 cannot run a trial: No module named 'torch'"])
     assert (check.ok, "10.0.0.3" in check.sentence, "torch" in check.sentence) == (False, True, True)
+
+
+def test_the_nodes_of_a_job_are_waited_for(monkeypatch):
+    joined = iter([[1], [1], [1, 2]])
+    monkeypatch.setattr(preflight.time, "sleep", lambda _: None)
+    monkeypatch.setattr(preflight, "connected_nodes", lambda: next(joined))
+    preflight._wait_for_nodes(2)
+    assert next(joined, None) is None
+    monkeypatch.setattr(preflight, "connected_nodes", lambda: [1])
+    monkeypatch.setattr(preflight, "JOIN_S", 0)
+    with pytest.raises(ClusterError, match="1 of 2 nodes joined"):
+        preflight._wait_for_nodes(2)
 
 
 @pytest.mark.parametrize("name", ["python", "ray", "torch"])

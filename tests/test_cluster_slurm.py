@@ -223,7 +223,12 @@ class Started:
         self.path.write_text(text)
         ours = {"SLURM_JOB_ID": "12", "SLURM_JOB_NODELIST": "n[1-2]", **environment}
         self.process = subprocess.Popen(
-            ["bash", self.path], env={**os.environ, **ours}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            ["bash", self.path],
+            env={**os.environ, **ours},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
 
     def send(self, number):
@@ -240,7 +245,11 @@ class Started:
 
     def end(self):
         """The exit code, and what was printed."""
-        out, err = self.process.communicate(timeout=30)
+        try:
+            out, err = self.process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise
         return self.process.returncode, out, err
 
 
