@@ -290,6 +290,8 @@ def test_a_signal_ends_the_study_in_order_and_the_time_limit_requeues_it(slurm, 
     calls = [words for _, words, _ in slurm.calls("scontrol") if words[0] == "requeue"]
     assert calls == ([["requeue", "12"]] if requeued else [])
     if requeued:
+        last = [name for name, words, _ in slurm.calls() if name == "scontrol" or "rm" in words][-1]
+        assert last == "scontrol"  # what comes later is not run
         slurm.log.unlink()
         job = Started(slurm, exclusive=exclusive, SLURM_RESTART_COUNT="1")
         assert job.end()[0] == 0

@@ -11,7 +11,11 @@ mkdir -p "$results" && mkdir -m 700 "$shared" || exit 4
 (umask 077 && "$python" -c 'import secrets; print(secrets.token_hex(32))' >"$shared/token") || exit 4
 
 srun="" limit=""
-trap 'rm -rf "$shared"; srun --ntasks-per-node=1 rm -rf "$tmp"' EXIT
+finish() {
+    rm -rf "$shared"
+    srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 rm -rf "$tmp"
+}
+trap finish EXIT
 stop() { kill -TERM "$(cat "$shared/driver")" 2>/dev/null; }
 trap stop TERM INT
 trap 'limit=1; stop' USR1 # the time limit is near
@@ -31,5 +35,7 @@ while [ "$code" -ge 128 ]; do # a signal ends a wait, not the study
     [ "$next" -eq 127 ] && break # it has ended before
     code=$next
 done
+finish
+trap - EXIT
 [ "$code" -eq 75 ] && [ -n "$limit" ] && scontrol requeue "$SLURM_JOB_ID"
 exit "$code"
