@@ -25,6 +25,7 @@ class Options:
     rows: int
     figures: bool
     database: bool
+    accept: bool
 
 
 def parse(arguments: list[str] | None = None) -> Options:
@@ -48,6 +49,9 @@ def parser() -> Parser:
     command.add_argument(
         "--database", action="store_true", help="add what study.db lacks, at 15 ms a trial; no study may be running"
     )
+    command.add_argument(
+        "--accept", action="store_true", help="take study.json and records that were edited by hand as they are"
+    )
     return command
 
 
@@ -64,11 +68,14 @@ def _analyze(options: Options) -> int:
     from study.analyze.database import write_database
     from study.analyze.figures import draw
     from study.analyze.report import comparison, report
-    from study.folder import FolderError
+    from study.folder import Folder, FolderError
 
     tolerate_encoding()
     width = max(LEAST_WIDTH, shutil.get_terminal_size(PIPE).columns)
     try:
+        for path in options.studies if options.accept else ():
+            for file in Folder(path).accept_edits():
+                emit(f"{file} is accepted as it is")
         analyses = [examine(path) for path in options.studies]
         for analysis in analyses:
             emit(report(analysis, options.rows, width))

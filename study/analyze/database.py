@@ -16,6 +16,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from moe.files import irregular
 from study.folder import Folder
 from study.study import COMPLETE, FAILED, Record, Study
 
@@ -39,6 +40,9 @@ def write_database(folder: Folder, study: Study, records: Sequence[Record], most
     ended = [record for record in records if record.state in (COMPLETE, FAILED)]
     path = folder.path / "study.db"
     try:
+        for beside in ("", "-journal", "-wal", "-shm"):  # SQLite follows links
+            if (file := path.with_name(path.name + beside)).is_symlink() or irregular(file):
+                file.unlink()
         if path.exists() and not _holds(path, study.name):
             path.unlink()
         with _storage(path) as storage:

@@ -234,12 +234,12 @@ def draw(analysis: Analysis) -> str:
     """Draw what the trials allow; which files were written, in words. Nothing else in the folder is touched.
 
     Raises:
+        FolderError: their folder is a link.
         OSError: the figures cannot be written.
     """
     if not analysis.complete:
         return f"{analysis.study.name}: no figures, since no trial is complete"
-    folder = analysis.folder.path / "figures"
-    folder.mkdir(exist_ok=True)
+    folder = analysis.folder.subfolder("figures")
     names = [name for name in PLOTS if name != "effects.png" or comparable(analysis)]
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a study's name may need letters that the font lacks

@@ -17,7 +17,8 @@ from moe.config import Config
 from moe.console import duration, warn
 from study.analyze.database import write_database
 from study.columns import COLUMNS
-from study.folder import Folder, write_json, write_text
+from study.files import write_json, write_text
+from study.folder import Folder
 from study.select.choice import COVERS, Choice, best_baselines, choose, points
 from study.select.model import LEAST_SEEDS
 from study.space import Space

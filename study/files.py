@@ -1,0 +1,134 @@
+"""Text files that appear whole, and JSON files that carry the checksum of what is in them.
+
+    {
+      "sha256": "...",          of all bytes after this line
+      "schema_version": 2,
+      ...
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from moe.schema import Model, decode
+
+Value = TypeVar("Value", bound=Model)
+
+_OPEN = "{\n"
+_SEAL = re.compile(rb'\{\n  "sha256": "([0-9a-f]{64})",\n')
+_NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # as file systems over object stores
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
+
+
+class ChangedError(ValueError):
+    """A file is not as it was written: its checksum is missing, or that of another content."""
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole; a NaN is an error."""
+    write_text(path, _json(value))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that appears whole and replaces what was there; a link is replaced, not followed."""
+    with _partial(path, text) as partial:
+        partial.replace(path)
+
+
+def create_text(path: Path, text: str) -> bool:
+    """Write a text file that appears whole, unless something is there already; whether it was written."""
+    with _partial(path, text) as partial:
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return _create_in_place(path, text)
+        return True
+
+
+def _create_in_place(path: Path, text: str) -> bool:
+    """For file systems without hard links: a reader may see half of the file."""
+    try:
+        with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except FileExistsError:
+        return False
+    return True
+
+
+@contextmanager
+def _partial(path: Path, text: str) -> Iterator[Path]:
+    """A file with the text beside its place; it is deleted afterwards."""
+    partial = path.with_name(f".partial-{uuid.uuid4().hex}")
+    try:
+        with partial.open("x", encoding="utf-8", errors="backslashreplace") as file:  # a path may be no text
+            file.write(text)
+            file.flush()
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:
+                if error.errno not in _NO_SYNC:
+                    raise
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
+def seal(value: Any) -> str:
+    """An object as the text of a JSON file with its checksum; a NaN is an error."""
+    rest = _json(value).removeprefix(_OPEN)
+    return f'{_OPEN}  "sha256": "{hashlib.sha256(rest.encode()).hexdigest()}",\n{rest}'
+
+
+def unseal(model: type[Value], content: bytes) -> Value:
+    """The value in a file that `seal` wrote.
+
+    Raises:
+        ChangedError: it does not match its checksum.
+        ValueError: it matches, and does not fit the model.
+    """
+    found = _SEAL.match(content)
+    rest = content[found.end() :] if found else b""
+    if not found or hashlib.sha256(rest).hexdigest() != found[1].decode():
+        raise ChangedError("it does not match its checksum")
+    return decode(model, _OPEN.encode() + rest)
+
+
+def decode_edited(model: type[Value], content: bytes) -> Value:
+    """The value in a JSON file whatever its checksum is, as after an edit by hand.
+
+    Raises:
+        ValueError: it is no JSON, has a key twice, or does not fit the model.
+    """
+    try:
+        value = json.loads(content, object_pairs_hook=_once)
+    except RecursionError:
+        raise ValueError("it is no JSON: it is too deep") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"it is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        return decode(model, content)
+    value.pop("sha256", None)
+    return decode(model, value)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for place, (name, _) in enumerate(pairs) if name in dict(pairs[:place]))
+        raise ValueError(f"it has {twice!r} twice; expected each key once")
+    return found

@@ -1,0 +1,155 @@
+"""The lock of a study's folder: one driver at a time, on one machine or on several that share it.
+
+    the folder itself is locked by flock     the system releases it when the driver dies; nothing to delete by mistake
+    .lock                                    who drives, and a count that goes up while he lives
+
+flock may be missing, or be valid on one machine only. A driver on another machine is recognised by `.lock`: while its
+count goes up, the folder is in use. Before anything is written, `check` finds out whether another one took over.
+"""
+
+import fcntl
+import os
+import socket
+import stat
+import threading
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+from moe.console import warn
+from moe.files import read_regular
+from moe.schema import Model, decode
+from study.files import create_text, write_text
+
+BEAT_S = 4.0
+STALE_S = 20.0  # without a beat after which a driver on another machine counts as dead
+_MOST = 4096  # bytes of `.lock`
+
+
+class FolderError(Exception):
+    """A study folder that cannot be used; the sentence says why and what to do."""
+
+
+class Claim(Model):
+    """What `.lock` holds; always as long, so that it can be written in place."""
+
+    token: str
+    host: str
+    boot: str  # of the machine's kernel, by which machines with one name differ
+    beat: str  # how many times it was written, in ten digits
+
+    def text(self) -> str:
+        """The content of the file."""
+        return self.model_dump_json() + "\n"
+
+
+class Lock:
+    """The lock of a folder, held until `release`.
+
+    Raises:
+        FolderError: another driver holds it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._path = folder, folder / ".lock"
+        self._claim = Claim(token=uuid.uuid4().hex, host=socket.gethostname(), boot=_boot(), beat="0" * 10)
+        self._using = threading.Lock()
+        self._released = threading.Event()
+        self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._acquire()
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        self._thread = threading.Thread(target=self._keep_beating, name="lock", daemon=True)
+        self._thread.start()
+
+    def _acquire(self) -> None:
+        locked = True
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise self._in_use("") from None
+        except OSError:  # this file system has no flock, or none for folders
+            locked = False
+        if create_text(self._path, self._claim.text()):
+            return
+        other = self._read()
+        if not (locked and other and other.boot and other.boot == self._claim.boot):  # else its driver is dead
+            self._wait(other)
+        write_text(self._path, self._claim.text())
+
+    def _wait(self, other: Claim | None) -> None:
+        """Wait until a driver that flock does not know of has had time for a beat."""
+        host = other.host if other else "another machine"
+        warn(str(self._path), f"a driver on {host} has left it; {STALE_S:.0f} s will show whether it still runs")
+        end = time.monotonic() + STALE_S
+        while time.monotonic() < end:
+            time.sleep(min(0.5, STALE_S / 4))
+            if (now := self._read()) != other and now:
+                raise self._in_use(f" on {now.host}")
+            if not os.path.lexists(self._path):
+                return
+
+    def _in_use(self, where: str) -> FolderError:
+        return FolderError(f"{self._folder} is in use by another driver{where}; wait for it or stop it")
+
+    def _read(self) -> Claim | None:
+        with suppress(OSError, ValueError):
+            return decode(Claim, read_regular(self._path, _MOST))
+        return None
+
+    def check(self) -> None:
+        """Write the next beat.
+
+        Raises:
+            FolderError: the folder was moved, or another driver holds it now.
+            OSError: it cannot be known.
+        """
+        with self._using:
+            if not os.path.samestat(os.stat(self._folder), os.fstat(self._descriptor)):
+                raise FolderError(f"{self._folder} was moved or replaced while a study ran in it")
+            self._claim = self._claim.replace(beat=f"{int(self._claim.beat) + 1:010d}")
+            if not self._beat() and not create_text(self._path, self._claim.text()):
+                if (other := self._read()) and other.token != self._claim.token:
+                    raise self._in_use(f" on {other.host}, which took it over")
+                write_text(self._path, self._claim.text())  # over what is no claim, such as a link
+
+    def _beat(self) -> bool:
+        """Write in place what is ours, so that nothing of another driver is ever overwritten; whether it was ours."""
+        try:
+            flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            descriptor = os.open(self._path, flags)
+        except OSError:
+            return False
+        try:
+            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            content = os.pread(descriptor, _MOST, 0) if regular else b""
+            with suppress(ValueError):
+                if decode(Claim, content).token == self._claim.token:
+                    os.pwrite(descriptor, self._claim.text().encode(), 0)
+                    return True
+            return False
+        finally:
+            os.close(descriptor)
+
+    def _keep_beating(self) -> None:
+        while not self._released.wait(BEAT_S):
+            with suppress(OSError, FolderError):  # who writes finds out
+                self.check()
+
+    def release(self) -> None:
+        """Leave the folder to others."""
+        self._released.set()
+        self._thread.join()
+        with suppress(OSError):
+            if (claim := self._read()) and claim.token == self._claim.token:
+                self._path.unlink()
+        os.close(self._descriptor)
+
+
+def _boot() -> str:
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
