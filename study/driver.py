@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from moe.cli import AUTO
@@ -42,9 +42,9 @@ class Driver:
     resources: Resources
     stop: Stop
 
-    @property
+    @cached_property
     def folder(self) -> Folder:
-        """The study's folder."""
+        """The study's folder, which keeps what it read and wrote of it."""
         return Folder(self.request.options.results / self.study.name)
 
     def headline(self) -> str:
@@ -89,7 +89,7 @@ class Driver:
         def save(record: Record) -> None:
             try:
                 folder.write_record(record)
-            except OSError as error:  # Tune would take it for the trial's failure
+            except (OSError, FolderError) as error:  # Tune would take it for the trial's failure
                 stop.broken = stop.broken or error
 
         ledger = Ledger(study, records, save)
@@ -103,6 +103,8 @@ class Driver:
                 search(searcher, self._job(), options.address, (folder.path / ".tune").resolve())
             except KeyboardInterrupt:  # a signal while Ray started
                 stop.signalled = True
+        if isinstance(stop.broken, FolderError):
+            raise stop.broken
         if stop.broken:
             raise FolderError(
                 f"{folder.path} cannot be written: {stop.broken.strerror}; the trials recorded before are safe, and "

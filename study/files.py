@@ -1,9 +1,9 @@
 """Text files that appear whole, and JSON files that carry the checksum of what is in them.
 
-    {
-      "sha256": "...",          of all bytes after this line
-      "schema_version": 2,
-      ...
+{
+  "sha256": "...",          of all bytes after this line
+  "schema_version": 2,
+  ...
 """
 
 import errno

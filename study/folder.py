@@ -88,7 +88,99 @@ class Folder:
             raise FolderError(f"{self.trials} is no folder; expected one with a record per trial")
         return sorted(self.trials.glob("[0-9]*.json"), key=lambda path: (len(path.name), path.name))
 
-    def _digest(content: bytes) -> bytes:
+    def _read_record(self, path: Path, study: Study) -> Record:
+        record, content = _read_record(path, study)
+        self._known[path] = _digest(content)
+        return record
+
+    def write_record(self, record: Record) -> None:
+        """Write a trial's record, whole: a new one, or over one that this object read or wrote.
+
+        Raises:
+            FolderError: another driver wrote it, or holds the folder now.
+        """
+        path, text = self.trials / _file_name(record.trial), seal(record.as_json())
+        self._check_lock()
+        if path in self._known and path.exists():
+            if _digest(read_regular(path)) != self._known[path]:
+                raise FolderError(f"{path} was changed by another meanwhile, and stays as it is")
+            write_text(path, text)
+        elif not create_text(path, text):
+            raise FolderError(f"{path} was written by another driver meanwhile, and stays as it is")
+        self._known[path] = _digest(text.encode())
+
+    def accept_edits(self) -> list[Path]:
+        """Give study.json and the records that were edited by hand their checksums; which these are.
+
+        Raises:
+            FolderError: one of them is damaged, not of this study, or the folder is in use.
+        """
+        with self.locked():
+            about, content = _read(StudyFile, self.definition, "expected what a study wrote", edited=True)
+            study = about.study.replace(name=self.path.name)
+            values: list[tuple[Path, Model, bytes]] = [(self.definition, about, content)]
+            values += [(path, *_read_record(path, study, edited=True)) for path in self._paths()]
+            edited = [(path, seal(value.as_json())) for path, value, content in values if _edited(value, content)]
+            for path, text in edited:
+                self._check_lock()
+                write_text(path, text)
+        return [path for path, _ in edited]
+
+    def subfolder(self, name: str) -> Path:
+        """A folder in this one, made where it is missing.
+
+        Raises:
+            FolderError: it is a link, through which something outside would be written.
+        """
+        path = self.path / name
+        if path.is_symlink():
+            raise FolderError(f"{path} is a link; expected a folder, or nothing: move the link away")
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder as its only driver.
+
+        Raises:
+            FolderError: another driver holds it.
+        """
+        self.subfolder("trials")
+        self._lock = Lock(self.path)
+        try:
+            yield
+        finally:
+            self._lock.release()
+            self._lock = None
+
+    def _check_lock(self) -> None:
+        if self._lock:
+            self._lock.check()
+
+
+def study_folders(results: Path) -> list[Path]:
+    """The study folders in a results folder, the newest last."""
+    found = [path.parent for path in results.glob("*/study.json")]
+    return sorted(found, key=lambda path: (path / "study.json").stat().st_mtime)
+
+
+def free_name(results: Path, stem: str) -> str:
+    """The first of stem-1, stem-2, ... that no folder in `results` has, in characters that a name may have."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:60]
+    names = (f"{plain}-{number}" for number in itertools.count(1))
+    return next(name for name in names if not (results / name).exists())
+
+
+def named(folder: Path) -> Path:
+    """The folder by a path that ends in its name, as `.` does not."""
+    return folder if folder.name not in ("", "..") else Path(os.path.abspath(folder))
+
+
+def _file_name(trial: int) -> str:
+    return f"{trial:04d}.json"
+
+
+def _digest(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
 
 
@@ -140,6 +232,6 @@ def _read(
 def _changed(path: Path) -> str:
     folder = path.parent if path.name == "study.json" else path.parent.parent
     return (
-        f"{path} was changed since it was written: it does not match its checksum. Restore it from a copy; or, if it was "
-        f"edited by hand, accept it with: python -m study.analyze --accept {shlex.quote(str(folder))}"
+        f"{path} was changed since it was written: it does not match its checksum. Restore it from a copy; or, if "
+        f"it was edited by hand, accept it with: python -m study.analyze --accept {shlex.quote(str(folder))}"
     )

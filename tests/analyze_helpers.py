@@ -1,6 +1,5 @@
 """Studies with many trials that were never run, and the analyze command in a process of its own."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from moe.result import Epoch, StageResult
+from study.files import seal
 from study.folder import Folder
 from study.space import PRESETS, Space
 from study.study import Record, StudyFile
@@ -24,9 +24,9 @@ def write(path: Path, records: Iterable[Record], **study: Any) -> Folder:
     """A study's folder with these records, quickly: files of a test need not outlive a crash."""
     folder = Folder(path)
     folder.trials.mkdir(parents=True)
-    folder.definition.write_text(json.dumps(StudyFile(study=a_study(name=path.name, **study), runs=()).as_json()))
+    folder.definition.write_text(seal(StudyFile(study=a_study(name=path.name, **study), runs=()).as_json()))
     for record in records:
-        (folder.trials / f"{record.trial:04d}.json").write_text(json.dumps(record.as_json(), indent=2))
+        (folder.trials / f"{record.trial:04d}.json").write_text(seal(record.as_json()))
     return folder
 
 

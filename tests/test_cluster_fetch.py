@@ -7,6 +7,7 @@ import pytest
 from study.cluster import fetch, package
 from study.cluster import jobs as actions
 from study.cluster.options import read
+from study.files import seal
 from study.folder import Folder, FolderError
 from study.machine import ClusterError
 from study.study import Run
@@ -57,7 +58,7 @@ def test_a_folder_is_fetched_as_it_is_without_hidden_files_and_weights(there, he
     assert fetched(there, here) == 4
     for name in ("study.json", "trials/0001.json", "trials.csv", "figures/gain.png"):
         assert (here.path / name).read_bytes() == (there.path / name).read_bytes()
-    assert {path.name for path in here.path.iterdir()} == {"study.json", "trials", "trials.csv", "figures", ".lock"}
+    assert {path.name for path in here.path.iterdir()} == {"study.json", "trials", "trials.csv", "figures"}
     assert [path.name for path in here.trials.iterdir()] == ["0001.json"]
     assert here.read_records(here.read_study()) == [a_record(1)]
 
@@ -137,7 +138,7 @@ def test_a_record_that_is_damaged_or_unfinished_here_is_replaced(there, here):
     there.write_record(a_record(2))
     fetched(there, here)
     (here.trials / "0001.json").write_text('{"tri')
-    here.write_record(a_record(2, state="running"))
+    (here.trials / "0002.json").write_text(seal(a_record(2, state="running").as_json()))
     fetched(there, here)
     assert here.read_records(here.read_study()) == [a_record(1), a_record(2)]
 
@@ -206,8 +207,7 @@ def test_nothing_is_written_outside_the_folder_and_no_hidden_file(name, there, h
     fetch.save(archive.getvalue(), here.path.parent, "x")
     new = {path for path in there.path.parent.parent.rglob("*") if path not in before} - {here.path.parent, here.path}
     assert all(path.is_relative_to(here.path) for path in new)
-    assert [path.name for path in new if path.name.startswith(".")] == [".lock"]
-    assert (here.path / ".lock").read_bytes() == b""
+    assert not [path.name for path in new if path.name.startswith(".")]
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):

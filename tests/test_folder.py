@@ -1,5 +1,4 @@
 import errno
-import json
 import math
 import os
 import subprocess
@@ -8,7 +7,8 @@ import textwrap
 
 import pytest
 
-from study.folder import Folder, FolderError, free_name, study_folders, write_json, write_text
+from study.files import seal, write_json, write_text
+from study.folder import Folder, FolderError, free_name, study_folders
 from study.study import Run, Study, now
 from tests.study_helpers import a_record, a_study
 
@@ -76,9 +76,10 @@ def test_json_has_null_and_never_nan(tmp_path):
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"schema_version": 2}', "\x00\x01", "off the grid"])
 def test_a_damaged_record_is_refused_by_name_and_with_a_way_out(folder, damage):
-    (folder.trials / "0003.json").write_text(damage)
     if damage == "off the grid":
         folder.write_record(a_record(3, epochs=3))
+    else:
+        (folder.trials / "0003.json").write_text(damage)
     with pytest.raises(FolderError, match=r"0003\.json is damaged .* move it away"):
         folder.read_records(STUDY)
 
@@ -107,7 +108,7 @@ def test_a_damaged_study_is_refused_by_name(folder, damage):
 @pytest.mark.parametrize("name", ["3.json", "03.json", "0²3.json", "00a.json", "0004.json"])
 def test_a_record_in_a_file_of_another_name_is_refused(folder, name):
     folder.write_record(a_record(3))
-    (folder.trials / name).write_text(json.dumps(a_record(3).as_json()))
+    (folder.trials / name).write_text(seal(a_record(3).as_json()))
     with pytest.raises(FolderError, match=rf"{name} is damaged \(it is trial 3, whose file is 0003.json\)"):
         folder.read_records(STUDY)
 
@@ -120,7 +121,7 @@ def test_a_file_that_is_not_json_is_damaged_wherever_it_is(folder, damage):
             folder.read_study() if path == folder.definition else folder.read_records(STUDY)
         path.unlink()
         path.mkdir()
-        with pytest.raises(FolderError, match="is a directory"):
+        with pytest.raises(FolderError, match="it is a folder"):
             folder.read_study() if path == folder.definition else folder.read_records(STUDY)
         path.rmdir()
 

@@ -20,6 +20,7 @@ from moe.export import load as load_mixture
 from moe.pipeline import probabilities
 from moe.training.numerics import Numerics
 from study import machine
+from study.files import seal
 from study.folder import Folder, FolderError
 from study.reproduce import retrain
 from study.reproduce.__main__ import main
@@ -120,7 +121,12 @@ def edit(path, *keys, to):
     for key in keys[:-1]:
         inner = inner[key]
     inner[keys[-1]] = to
-    path.write_text(json.dumps(entries))
+    path.write_text(sealed(entries))
+
+
+def sealed(entries):
+    """The text of a study's file with these entries and their checksum."""
+    return seal({name: value for name, value in entries.items() if name != "sha256"})
 
 
 def record(folder, number=1):
@@ -136,7 +142,7 @@ def set_gain(folder, number, gain):
     baseline = result(folder, number).score.baseline_accuracy
     entries = json.loads(record(folder, number).read_text())
     entries["result"]["score"] |= {"gain": gain, "mixture_accuracy": baseline + gain}
-    record(folder, number).write_text(json.dumps(entries))
+    record(folder, number).write_text(sealed(entries))
 
 
 @pytest.fixture(scope="module")
@@ -327,7 +333,9 @@ def damaged(change, part, *arguments):
         damaged(shutil.rmtree, "holds no study", "--trial", 1),
         damaged(lambda f: (f / "study.json").write_text("no JSON"), "study.json is damaged"),
         damaged(lambda f: (f / "study.json").write_text("[]"), "study.json is damaged (it is"),
-        damaged(lambda f: (f / "study.json").unlink() or (f / "study.json").mkdir(), "study.json is damaged (is a dir"),
+        damaged(
+            lambda f: (f / "study.json").unlink() or (f / "study.json").mkdir(), "study.json is damaged (it is a folder"
+        ),
         damaged(lambda f: record(f).write_text("no JSON"), "0001.json is damaged", "--trial", 1),
         damaged(lambda f: edit(record(f), "result", "score", "gain", to="x"), "gain is 'x'; expected", "--trial", 1),
         damaged(lambda f: edit(record(f), "result", "score", "gain", to=0.9), "gain is 0.9; expected", "--trial", 1),

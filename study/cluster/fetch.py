@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from moe.console import Exit, fail
-from moe.schema import decode
+from moe.files import read_regular
 from moe.store.files import Local
+from study.files import decode_edited
 from study.folder import Folder, FolderError
 from study.machine import ClusterError
 from study.options import NAME
@@ -143,7 +144,7 @@ def _check_same(sent: Folder, here: Folder) -> None:
 def _finished(path: Path) -> Record | None:
     """The record of a finished trial; None for any other file, or none."""
     try:
-        record = decode(Record, path.read_bytes()) if path.is_file() else None
+        record = decode_edited(Record, read_regular(path))
     except (OSError, ValueError):
         return None
     return record if record and record.state != RUNNING else None

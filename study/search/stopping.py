@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from moe.console import Exit
+from study.lock import FolderError
 from study.search.ledger import Ledger
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -23,7 +24,7 @@ class Stop:
 
     deadline: float | None = None  # of time.monotonic
     signalled: bool = False
-    broken: OSError | None = None  # a record could not be written
+    broken: OSError | FolderError | None = None  # a record could not be written
     started: bool = False  # trials run, or ran: a signal ends the study once they have stopped; before, at once
     conclude: Callable[[], int] | None = None  # set while trials run: writes the tables, should Ray not end
     _timer: threading.Timer | None = None
