@@ -33,9 +33,11 @@ Precision = Literal["float32", "bfloat16"]
 Dataset = Literal["auto", "cifar10", "shapes"]  # auto: CIFAR-10 if it is available, else shapes
 DATASETS = get_args(Dataset)
 
+VALIDATION_EXAMPLES = 5_000
+
 #: per protocol and field, the fewest and the most images that it can take
 IMAGES: dict[Protocol, dict[str, tuple[int, int]]] = {
-    HOLDOUT: {"train_examples": (CLASSES, 45_000), "test_examples": (CLASSES, 5_000)},
+    HOLDOUT: {"train_examples": (CLASSES, 45_000), "test_examples": (CLASSES, VALIDATION_EXAMPLES)},
     NOTEBOOK: {"train_examples": (CLASSES, 50_000), "test_examples": (CLASSES, 10_000)},
 }
 
@@ -82,3 +84,8 @@ class Config(Model):
                 f"batch_size is {self.batch_size}; expected 1 to {self.train_examples}, the train_examples"
             )
         return self
+
+    @property
+    def scored_examples(self) -> int:
+        """How many images score a run: every validation image, or the test images that stopped it."""
+        return VALIDATION_EXAMPLES if self.protocol == HOLDOUT else self.test_examples

@@ -1,20 +1,22 @@
 """Accuracies of the mixture, its baseline and its controls.
 
-log-probabilities on the scored images --score--> accuracies, gain, discordance
+log-probabilities on the scored images --score--> accuracies, gain, discordance; who is right on which image
 """
 
+from base64 import b64encode
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from moe.config import ARTIFICIAL, NATURAL
 from moe.networks import blend, frozen_outputs, picks_natural
-from moe.result import Score
+from moe.result import Right, Score
 from moe.stages import by_superclass, only
 
 
-def score(log_probs: Mapping[str, Tensor], weights: Mapping[str, Tensor], labels: Tensor) -> Score:
+def score(log_probs: Mapping[str, Tensor], weights: Mapping[str, Tensor], labels: Tensor) -> tuple[Score, Right]:
     """Score the mixture and its controls.
 
     Args:
@@ -27,18 +29,26 @@ def score(log_probs: Mapping[str, Tensor], weights: Mapping[str, Tensor], labels
     frozen, oracle = frozen_outputs(log_probs), frozen_outputs(log_probs, truth)
     mixture = blend(frozen.log_probs, weights["gate"]).argmax(1) == labels
     baseline = log_probs["baseline"].argmax(1) == labels
-    images = len(labels)
-    return Score(
-        gain=(int(mixture.sum()) - int(baseline.sum())) / images,
+    average = torch.logsumexp(frozen.log_probs, 2).argmax(1) == labels
+    oracle_gate = blend(oracle.log_probs, weights["oracle"]).argmax(1) == labels
+    scored = Score(
+        gain=(int(mixture.sum()) - int(baseline.sum())) / len(labels),
         mixture_accuracy=share(mixture),
         baseline_accuracy=share(baseline),
         gate_accuracy=share(picked == truth),
         artificial_accuracy=_own(log_probs["artificial"], labels, ARTIFICIAL),
         natural_accuracy=_own(log_probs["natural"], labels, NATURAL),
-        oracle_gate_accuracy=share(blend(oracle.log_probs, weights["oracle"]).argmax(1) == labels),
-        average_accuracy=share(torch.logsumexp(frozen.log_probs, 2).argmax(1) == labels),
+        oracle_gate_accuracy=share(oracle_gate),
+        average_accuracy=share(average),
         discordance=share(mixture != baseline),
     )
+    rights = {"baseline": baseline, "mixture": mixture, "average": average, "oracle": oracle_gate}
+    return scored, Right(**{name: _packed(right) for name, right in rights.items()})
+
+
+def _packed(right: Tensor) -> str:
+    """(N,) bool as a field of `Right`."""
+    return b64encode(np.packbits(right.cpu().numpy()).tobytes()).decode()
 
 
 def _own(log_probs: Tensor, labels: Tensor, classes: tuple[int, ...]) -> float:

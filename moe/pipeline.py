@@ -5,8 +5,10 @@ config -> plan -> four stages, side by side where there are devices -> mixture -
 
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +16,16 @@ from torch import Tensor, nn
 from moe.config import HOLDOUT, Config
 from moe.data import DataSet, load
 from moe.data.subset import Subset, subset
-from moe.metrics import score
+from moe.metrics import score, share
 from moe.networks import Subgates, frozen_outputs, log_probs, parameters, picks_natural, run_frozen, select_branch
-from moe.result import Result, Score, StageResult, Totals
+from moe.result import Result, Right, Score, StageResult, Totals
 from moe.scheduler import OnEpoch, Scheduler, StageTask, TrainedStage, empty_network
 from moe.schema import fields
 from moe.stages import STAGES, Request, plan, resolved
 from moe.store.store import NoStore, Store
 from moe.store.tensors import State
 from moe.training.loop import Examples, batches, stop_epoch, to_floats
-from moe.training.numerics import available_devices, configure_numerics, device_name
+from moe.training.numerics import available_devices, configure_numerics, device_name, one_thread
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,6 @@ def run(
     store: Store | None = None,
     *,
     devices: Sequence[torch.device] = (),
-    score_examples: int | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Result:
     """Train the five stages of a config and score the mixture against its baseline.
@@ -53,15 +54,16 @@ def run(
     Args:
         data: by default CIFAR-10 if it is available, else the built-in shapes.
         store: where trained stages are loaded from and saved to; by default every stage is trained.
-        devices: independent stages are trained side by side, one on each; by default all GPUs, else the CPU.
-        score_examples: validation images to score on under `holdout`; by default `test_examples`.
+        devices: independent stages are trained side by side, one on each; `[torch.device("cpu")] * 2` takes two CPUs.
+            By default all GPUs, else all CPUs. Each stage trains on one thread, so that the result has the same bits
+            on any number of CPUs.
         on_epoch: called after each epoch, from the thread that trained it.
 
     Raises:
         DataError: the data are not available, or lack a class.
         TrainingError: a loss became infinite or NaN.
     """
-    return train_mixture(config, data, store, devices, score_examples, on_epoch).result
+    return train_mixture(config, data, store, devices, on_epoch).result
 
 
 def train_mixture(
@@ -69,7 +71,6 @@ def train_mixture(
     data: DataSet | None = None,
     store: Store | None = None,
     devices: Sequence[torch.device] = (),
-    score_examples: int | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> TrainedMixture:
     """As `run`, but returns the trained networks as well."""
@@ -79,9 +80,10 @@ def train_mixture(
     began = time.perf_counter()
     opened = store or NoStore()
     requests = plan(config, data.fingerprint, numerics)
-    images = subset(requests["baseline"].spec, data, score_examples).to(devices[0])
+    images = subset(requests["baseline"].spec, data).to(devices[0])
     try:
-        stages, scores = _train_and_score(requests, images, Scheduler(opened, on_epoch), devices)
+        with one_thread():
+            stages, scores, right = _train_and_score(requests, images, Scheduler(opened, on_epoch), devices)
     finally:
         opened.flush()
     results = {name: _stage_result(stages[name]) for name in STAGES}
@@ -91,30 +93,57 @@ def train_mixture(
         data=data.fingerprint,
         scored_examples=len(images.score_labels),
         score=scores,
+        right=right,
         totals=_totals(results, time.perf_counter() - began),
         stages=results,
         device=device_name(devices[0]),
-        threads=torch.get_num_threads(),
         instructions=numerics.instructions,
     )
     return TrainedMixture(result, stages)
 
 
+def baseline_accuracy(
+    config: Config, data: DataSet, store: Store | None = None, devices: Sequence[torch.device] = ()
+) -> float:
+    """Train the baseline of a config alone; its accuracy on the images that a run is scored on."""
+    devices = devices or available_devices()
+    numerics = configure_numerics(devices[0], config.precision)
+    opened = store or NoStore()
+    request = plan(config, data.fingerprint, numerics)["baseline"]
+    images = subset(request.spec, data).to(devices[0])
+    try:
+        task = StageTask(request, partial(examples, images, "baseline"))
+        with one_thread():
+            stage = Scheduler(opened).run(task, devices[0])
+            predicted = _log_probs(stage, "score", images.score_images)
+    finally:
+        opened.flush()
+    return share(predicted.argmax(1) == images.score_labels)
+
+
+class Predictions(NamedTuple):
+    """(N, outputs) log-probabilities of a frozen network."""
+
+    scored: Tensor
+    trained_on: Tensor | None  # under `holdout`; under `notebook` they change with each batch's dropout
+
+
 def _train_and_score(
     requests: Mapping[str, Request], images: Subset, scheduler: Scheduler, devices: Sequence[torch.device]
-) -> tuple[dict[str, TrainedStage], Score]:
+) -> tuple[dict[str, TrainedStage], Score, Right]:
     """Train the frozen stages side by side, then the mixture on their outputs."""
     tasks = [StageTask(requests[name], partial(examples, images, name)) for name in STAGES["mixture"].needs]
-    frozen = scheduler.run_all(tasks, _side_by_side(devices))
-    predicted = {name: _score_predictions(stage, images) for name, stage in frozen.items()}
+    beside = _side_by_side(devices)
+    frozen = scheduler.run_all(tasks, beside)
+    predicted = _predict_side_by_side(frozen, images, len(beside))
     task = StageTask(
         resolved(requests["mixture"], {name: stage.checkpoint for name, stage in frozen.items()}),
         lambda device: _mixture_examples(images, frozen, predicted),
     )
     mixture = scheduler.run(task, devices[0])
-    scored = f"score-{len(images.score_labels)}"
-    weights = mixture.predictions(scored, lambda network: _blend_weights(network, images, predicted))
-    return {**frozen, "mixture": mixture}, score(predicted, weights, images.score_labels)
+    scored = {name: each.scored for name, each in predicted.items()}
+    weights = mixture.predictions("score", lambda network: _blend_weights(network, images, scored))
+    return {**frozen, "mixture": mixture}, *score(scored, weights, images.score_labels)
 
 
 def _totals(stages: Mapping[str, StageResult], seconds: float) -> Totals:
@@ -125,9 +154,9 @@ def _totals(stages: Mapping[str, StageResult], seconds: float) -> Totals:
 
 def _side_by_side(devices: Sequence[torch.device]) -> Sequence[torch.device]:
     """A device for each stage that trains at the same time: a GPU takes several, because one stage leaves it idle."""
-    if devices[0].type == "cpu":
-        return devices
-    return tuple(devices) * -(-len(STAGES["mixture"].needs) // len(devices))
+    stages = len(STAGES["mixture"].needs)
+    each = 1 if devices[0].type == "cpu" else -(-stages // len(devices))
+    return (tuple(devices) * each)[:stages]
 
 
 def examples(images: Subset, stage: str, device: torch.device) -> tuple[Examples, Examples]:
@@ -159,38 +188,37 @@ def _stage_result(stage: TrainedStage) -> StageResult:
 
 
 def _mixture_examples(
-    images: Subset, frozen: Mapping[str, TrainedStage], predicted: Mapping[str, Tensor]
+    images: Subset, frozen: Mapping[str, TrainedStage], predicted: Mapping[str, Predictions]
 ) -> tuple[Examples, Examples]:
     """The examples that the mixture is trained on and those that stop it.
 
     Under `holdout` the outputs of the frozen networks are computed once. Under `notebook` their dropout stays on while
     the subgates train, so they are computed for each batch.
     """
-    stop = frozen_outputs({name: values[: images.stopping] for name, values in predicted.items()})
+    stop = frozen_outputs({name: each.scored[: images.stopping] for name, each in predicted.items()})
     validation = Examples(images.score_images[: images.stopping], images.score_labels[: images.stopping], stop)
-    if next(iter(frozen.values())).chain.spec.protocol == HOLDOUT:
-        train = {name: _predictions(stage, "train", images.train_images) for name, stage in frozen.items()}
-        return Examples(images.train_images, images.train_labels, frozen_outputs(train)), validation
+    if trained_on := {name: each.trained_on for name, each in predicted.items() if each.trained_on is not None}:
+        return Examples(images.train_images, images.train_labels, frozen_outputs(trained_on)), validation
     under_dropout = partial(run_frozen, {name: stage.network for name, stage in frozen.items()})
     return Examples(images.train_images, images.train_labels, under_dropout), validation
 
 
-def _score_predictions(stage: TrainedStage, images: Subset) -> Tensor:
-    """(N, outputs) log-probabilities of a frozen network on the scored images.
-
-    The images that stop training are predicted separately, so that a mixture does not depend on how many others are
-    scored: in a batch of another size, a kernel may round differently.
-    """
-    scored = len(images.score_labels)
-    parts = [_predictions(stage, "stop", images.score_images[: images.stopping])]
-    if scored > images.stopping:
-        parts.append(_predictions(stage, f"score-{scored}", images.score_images[images.stopping :]))
-    return torch.cat(parts)
-
-
-def _predictions(stage: TrainedStage, name: str, images: Tensor) -> Tensor:
-    """(N, outputs) log-probabilities of a frozen network."""
+def _log_probs(stage: TrainedStage, name: str, images: Tensor) -> Tensor:
+    """(N, outputs) log-probabilities of a frozen stage on the image set of that name."""
     return stage.predictions(name, lambda network: {"log_probs": predict(network, images)})["log_probs"]
+
+
+def _predict_side_by_side(frozen: Mapping[str, TrainedStage], images: Subset, threads: int) -> dict[str, Predictions]:
+    """What each frozen stage predicts, so many stages at the same time."""
+
+    def predictions(stage: TrainedStage) -> Predictions:
+        with one_thread():
+            scored = _log_probs(stage, "score", images.score_images)
+            holdout = stage.chain.spec.protocol == HOLDOUT
+            return Predictions(scored, _log_probs(stage, "train", images.train_images) if holdout else None)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return dict(zip(frozen, pool.map(predictions, frozen.values()), strict=True))
 
 
 @torch.no_grad()

@@ -3,14 +3,19 @@
 A field with a description is a column of the results table, under its own name.
 """
 
-from typing import Annotated, Literal, Self
+from base64 import b64decode
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from annotated_types import Ge, Le
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from moe.config import HOLDOUT, Config
 from moe.console import table
-from moe.schema import Model
+from moe.schema import Model, shown
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Share = Annotated[float, Ge(0), Le(1)]
 Count = Annotated[int, Ge(0)]
@@ -66,6 +71,43 @@ class Score(Model):
         return self
 
 
+#: by field of `Right`, the accuracy that is its share of set bits
+RIGHT = {
+    "baseline": "baseline_accuracy",
+    "mixture": "mixture_accuracy",
+    "average": "average_accuracy",
+    "oracle": "oracle_gate_accuracy",
+}
+
+
+class Right(Model):
+    """Which of the scored images each classifies correctly, in the data set's fixed order of them.
+
+    Each field is the base64 of numpy.packbits.
+    """
+
+    baseline: str
+    mixture: str
+    average: str
+    oracle: str
+
+    @field_validator("*")
+    @classmethod
+    def _base64(cls, packed: str, field: ValidationInfo) -> str:
+        try:
+            b64decode(packed, validate=True)
+        except ValueError:
+            raise ValueError(f"right.{field.field_name} is {shown(packed)}; expected base64") from None
+        return packed
+
+    def bits(self, name: str, images: int) -> "NDArray[np.bool_]":
+        """(images,) bool: whether the classifier of that field is right on each of the scored images."""
+        import numpy as np
+
+        packed = np.frombuffer(b64decode(getattr(self, name)), np.uint8)
+        return np.unpackbits(packed, count=images).astype(bool)
+
+
 class Totals(Model):
     """Sums over the five stages."""
 
@@ -84,11 +126,26 @@ class Result(Model):
     data: str  # the data set's fingerprint
     scored_examples: Annotated[Positive, Field(description="images that the accuracies are fractions of")]
     score: Score
+    right: Right | None = None  # None in results from before this was recorded
     totals: Totals
     stages: dict[str, StageResult]
     device: Annotated[str, Field(description="cpu, or the model of the GPU")]
-    threads: Annotated[Count, Field(description="of the CPU that one training uses")]
     instructions: str  # the CPU's instruction set, or the GPU's model and CUDA's version
+
+    @model_validator(mode="after")
+    def _right_agrees_with_the_score(self) -> Self:
+        for name, field in RIGHT.items() if self.right else ():
+            packed = b64decode(getattr(self.right, name))
+            counted, expected = int.from_bytes(packed).bit_count(), getattr(self.score, field) * self.scored_examples
+            if (
+                len(packed) != -(-self.scored_examples // 8)
+                or abs(counted - expected) > TOLERANCE * self.scored_examples
+            ):
+                raise ValueError(
+                    f"right.{name} has {counted} bits set in {len(packed)} bytes; expected {expected:g} of "
+                    f"{self.scored_examples} images"
+                )
+        return self
 
     @property
     def gain(self) -> float:

@@ -24,6 +24,7 @@ from moe.store.tensors import State
 from moe.store.writer import LeaseLostError
 from moe.training.cuda_graph import own_stream, synchronize
 from moe.training.loop import Chain, Examples, train
+from moe.training.numerics import one_thread
 
 #: called with (stage, epoch from 1, epochs at most, metrics of the epoch, whether another run trained it); an exception
 #: from it ends the run
@@ -53,7 +54,7 @@ class Scheduler:
     def run_all(self, tasks: Sequence[StageTask], devices: Sequence[torch.device]) -> dict[str, "TrainedStage"]:
         """Bring stages that do not need one another to the end of their requests, one on each device at a time."""
         waiting, chains, stop = deque(tasks), dict[str, Chain](), threading.Event()
-        if len(devices) == 1:  # in this thread, where torch's thread count has been set
+        if len(devices) == 1:
             self._work(waiting, chains, stop, devices[0])
         else:
             with ThreadPoolExecutor(len(devices)) as pool:
@@ -72,7 +73,7 @@ class Scheduler:
         postponed = 0
         try:
             # one stream for all: torch gives the same few in turn, and another thread may capture on the next
-            with own_stream(device):
+            with one_thread(), own_stream(device):
                 while not stop.is_set():
                     try:
                         task = waiting.popleft()
@@ -157,7 +158,7 @@ class TrainedStage:
             self.chain = replace(self.scheduler, store=next(sources)).run(self.task, self.device).chain
 
     def predictions(self, images: str, predict: Callable[[nn.Module], State]) -> State:
-        """What the checkpoint's network predicts on an image set such as "stop", "train" or "score-5000".
+        """What the checkpoint's network predicts on an image set such as "stop", "score" or "train".
 
         It comes from the store, or is computed now by `predict`.
         """

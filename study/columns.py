@@ -8,7 +8,10 @@ from moe.schema import fields, kind
 from study.study import Record
 
 _PANDAS = {int: "Int64", float: "float64", bool: "boolean", str: "string"}
-DERIVED = {"gain_vs_best_baseline": "mixture minus the best baseline of the study at as many training examples"}
+DERIVED = {
+    "reference_accuracy": "of the best reference baseline with as many training examples, trained before the search",
+    "fair_gain": "mixture minus the better of its baseline and the reference less the margin",
+}
 
 
 @dataclass(frozen=True)

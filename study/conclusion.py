@@ -11,15 +11,17 @@ from study.analyze.tables import write_all
 from study.definition import Request
 from study.folder import Folder, FolderError
 from study.options import PROGRAM, RESUME_COMMAND, Options
-from study.study import COMPLETE, FAILED, Record, Study
+from study.select.refine import replicates
+from study.study import COMPLETE, FAILED, SEARCH, Record, Study
 
 #: the options that a resume needs again, because study.json does not hold them
 _PER_RUN = ("results", "address", "gpus_per_trial", "cpus_per_trial", "concurrency", "store", "no_store")
 
 
 def missing(study: Study, records: Sequence[Record]) -> int:
-    """How many trials still have to become complete."""
-    return max(0, study.trials - sum(record.state == COMPLETE for record in records))
+    """How many trials still have to become complete, as far as that is known before the next stage of refining."""
+    searched = sum(record.state == COMPLETE and record.phase == SEARCH for record in records)
+    return max(0, study.search_trials - searched) or len(replicates(study, records))
 
 
 def check_unchanged(folder: Folder, before: Study | None) -> None:
@@ -42,6 +44,7 @@ def conclude_finished(request: Request) -> Exit | None:
 def conclude(options: Options, study: Study, too_many_failed: bool = False) -> Exit:
     """Write everything that is derived, and print how the study ended; the exit code."""
     folder = Folder(options.results / study.name)
+    study = folder.read_study()  # with its references
     records = folder.read_records(study)
     write_all(folder, study, records)
     emit(f"\n{(folder.path / 'summary.md').read_text('utf-8')}")
@@ -53,7 +56,8 @@ def conclude(options: Options, study: Study, too_many_failed: bool = False) -> E
         failed = [record for record in records if record.state == FAILED]
         warn(PROGRAM, f"{len(failed)} trials failed; the last: {failed[-1].error}\n{resume}")
         return Exit.TOO_MANY_FAILED
-    warn(PROGRAM, f"interrupted with {study.trials - left} of {study.trials} trials. {resume}")
+    complete = sum(record.state == COMPLETE for record in records)
+    warn(PROGRAM, f"interrupted with {complete} trials complete; at least {left} are missing. {resume}")
     return Exit.INTERRUPTED
 
 

@@ -1,6 +1,7 @@
 """From options to a study: a new one, or that of a folder that is resumed. No torch, no Ray.
 
-A study never changes except for its number of trials; a resume with other options exits with code 2.
+A study never changes except for its budgets, `trials`, `refine` and `refine_seeds`; a resume with other options exits
+with code 2.
 """
 
 import os
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from moe.cli import AUTO, option, refuse
-from moe.config import FLOAT32
+from moe.config import FLOAT32, NOTEBOOK
 from study.folder import Folder, study_folders
-from study.options import DEFAULTS, PROGRAM, Options, space_of
-from study.study import Study
+from study.options import DEFAULTS, EVERY_POINT, PROGRAM, Options, space_of
+from study.study import REFINE_FROM, Study
+
+BUDGETS = ("trials", "refine", "refine_seeds")  # what may change on a resume
 
 #: names of files and folders of which one is in every folder with CIFAR-10
 CIFAR10 = ("cifar-10-batches-py", "cifar-10-python.tar.gz", "*_batch*", "*.parquet")
@@ -38,9 +41,13 @@ def define(options: Options, command: str) -> Request:
     if folder and options.resume:
         before = folder.read_study()
         _check_same(options, before)
-        study = before.replace(trials=options.trials or before.trials, data_folder=_data_folder(options, before))
+        budgets = {name: value for name in BUDGETS if (value := getattr(options, name)) is not None}
+        study = _sized(before.replace(**budgets, data_folder=_data_folder(options, before)))
         return Request(options=options, command=command, study=study, before=before)
     chosen = DEFAULTS | {name: value for name in DEFAULTS if (value := getattr(options, name)) is not None}
+    if chosen["trials"] == EVERY_POINT and chosen["sampler"] == AUTO:
+        chosen["sampler"] = "grid"
+    chosen["margin"] /= 100
     study = Study(
         name=options.name or "",
         precision=FLOAT32 if options.precision is None or options.precision == AUTO else options.precision,
@@ -50,7 +57,26 @@ def define(options: Options, command: str) -> Request:
         data_folder=_data_folder(options),
         **{**chosen, "space": space_of(chosen["space"], chosen["protocol"])},
     )
-    return Request(options=options, command=command, study=study, before=None)
+    return Request(options=options, command=command, study=_sized(study), before=None)
+
+
+def _sized(study: Study) -> Study:
+    """A study of every point has as many trials; too many seeds of a point, or images that differ, exit with code 2."""
+    size = study.space.size
+    if study.protocol == NOTEBOOK and "test_examples" in study.space.grids:
+        refuse(
+            PROGRAM,
+            "--space searches test_examples under protocol notebook, where each value scores on other images; "
+            "expected one value",
+        )
+    study = study.replace(trials=study.trials or size)
+    if study.search_trials > (most := REFINE_FROM * size):
+        refuse(
+            PROGRAM,
+            f"--trials is {study.trials} on {study.seeds} seeds; expected at most {most} in all, "
+            f"{REFINE_FROM} seeds of each point",
+        )
+    return study
 
 
 def _folder(options: Options) -> Folder | None:
@@ -82,10 +108,12 @@ def _data_folder(options: Options, before: Study | None = None) -> str | None:
 def _check_same(options: Options, before: Study) -> None:
     """Refuse options that differ from the study that is resumed."""
     space = space_of(options.space, options.protocol or before.protocol) if options.space else before.space
-    for name in ("sampler", "objective", "seed", "protocol", "precision", "dataset"):
+    for name in ("sampler", "objective", "seed", "seeds", "protocol", "precision", "dataset"):
         given, had = getattr(options, name), getattr(before, name)
         if given not in (None, AUTO, had):
             refuse_change(before, option(name), given, had)
+    if options.margin is not None and options.margin / 100 != before.margin:
+        refuse_change(before, "--margin", options.margin, 100 * before.margin)
     ours, theirs = ({**each.grids, **each.fixed} for each in (space, before.space))
     for name in {**ours, **theirs}:
         given, had = (entries.get(name, "absent") for entries in (ours, theirs))

@@ -24,12 +24,14 @@ from study.search import samplers
 from study.search.cost import calibrate, forecast
 from study.search.ledger import Ledger
 from study.search.progress import Progress, showing
+from study.search.reference import missing_references
 from study.search.resources import Resources
 from study.search.searcher import StudySearch
 from study.search.stopping import Stop
 from study.search.trial import Job
 from study.search.tune import search
 from study.search.worker import devices
+from study.select.refine import most
 from study.study import COMPLETE, Record, Run, Study, now
 
 
@@ -52,9 +54,11 @@ class Driver:
         study, space, resources = self.study, self.study.space, self.resources
         searched = "; ".join(f"{name} {', '.join(map(str, grid))}" for name, grid in space.grids.items())
         gpus = f" and {resources.gpus_per_trial:g} GPUs" if resources.gpus_per_trial else ""
+        seeds = f", each on {study.seeds} seeds" if study.seeds > 1 else ""
+        refine = f"; then {study.refine} leaders on fresh seeds" if study.refine else ""
         return (
             f"Study {study.name}: {study.trials} trials over {space.size} points of space {space.name} "
-            f"({searched or 'nothing is searched, so each trial is another seed'})\n"
+            f"({searched or 'nothing is searched, so each trial is another seed'}){seeds}{refine}\n"
             f"  maximise {study.objective}, sampler {study.sampler}, protocol {study.protocol}, {study.precision}, "
             f"seed {study.seed}; {resources.concurrency} at a time with {resources.cpus_per_trial} CPUs{gpus} each"
         )
@@ -66,15 +70,18 @@ class Driver:
         recorded = [record.config for record in records if record.state == COMPLETE]
         left = missing(study, records)
         speed = calibrate(resources, study.space.least("batch_size"), study.precision)
-        cost = forecast(study, left, recorded, speed)
+        cost, whole = forecast(study, left, recorded, speed), forecast(study, study.space.size, recorded, speed)
+        every = duration(whole.shared.cost / resources.concurrency)
         apart, shared = (duration(tally.cost / resources.concurrency) for tally in (cost.apart, cost.shared))
         return (
             f"  {left} trials to run, {duration(cost.cheapest)} to {duration(cost.dearest)} each without reuse. "
             f"They need {cost.apart.stages} stages, {cost.apart.epochs} epochs in all; {cost.shared.stages} stages, "
             f"{cost.shared.epochs} epochs, are distinct.\n"
             f"  By a short calibration on this machine: about {apart} if each trial trains everything, about {shared} "
-            "with the stage store. Both are for points drawn evenly and no stage stopping early; a sampler that "
-            "returns to good points reuses more, and so does a store with stages of other studies.\n"
+            f"with the stage store; {every} for all {study.space.size} points (--trials all). These are for points "
+            "drawn evenly and no stage stopping early; a sampler that returns to good points reuses more, and so does "
+            "a store with stages of other studies.\n"
+            f"  Refining adds up to {most(study)} trials on fresh seeds.\n"
             "  Nothing was written."
         )
 
@@ -92,12 +99,12 @@ class Driver:
             except (OSError, FolderError) as error:  # Tune would take it for the trial's failure
                 stop.broken = stop.broken or error
 
-        ledger = Ledger(study, records, save)
+        ledger = Ledger(study, records, save, folder.write_study)
         folder.write_study(study, self._this_run())
         emit(f"  records in {folder.path}; {ledger.max_failures} failed trials would end it")
         progress = Progress(ledger, terminal=sys.stdout.isatty())
         stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
-        searcher = StudySearch(ledger, progress, stop, self.resources.concurrency)
+        searcher = StudySearch(ledger, progress, stop, self.resources.concurrency, missing_references(study))
         with showing(progress), stop.while_trials_run(partial(conclude, options, study)):
             try:
                 search(searcher, self._job(), options.address, (folder.path / ".tune").resolve())
@@ -117,7 +124,6 @@ class Driver:
             dataset=self.study.dataset,
             folder=_data_folder(self.study),
             data=self.study.data,
-            score_examples=self.study.space.score_examples(),
             resources=self.resources,
             store=self.request.options.location,
         )
@@ -151,7 +157,7 @@ def drive(request: Request, resources: Resources | None, stop: Stop) -> Exit:
         return fail(PROGRAM, str(error))
     emit(f"Data: {data.source}")
     if resources:
-        devices(resources.gpus_per_trial)
+        devices(resources)
     else:
         folder = _data_folder(study)
         resources = check_nodes(options, dataset=data.name, data_folder=folder, fingerprint=data.fingerprint)

@@ -69,11 +69,11 @@ class Folder:
             raise FolderError(f"{self.path} holds no study; expected a folder with study.json")
         return _read(StudyFile, self.definition, "expected what a study wrote")[0]
 
-    def write_study(self, study: Study, this_run: Run) -> None:
+    def write_study(self, study: Study, *this_run: Run) -> None:
         """Write what the study is, and add a run to those that it had."""
         runs = self.read_runs() if self.exists() else ()
         self._check_lock()
-        write_text(self.definition, seal(StudyFile(study=study, runs=(*runs, this_run)).as_json()))
+        write_text(self.definition, seal(StudyFile(study=study, runs=(*runs, *this_run)).as_json()))
 
     def read_records(self, study: Study) -> list[Record]:
         """All trials, by number.

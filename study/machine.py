@@ -1,4 +1,4 @@
-"""The CPUs, memory and GPUs of this machine, the versions of packages and the commit. No torch, no Ray."""
+"""The memory and GPUs of this machine, the versions of packages and the commit. No torch, no Ray."""
 
 import os
 import platform
@@ -13,16 +13,6 @@ class ClusterError(Exception):
 
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas")
-
-
-def cpus() -> int:
-    """How many CPUs this process may run on, a container's quota included."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(allowed, int(quota) // int(period)))
-    except (OSError, ValueError):  # no control group of this kind, or "max"
-        return allowed
 
 
 def memory() -> int:

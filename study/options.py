@@ -8,14 +8,15 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, Le
 from pydantic import Field, field_validator
 
-from moe.cli import AUTO, Parser, SharedOptions, add_options, from_options, refuse
+from moe.cli import AUTO, Parser, SharedOptions, add_options, from_options, refuse, whole
 from moe.config import HOLDOUT, Protocol
 from study.space import PRESETS, Sampler, Space, read
-from study.study import Objective
+from study.study import CONFIRM_FROM, REFINE_FROM, Objective
 
 PROGRAM = "python -m study.run"
 RESUME_COMMAND = "STUDY_RESUME_COMMAND"  # environment variable: the command that resumes a study, if it is another
 MOST_TRIALS = 100_000
+EVERY_POINT = 0  # what `--trials all` is read as
 MOST_SEED = 2_000_000  # a study's seeds are 1,000 apart and fit 31 bits
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
@@ -23,6 +24,10 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 #: what a new study gets if an option is not given
 DEFAULTS: dict[str, Any] = {
     "trials": 50,
+    "seeds": 1,
+    "refine": 5,
+    "refine_seeds": 4,
+    "margin": 2.0,
     "space": "notebook",
     "sampler": AUTO,
     "objective": "gain",
@@ -39,7 +44,17 @@ def _default(name: str, meaning: str, **settings: Any) -> Any:
 class Options(SharedOptions):
     """The command line; None where an option is not given."""
 
-    trials: Annotated[int | None, Ge(1), Le(MOST_TRIALS), _default("trials", "complete trials to reach")] = None
+    trials: Annotated[int | None, Ge(EVERY_POINT), Le(MOST_TRIALS), Field(title="N|all")] = None
+    seeds: Annotated[int | None, Ge(1), Le(REFINE_FROM), _default("seeds", "seeds of each point")] = None
+    refine: Annotated[
+        int | None, Ge(0), Le(50), _default("refine", "leaders that run on fresh seeds after the search, 0 for none")
+    ] = None
+    refine_seeds: Annotated[
+        int | None, Ge(1), Le(CONFIRM_FROM - REFINE_FROM), _default("refine_seeds", "fresh seeds of each finalist")
+    ] = None
+    margin: Annotated[
+        float | None, Ge(0), Le(100), _default("margin", "points that a baseline may lack to the best, in fair_gain")
+    ] = None
     space: Annotated[str | None, _default("space", f"{' or '.join(PRESETS)}, or a YAML file", title="NAME|FILE")] = None
     sampler: Annotated[Sampler | None, _default("sampler", "how points are proposed")] = None
     objective: Annotated[Objective | None, _default("objective", "what is maximised")] = None
@@ -98,14 +113,26 @@ def parser() -> Parser:
         epilog="exit codes: 0 done, 1 a bug, 2 wrong usage, 3 too many trials failed, 4 data or machine, "
         "75 interrupted and resumable",
     )
-    search = ("trials", "space", "sampler", "objective", "seed", "protocol", "precision", "hours", "dry_run")
-    add_options(command.add_argument_group("search"), Options, *search)
+    search = command.add_argument_group("search")
+    meaning = f"points to complete, or all of the space, by default {DEFAULTS['trials']}"
+    search.add_argument("--trials", type=_trials, metavar="N|all", help=meaning)
+    add_options(search, Options, "space", "sampler", "objective", "margin", "seed", "seeds", "refine", "refine_seeds")
+    add_options(search, Options, "protocol", "precision", "hours", "dry_run")
     folder = command.add_argument_group("results and data")
     add_options(folder, Options, "name", "results", "resume", "data", "dataset")
     add_options(folder.add_mutually_exclusive_group(), Options, "store", "no_store")
     resources = ("gpus_per_trial", "cpus_per_trial", "concurrency", "address")
     add_options(command.add_argument_group("resources"), Options, *resources)
     return command
+
+
+def _trials(text: str) -> int:
+    if text == "all":
+        return EVERY_POINT
+    try:
+        return whole(1, MOST_TRIALS)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or all") from None
 
 
 def study_name(text: str) -> str:

@@ -135,15 +135,11 @@ class Space(Model):
         distances = {name: [_distance(value, wanted[name]) for value in grid] for name, grid in self.grids.items()}
         return {name: each.index(min(each)) for name, each in distances.items()}
 
-    def score_examples(self) -> int:
-        """The largest `test_examples` of the space: what every trial of the study is scored on."""
-        return int(max(self._all("test_examples")))
-
     def least(self, name: str) -> int:
         """The smallest value that a whole-number field takes in the space."""
-        return int(min(self._all(name)))
+        return int(min(self.all(name)))
 
-    def _all(self, name: str) -> tuple[Any, ...]:
+    def all(self, name: str) -> tuple[Any, ...]:
         """Every value of a field: its grid, what it is fixed at, or the config's default."""
         return self.grids.get(name) or (self.fixed.get(name, getattr(Config(), name)),)
 

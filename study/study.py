@@ -10,28 +10,41 @@ from annotated_types import Ge
 from pydantic import AwareDatetime, Field, model_validator
 
 from moe.config import Config, Precision, Protocol
-from moe.result import Count, Positive, Result
+from moe.result import Count, Positive, Result, Share
 from moe.schema import Model
 from study.space import Sampler, Space
 
 SCHEMA: Final = 2  # version of study.json and of the records
-Objective = Literal["gain", "mixture_accuracy"]
+Objective = Literal["gain", "mixture_accuracy", "fair_gain"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 State = Literal["running", "complete", "failed"]
 RUNNING: Final = "running"
 COMPLETE: Final = "complete"
 FAILED: Final = "failed"
 SEARCH: Final = "search"
+REFINE: Final = "refine"
 LOST = "the worker process ended without a report: killed, out of memory, or its node was lost"
 SEED_STRIDE = 1000  # between the seeds of two studies
+REFINE_FROM = 250  # the first replicate of the phase refine: no seed of the search is below it by chance
+CONFIRM_FROM = 500  # the first replicate of a confirmation
 
 
 #: a time that every calendar and table has
 Moment = Annotated[AwareDatetime, Ge(datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC))]
 
 
+class Reference(Model):
+    """A baseline at the end of its chain: what gains are held against."""
+
+    config: Config
+    accuracy: Share
+
+
 class Study(Model):
-    """What a study searches, and how. Two runs of one study agree in all of this but `trials`."""
+    """What a study searches, and how. Two runs of one study agree in all of this but the budgets and the references.
+
+    Budgets are `trials`, `refine` and `refine_seeds`. The references are empty until their phase has ended.
+    """
 
     name: str
     space: Space
@@ -44,7 +57,12 @@ class Study(Model):
     data: str  # the data set's fingerprint
     source: str  # where the data were read, and why these
     data_folder: str | None  # as given
-    trials: Count  # complete trials to reach
+    trials: Count  # points of the search to complete
+    seeds: Positive = 1  # that the search runs each point on
+    refine: Count = 0  # leaders of the search that run on fresh seeds after it
+    refine_seeds: Positive = 4  # fresh seeds of each finalist
+    margin: Share = 0.02  # by which a baseline may lack to the reference in fair_gain
+    reference: tuple[Reference, ...] = ()
 
     def seed_of(self, replicate: int) -> int:
         """The seed of a config's trials, by how many came before; the same for all configs."""
@@ -53,6 +71,31 @@ class Study(Model):
     def config(self, point: dict[str, int], replicate: int) -> Config:
         """The config of a point of the space with the seed of a replicate."""
         return Config(**self.space.values(point), **self.common(replicate))
+
+    @property
+    def search_trials(self) -> int:
+        """Complete trials that the search takes: each point on every seed."""
+        return self.trials * self.seeds
+
+    def reference_accuracy(self, config: Config) -> float | None:
+        """The best reference with as many training examples; None before the phase reference."""
+        found = (each.accuracy for each in self.reference if each.config.train_examples == config.train_examples)
+        return max(found, default=None)
+
+    def value(self, record: "Record", objective: Objective) -> float:
+        """An objective of a complete trial.
+
+        A fair gain is over the trial's baseline or, where that is higher, over the reference less the margin.
+        """
+        score = record.done.score
+        if objective != "fair_gain":
+            return float(getattr(score, objective))
+        return score.mixture_accuracy - max(score.baseline_accuracy, self.fair_baseline(record.config))
+
+    def fair_baseline(self, config: Config) -> float:
+        """The accuracy that a fair gain is over at least: the reference less the margin."""
+        reference = self.reference_accuracy(config)
+        return 0.0 if reference is None else reference - self.margin
 
     def common(self, replicate: int) -> dict[str, Any]:
         """The fields of a config that are the study's, not the space's."""
@@ -74,7 +117,7 @@ class Record(Model):
 
     schema_version: Literal[2] = SCHEMA
     trial: Annotated[Positive, Field(description="number in the study, from 1")]
-    phase: Annotated[Literal["search"], Field(description="search")] = SEARCH
+    phase: Annotated[Literal["search", "refine"], Field(description="search or refine")] = SEARCH
     state: Annotated[
         State,
         Field(description="complete, failed, or running: under way, or left by an interruption for a resume"),
@@ -120,10 +163,6 @@ class Record(Model):
     def repeatable(self) -> bool:
         """Whether another trial with this config and seed may end otherwise: its worker was lost."""
         return self.state == FAILED and self.error == LOST
-
-    def objective(self, name: str) -> float:
-        """The objective of a complete trial."""
-        return float(getattr(self.done.score, name))
 
 
 class StudyFile(Model):

@@ -1,4 +1,4 @@
-"""What several test files share: a small data set, a config that trains in a second, few threads."""
+"""What several test files share: a small data set, a config that trains in a second."""
 
 import gc
 import os
@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import moe.config
+import moe.data.subset
 from moe.config import CLASSES, Config
 from moe.data import DataSet
 
@@ -19,7 +21,12 @@ os.environ.pop("COLUMNS", None)  # 80 where tests run in several processes: outp
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    torch.set_num_threads(1)  # these networks and data are too small for two
+    torch.set_num_threads(1)  # for tests that call the training loop itself; a run sets it for its own threads
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_validation_images() -> None:
+    moe.config.VALIDATION_EXAMPLES, moe.data.subset.PER_CLASS = 100, 10  # of this process: 5,000 take seconds to score
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,7 +21,7 @@ from moe.training.numerics import Numerics
 
 AT_ONCE = Timing(commit_every_s=0, ttl_s=0, rest_s=0, poll_s=0.01)  # commits each epoch, waits for nobody
 LOSSES = (5.0, 4.0, 4.5, 4.2, 3.0, 3.5, 3.2, 1.0)  # of pretended epochs: 1, 2, 5 and 8 are the best so far
-NUMERICS = Numerics(device="cpu", torch="2.15", threads=1, instructions="AVX2")
+NUMERICS = Numerics(device="cpu", torch="2.15", instructions="AVX2")
 
 
 def a_spec(stage: str = "baseline", **choices: Any) -> Spec:

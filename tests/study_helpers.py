@@ -1,14 +1,14 @@
 """Studies and records that were never run, for tests of what is made of them."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from moe.config import Config
 from moe.result import Result, Score, Totals
 from study.search.ledger import Ledger
 from study.search.progress import Progress
 from study.space import parse
-from study.study import COMPLETE, FAILED, RUNNING, Record, State, Study
+from study.study import COMPLETE, FAILED, RUNNING, Record, Reference, State, Study
 
 STARTED = datetime(2026, 1, 1, tzinfo=UTC)
 SPACE = parse("small", {"epochs": [1, 2, 4], "use_large_experts": [False, True], "test_examples": 1000})
@@ -31,6 +31,11 @@ def a_study(**changes: Any) -> Study:
         "trials": 5,
     }
     return Study(**{**fields, **changes})
+
+
+def references(accuracy: float, train_examples: int = 5000) -> tuple[Reference, ...]:
+    """What a study has after its phase reference."""
+    return (Reference(config=Config(train_examples=train_examples), accuracy=accuracy),)
 
 
 def a_result(
@@ -63,18 +68,23 @@ def a_result(
         totals=totals,
         stages={},
         device="cpu",
-        threads=2,
         instructions="AVX512",
     )
 
 
 def a_record(
-    trial: int, gain: float | None = 0.01, state: State = COMPLETE, replicate: int = 0, **fields: Any
+    trial: int,
+    gain: float | None = 0.01,
+    state: State = COMPLETE,
+    replicate: int = 0,
+    phase: Literal["search", "refine"] = "search",
+    **fields: Any,
 ) -> Record:
     """A trial at a point of the small space; `fields` are its config's."""
     config = Config(**{"test_examples": 1000, "seed": replicate, **fields})
     return Record(
         trial=trial,
+        phase=phase,
         replicate=replicate,
         config=config,
         state=state,

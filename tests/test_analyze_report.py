@@ -8,7 +8,7 @@ from study.analyze.format import Column, fitted
 from study.analyze.report import comparison, report
 from study.space import PRESETS, parse
 from tests.analyze_helpers import scored, search, weak, write
-from tests.study_helpers import a_record
+from tests.study_helpers import a_record, references
 
 NOTEBOOK = {"space": PRESETS["notebook"]}
 
@@ -38,7 +38,7 @@ def test_the_first_lines_say_what_is_chosen_with_the_estimate_of_the_model(tmp_p
     analysis = examine(folder.path)
     first = flat(folder).removeprefix("first ===== ")
     assert first.startswith(" ".join(analysis.choice.why.split()))
-    assert analysis.choice.estimate == analysis.best.estimate.max()
+    assert analysis.choice.estimate == analysis.best.estimate[analysis.best.promise.argmax()]
 
 
 def test_configs_are_ranked_by_their_estimate_and_the_first_one_is_chosen(tmp_path):
@@ -48,10 +48,9 @@ def test_configs_are_ranked_by_their_estimate_and_the_first_one_is_chosen(tmp_pa
     folder = write(tmp_path / "ranked", records, **NOTEBOOK)
     rows = table_of(said(folder, rows=0))
     assert len(rows) == 40
-    estimates = [float(row[7]) for row in rows]
+    estimates = [float(row[7]) for row in rows[1:]]  # the choice stands first
     assert estimates == sorted(estimates, reverse=True)
     assert int(rows[0][0]) == examine(folder.path).choice.trials[0]
-    assert "+8.00" not in rows[0]
 
 
 def test_of_many_configs_the_best_are_shown_and_the_rest_counted(tmp_path):
@@ -68,18 +67,11 @@ def test_with_one_seed_no_interval_is_stated_and_with_four_it_is(tmp_path):
     assert "No interval" not in text
 
 
-def test_the_best_observed_value_is_said_to_be_biased_and_by_how_much(tmp_path):
+def test_the_best_observed_value_is_said_to_be_biased(tmp_path):
     gains = (0.0, 0.05, 0.1)
     text = flat(write(tmp_path / "bias", [a_record(n + 1, gain, epochs=2**n) for n, gain in enumerate(gains)]))
-    assert "standard error of 0.98 points, from its images alone; noise between seeds comes on top" in text
-    assert "The best observed of 3 trials is biased upward (winner's curse)" in text
-    assert f"by {0.8463 * 0.98:.2f} if all configs are equal" in text
-    assert "Here: trial 3 found +10.00" in text
-
-
-def test_all_scatter_may_be_noise_where_it_is_more_than_that_of_the_images(tmp_path):
-    assert "above are noise" in flat(write(tmp_path / "noisy", search(40, noise=0.05), **NOTEBOOK))
-    assert "above are noise" not in flat(write(tmp_path / "quiet", search(40, noise=0.0001), **NOTEBOOK))
+    assert "standard error of 0.98 points from its images alone; noise between seeds comes on top" in text
+    assert "The best observed of 3 trials is biased upward (winner's curse): trial 3 found +10.00" in text
 
 
 def test_one_trial_has_neither_scatter_nor_bias(tmp_path):
@@ -99,7 +91,7 @@ def test_a_study_of_mixture_accuracy_is_ranked_by_it(tmp_path):
 def test_no_line_is_wider_than_the_terminal_and_what_is_left_out_is_named(width, tmp_path):
     text = said(write(tmp_path / "wide", search(60), **NOTEBOOK), width=width)
     assert widest(text) <= width
-    assert ("Left out for lack of width" in " ".join(text.split())) == (width < 130)
+    assert ("Left out for lack of width" in " ".join(text.split())) == (width < 120)
 
 
 def test_a_table_leaves_out_first_what_is_spared_most():
@@ -167,9 +159,10 @@ def test_a_best_level_at_the_edge_that_may_be_noise_is_not_named(tmp_path):
 
 
 def test_a_gain_over_an_under_trained_baseline_is_said_to_be_one_in_the_first_lines(tmp_path):
-    losing = flat(write(tmp_path / "weak", [a_record(1, 0.0, epochs=4), weak(2, 0.2, baseline=0.2)]))
+    records = [a_record(1, 0.0, epochs=4), weak(2, 0.2, baseline=0.2)]
+    losing = flat(write(tmp_path / "weak", records, reference=references(0.5)))
     assert losing.startswith("weak ==== The chosen config's mixture loses to the best baseline")
-    assert "by 10.00 points: its gain is over an under-trained baseline" in losing
+    assert "by 10.00 points (40.00% against 50.00%): its gain is over an under-trained baseline" in losing
     assert "loses" not in said(write(tmp_path / "fair", [a_record(1, 0.0, epochs=4), a_record(2, 0.2)]))
 
 

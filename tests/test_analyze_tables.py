@@ -10,7 +10,7 @@ from study.folder import Folder
 from study.select.choice import choose
 from study.space import PRESETS
 from tests.analyze_helpers import search, weak, write
-from tests.study_helpers import a_record, a_study
+from tests.study_helpers import a_record, a_study, references
 
 RECORDS = [
     a_record(1, 0.01),
@@ -40,9 +40,13 @@ def test_the_table_loads_with_one_line_of_pandas_with_the_right_types(folder):
     assert table["dataset"].unique().tolist() == ["shapes"]
 
 
-def test_a_gain_is_also_held_against_the_best_baseline_with_as_many_training_examples():
-    found = frame(a_study(), [a_record(1, 0.01), weak(2, 0.05, baseline=0.3, epochs=2)])
-    assert found["gain_vs_best_baseline"].tolist() == pytest.approx([0.01, -0.15])
+def test_a_fair_gain_is_over_the_reference_with_as_many_training_examples_less_the_margin():
+    study = a_study(reference=references(0.5), margin=0.02)
+    records = [weak(1, 0.1, baseline=0.3), weak(2, 0.03, baseline=0.49), weak(3, 0.1, baseline=0.3, epochs=2)]
+    found = frame(study, records)
+    assert found["fair_gain"].tolist() == pytest.approx([-0.08, 0.03, -0.08])
+    assert found["reference_accuracy"].tolist() == [0.5] * 3
+    assert frame(a_study(), records)["fair_gain"].isna().all()
 
 
 def test_no_trial_at_all_makes_an_empty_table_and_no_choice(folder):
@@ -87,10 +91,11 @@ def test_four_seeds_of_the_choice_make_an_interval(folder):
 
 
 def test_a_chosen_config_that_loses_to_the_best_baseline_is_said_to_first(folder):
-    write_all(folder, a_study(), [a_record(1, 0.0, epochs=4), weak(2, 0.2, baseline=0.2)])
+    study = a_study(reference=references(0.5))
+    folder.write_study(study)
+    write_all(folder, study, [a_record(1, 0.0, epochs=4), weak(2, 0.2, baseline=0.2)])
     best = json.loads((folder.path / "best.json").read_text())
-    assert best["beats_best_baseline"] is False
-    assert best["gain_vs_best_baseline"] == pytest.approx(-0.1)
+    assert best["over_reference"] == pytest.approx(-0.1)
     first = (folder.path / "summary.md").read_text().split("\n\n")[1]
     for text in (best["why"], first):
         assert text.startswith("The chosen config's mixture loses to the best baseline")
@@ -98,8 +103,8 @@ def test_a_chosen_config_that_loses_to_the_best_baseline_is_said_to_first(folder
 
 
 def test_a_chosen_config_that_beats_the_best_baseline_is_not_said_to_lose(folder):
-    write_all(folder, a_study(), RECORDS)
-    assert json.loads((folder.path / "best.json").read_text())["beats_best_baseline"] is True
+    write_all(folder, a_study(reference=references(0.5)), RECORDS)
+    assert json.loads((folder.path / "best.json").read_text())["over_reference"] > 0
     assert "loses" not in (folder.path / "summary.md").read_text()
 
 
@@ -115,7 +120,7 @@ def test_the_summary_and_best_json_have_one_estimate(folder):
 def test_the_summary_has_the_source_of_the_data_and_the_states():
     text = summary(a_study(source="shapes, drawn by code: no network"), RECORDS, None)
     assert "shapes, drawn by code: no network" in text
-    assert "2 complete, 1 failed, 1 running, of 5 complete trials wanted" in text
+    assert "2 complete, 1 failed, 1 running, of 5 complete trials wanted in the search" in text
 
 
 def test_the_notebook_protocol_is_called_optimistic():

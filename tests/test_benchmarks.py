@@ -21,18 +21,17 @@ from study.space import PRESETS, parse
 from study.study import Run
 from tests.benchmarks import overhead, parity, passes, peer, pipeline, replay, reuse
 from tests.benchmarks.passes import Cost, Trial, assumed
-from tests.study_helpers import SPACE, STARTED, a_record, a_study
+from tests.study_helpers import STARTED, a_record, a_study
 
 SMALL = {"train_examples": 40, "test_examples": 20, "batch_size": 40}
 HASTY = {**SMALL, "patience": 1, "learning_rate": 0.01}
-SCORED = 50
 CONFIGS = [
     Config(epochs=2, **SMALL),
     Config(epochs=1, **SMALL),  # within the first
     Config(epochs=4, **SMALL),  # beyond it
     Config(epochs=2, **SMALL),  # all known
     Config(epochs=2, use_large_baseline_classifier=True, **SMALL),  # another baseline, so another mixture
-    Config(epochs=1, **{**SMALL, "test_examples": SCORED}),  # the images that stop training are all that are scored
+    Config(epochs=1, **{**SMALL, "test_examples": 100}),  # all that are scored
     Config(epochs=10, **HASTY),
     Config(epochs=12, **HASTY),  # the same, since patience ends it
     Config(epochs=1, seed=1, **SMALL),
@@ -98,38 +97,38 @@ def test_our_passes_are_those_that_the_networks_make(data, tmp_path, reuse, conf
     trials, seen = [], []
     for config in configs:
         with watched() as images:
-            result = run(config, data, store, score_examples=SCORED)
+            result = run(config, data, store)
         trials.append(Trial.of(result))
         subgates, odd = divmod(images[20], 2)  # two of them make one network
         assert not odd
         seen.append(Cost(images[10] + images[2] + subgates, subgates, result.totals.epochs_trained))
     if store:
         store.close()
-    assert list(passes.ours_each(trials, SCORED, reuse)) == seen
-    assert passes.ours(trials, SCORED, reuse) == sum(seen, Cost())
+    assert list(passes.ours_each(trials, reuse)) == seen
+    assert passes.ours(trials, reuse) == sum(seen, Cost())
     assert [place for place, cost in enumerate(seen) if cost == Cost()] == known
 
 
 @pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[6]])
 def test_the_peers_passes_are_those_that_it_counts(data, config):
-    found = peer.run_one(config, data, SCORED, threads=torch.get_num_threads())
+    found = peer.run_one(config, data, threads=torch.get_num_threads())
     trial = Trial(config, found["epochs"], found["epochs"])
-    assert passes.peers([trial], SCORED).passes == found["passes"]
-    assert passes.peers([trial], SCORED).epochs == sum(found["epochs"].values())
+    assert passes.peers([trial]).passes == found["passes"]
+    assert passes.peers([trial]).epochs == sum(found["epochs"].values())
 
 
 def test_where_stages_stop_early_a_larger_number_of_epochs_costs_nothing():
     eight, thirty = (Config(epochs=epochs) for epochs in (8, 30))
-    early = list(passes.ours_each([assumed(eight, 5), assumed(thirty, 5)], 1000, reuse=True))
+    early = list(passes.ours_each([assumed(eight, 5), assumed(thirty, 5)], reuse=True))
     assert early[0].epochs == 5 * len(STAGES)
     assert early[1] == Cost()
-    late = list(passes.ours_each([assumed(eight), assumed(thirty)], 1000, reuse=True))
+    late = list(passes.ours_each([assumed(eight), assumed(thirty)], reuse=True))
     assert late[1].epochs == 4 * (30 - 8) + 30  # the mixture stands on other checkpoints
 
 
 def test_images_that_cannot_be_shared_equally_are_refused():
     with pytest.raises(ValueError, match="asks for 1003 images; expected a multiple of 10"):
-        passes.peers([assumed(Config(train_examples=1003))], 1000)
+        passes.peers([assumed(Config(train_examples=1003))])
 
 
 def test_a_simulated_study_is_searched_as_a_real_one():
@@ -199,7 +198,7 @@ def test_a_study_that_did_not_begin_with_an_empty_store_is_refused(tmp_path):
 
 def found(trial, seconds):
     """What the peer would have found."""
-    cost = passes.peers([trial], SPACE.score_examples())
+    cost = passes.peers([trial])
     return {"epochs": trial.used, "passes": cost.passes, "seconds": seconds}
 
 
@@ -210,7 +209,7 @@ def test_the_peers_time_is_its_own_or_estimated_from_a_part(tmp_path):
     assert (whole.their_seconds, whole.mine.epochs, whole.theirs.epochs) == (360, 11, 15)
     assert "ESTIMATED" not in str(whole)
     part = reuse.compare_round(past, 180, [1], [found(two, 180)], 999)
-    share = passes.peers([one], 1000).passes / passes.peers([two], 1000).passes
+    share = passes.peers([one]).passes / passes.peers([two]).passes
     assert part.their_seconds == pytest.approx(180 * (1 + share))
     assert part.theirs == whole.theirs
     assert "ESTIMATED from trials 2: 180 s" in str(part)

@@ -1,5 +1,6 @@
 import pytest
 
+import moe.config
 from moe.config import PRECISIONS, Config
 from study.search.cost import Speed, calibrate, forecast, price
 from study.search.resources import Resources
@@ -12,17 +13,18 @@ SPEED = Speed(
 )
 
 
-def total(config, score_examples):
-    return sum(p.epoch * config.epochs + p.prediction for p in price(config, SPEED, score_examples).values())
+def total(config):
+    return sum(p.epoch * config.epochs + p.prediction for p in price(config, SPEED).values())
 
 
-def test_a_config_costs_its_epochs_of_every_stage_and_one_prediction_for_the_mixture():
+def test_a_config_costs_its_epochs_of_every_stage_and_one_prediction_for_the_mixture(monkeypatch):
     config = Config(epochs=2, train_examples=1000, test_examples=100)
     networks = 1 + 1 + 0.4 + 0.6  # experts see their classes only
     stages = 2 * networks * (1000 * 0.001 + 100 * 0.0002)
-    predictions = 4 * (1000 + 500) * 0.0002
-    subgates = 2 * (1000 * 0.0002 + 100 * 0.00002) + 500 * 0.00002
-    assert total(config, 500) == pytest.approx(stages + predictions + subgates)
+    monkeypatch.setattr(moe.config, "VALIDATION_EXAMPLES", 5000)
+    predictions = 4 * (1000 + 5000) * 0.0002
+    subgates = 2 * (1000 * 0.0002 + 100 * 0.00002) + 5000 * 0.00002
+    assert total(config) == pytest.approx(stages + predictions + subgates)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +33,7 @@ def test_a_config_costs_its_epochs_of_every_stage_and_one_prediction_for_the_mix
 )
 def test_more_of_anything_costs_more(change):
     config = Config(epochs=2, train_examples=1000)
-    assert total(config.replace(**change), 1000) > total(config, 1000)
+    assert total(config.replace(**change)) > total(config)
 
 
 def test_a_study_costs_less_where_trials_share_stages():

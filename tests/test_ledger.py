@@ -30,7 +30,7 @@ def test_a_trial_is_saved_when_it_starts_and_again_when_it_ends(saved):
     complete(ledger, ledger.start(POINT).trial, 0.02)
     assert [(record.trial, record.state) for record in saved] == [(1, "running"), (1, "complete")]
     assert saved[0].ended is None
-    assert saved[1].objective("gain") == 0.02
+    assert saved[1].done.gain == 0.02
 
 
 def test_numbers_go_on_after_those_recorded(saved):
@@ -82,7 +82,7 @@ def test_what_ended_is_counted_over_all_runs_and_the_best_is_saved(saved):
         complete(ledger, trial, gain)
     ledger.fail(ledger.start(POINT).trial, "out of luck")
     assert (ledger.ended("complete"), ledger.ended("failed"), ledger.best.trial) == (3, 2, 3)
-    assert ledger.best.objective("gain") == 0.03
+    assert ledger.best.done.gain == 0.03
     assert a_ledger(saved).best is None
 
 

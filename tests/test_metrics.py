@@ -29,7 +29,7 @@ def leaning(images, expert):
 
 def test_a_mixture_that_trusts_its_experts_is_scored_against_the_baseline():
     experts = leaning(5, expert=True)
-    found = score(SAID, {"gate": experts, "oracle": experts}, LABELS)
+    found, _ = score(SAID, {"gate": experts, "oracle": experts}, LABELS)
     assert found.baseline_accuracy == 3 / 5
     assert found.mixture_accuracy == 3 / 5  # images 0, 2 and 4; image 1 went to the natural expert
     assert found.gain == 0
@@ -41,18 +41,18 @@ def test_a_mixture_that_trusts_its_experts_is_scored_against_the_baseline():
 
 
 def test_a_mixture_that_trusts_its_baseline_has_no_gain():
-    found = score(SAID, dict.fromkeys(("gate", "oracle"), leaning(5, expert=False)), LABELS)
+    found, _ = score(SAID, dict.fromkeys(("gate", "oracle"), leaning(5, expert=False)), LABELS)
     assert (found.gain, found.discordance) == (0, 0)
     assert found.mixture_accuracy == found.oracle_gate_accuracy == found.baseline_accuracy
 
 
 def test_the_average_is_the_plain_mean_of_baseline_and_gated_expert():
     said = {**SAID, "baseline": torch.full((5, 10), 0.1).log()}  # says nothing, so the gated expert decides
-    found = score(said, dict.fromkeys(("gate", "oracle"), leaning(5, expert=False)), LABELS)
+    found, _ = score(said, dict.fromkeys(("gate", "oracle"), leaning(5, expert=False)), LABELS)
     assert found.average_accuracy == pytest.approx(3 / 5)
 
 
 def test_a_gain_is_exact():
     weights = dict.fromkeys(("gate", "oracle"), leaning(5, expert=True))
     said = {**SAID, "baseline": certain([1, 1, 1, 1, 1], 10)}
-    assert score(said, weights, LABELS).gain == 2 / 5
+    assert score(said, weights, LABELS)[0].gain == 2 / 5

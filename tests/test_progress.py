@@ -46,7 +46,7 @@ def test_the_line_of_a_start_has_the_searched_fields_and_the_seed(lines):
 def test_the_line_of_an_end_has_the_gain_the_accuracies_and_the_time(lines):
     trial, study = lines["ended"].split(" | ")
     assert trial == "trial 2: gain +2.00 ± 1.00 points, mixture 52.0%, baseline 50.0%, 60 s"
-    assert study.startswith("2 of 5 trials done")
+    assert study.startswith("phase search: 2 of 5 trials done")
 
 
 def test_the_line_of_an_end_has_the_best_trial_of_all_runs(lines):
@@ -67,7 +67,7 @@ def test_a_terminal_shows_stage_and_epoch_of_each_running_trial_and_no_lines(led
     progress.started(record)
     progress.progressed(record.trial, report("gate", 2, 4))
     assert progress.panel().splitlines() == [
-        "1 of 5 trials done, best gain +3.00 ± 1.00 points (trial 1)",
+        "phase search: 1 of 5 trials done, best gain +3.00 ± 1.00 points (trial 1)",
         "  trial 2: gate, epoch 2 of at most 4 | epochs 2, use_large_experts False, seed 0",
     ]
     with showing(progress):

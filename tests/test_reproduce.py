@@ -1,12 +1,14 @@
 """`python -m study.reproduce`: a tiny study on the built-in shapes, made without Ray, trained again and compared."""
 
 import datetime
+import io
 import json
 import math
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +20,9 @@ from moe.console import Exit
 from moe.data import load
 from moe.export import load as load_mixture
 from moe.pipeline import probabilities
-from moe.training.numerics import Numerics
 from study import machine
 from study.files import seal
 from study.folder import Folder, FolderError
-from study.reproduce import retrain
 from study.reproduce.__main__ import main
 from study.reproduce.compare import compare, conditions
 from study.reproduce.original import UnknownTrialError, find
@@ -33,7 +33,7 @@ from study.study import COMPLETE, FAILED, Record, Run, Study
 SPACE = parse("two", {"epochs": [1, 2], "train_examples": 60, "test_examples": [50, 60], "batch_size": 20})
 CPU = torch.device("cpu")
 STAGES = ("baseline", "gate", "artificial", "natural", "mixture")
-NUMBERS = 9 + 2 + 5 * 3  # scores, scored images and parameters, and three of each stage
+NUMBERS = 10 + 2 + 5 * 3  # scores with who is right, scored images and parameters, and three of each stage
 NUMBERS_AN_EPOCH = 5 * 4
 
 
@@ -75,7 +75,7 @@ def made(tmp_path_factory):
         choices = config(epochs, seed=replicate)
         record = Record(trial=number, replicate=replicate, config=choices, started=month(3))
         if number <= 2:
-            record = record.ended_as(COMPLETE, result=run(choices, data, devices=[CPU], score_examples=60))
+            record = record.ended_as(COMPLETE, result=run(choices, data, devices=[CPU]))
         if number == 3:
             record = record.ended_as(FAILED, error="the loss is nan")
         folder.write_record(record)
@@ -142,6 +142,7 @@ def set_gain(folder, number, gain):
     baseline = result(folder, number).score.baseline_accuracy
     entries = json.loads(record(folder, number).read_text())
     entries["result"]["score"] |= {"gain": gain, "mixture_accuracy": baseline + gain}
+    entries["result"]["right"] = None
     record(folder, number).write_text(sealed(entries))
 
 
@@ -152,15 +153,11 @@ def file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def outcome(made, file):
-    """Of the second trial, in a process of its own that would use two threads."""
-    done = subprocess.run(
-        [sys.executable, "-m", "study.reproduce", made, "--trial", "2", "--save", file],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "2"},
-    )
-    return Outcome(done.returncode, done.stdout, done.stderr)
+    """Of the second trial."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main([str(made), "--trial", "2", "--save", str(file)])
+    return Outcome(code, out.getvalue(), err.getvalue())
 
 
 class TestTrainingAgain:
@@ -171,9 +168,6 @@ class TestTrainingAgain:
     def test_the_trial_its_config_and_the_data_are_named(self, outcome):
         assert outcome.line("Trial 2 of study tiny: ").startswith("epochs 2, batch_size 20")
         assert outcome.line("Data: ") == load("shapes").source
-
-    def test_the_studys_number_of_threads_is_used(self, outcome):
-        assert "threads 1," in outcome.line("Same as in the study: ")
 
     def test_the_same_conditions_are_named(self, outcome):
         same = outcome.line("Same as in the study: ")
@@ -220,17 +214,9 @@ class TestDifferences:
         assert outcome.code == Exit.DIFFERS
         assert "from the study's +50.00" in outcome.out
 
-    def test_more_threads_than_cpus_are_named(self, folder, command):
-        many = machine.cpus() + 1
-        edit(record(folder), "result", "threads", to=many)
-        outcome = command(folder, "--trial", "1")
-        assert outcome.code in (Exit.DONE, Exit.DIFFERS)  # the record's numbers are those of one thread
-        assert f"threads {many}," in outcome.line("Same as in the study: ")
-        assert f"{many} threads share {machine.cpus()} CPU" in outcome.out
-
     def test_epochs_from_a_store_are_counted(self, made, tmp_path, command):
         with Store(str(tmp_path)) as store:
-            run(config(1), load("shapes"), store, devices=[CPU], score_examples=60)
+            run(config(1), load("shapes"), store, devices=[CPU])
         outcome = command(made, "--trial", "1", "--store", tmp_path)
         assert outcome.code == Exit.DONE
         assert "5 of 5 epochs are from the store" in outcome.out
@@ -241,17 +227,6 @@ class TestDifferences:
         outcome = command(folder, "--trial", "1")
         assert outcome.code in (Exit.DONE, Exit.DIFFERS)
         assert "device NVIDIA H200, here cpu" in outcome.line("Different from the study: ")
-
-    def test_the_studys_number_of_threads_is_used_beside_a_gpu_too(self, folder, monkeypatch):
-        edit(record(folder), "result", "threads", to=2)
-        monkeypatch.setattr(
-            retrain, "configure_numerics", lambda *_: Numerics(device="cuda", torch="2.15", instructions="H200")
-        )
-        monkeypatch.setattr(retrain, "device_name", lambda device: "NVIDIA H200")
-        original = find(folder, 1)
-        known = retrain._configure(original, torch.device("cuda"), load("shapes"))
-        torch.set_num_threads(1)
-        assert [one.now for one in known if one.name == "threads"] == ["2"]
 
 
 #: arguments, and what the sentence on stderr has to hold
@@ -341,7 +316,6 @@ def damaged(change, part, *arguments):
         damaged(lambda f: edit(record(f), "result", "score", "gain", to=0.9), "gain is 0.9; expected", "--trial", 1),
         damaged(lambda f: edit(record(f), "result", "stages", to=3), "stages is 3; expected", "--trial", 1),
         damaged(lambda f: edit(record(f), "result", "score", to={}), "result.score.gain is missing", "--trial", 1),
-        damaged(lambda f: edit(record(f), "result", "threads", to=-1), "threads is -1; expected", "--trial", 1),
         damaged(lambda f: [path.unlink() for path in (record(f), record(f, 2))], "no complete trial"),
         damaged(lambda f: edit(record(f), "started", to="2025-06-01T00:00:00Z"), "no run that began before trial 1"),
         damaged(lambda f: None, "trial 3 failed", "--trial", 3),
@@ -439,7 +413,7 @@ class TestCompare:
         assert then["stages.natural.epochs.2.loss"] == found.stages["natural"].epochs[1].loss
         assert then["stages.mixture.stopped"] == "epochs"
         assert then["stages.mixture.best_epoch"] == found.stages["mixture"].best_epoch
-        assert then["scored_examples"] == 60
+        assert then["scored_examples"] == 100
 
     def test_times_and_reuse_are_not_compared(self, found):
         other = found.replace(totals=found.totals.replace(seconds=1e6, epochs_reused=9, epochs_trained=0))
@@ -460,7 +434,7 @@ class TestCompare:
 
     def same(self, original):
         now = original.result
-        return {"device": "cpu", "threads": 1, "instructions": now.instructions, "data": now.data}
+        return {"device": "cpu", "instructions": now.instructions, "data": now.data}
 
     def test_only_the_code_differs_on_the_same_machine(self, made):
         found = conditions(find(made, 1), **self.same(find(made, 1)))
@@ -469,7 +443,6 @@ class TestCompare:
     @pytest.mark.parametrize(
         ("change", "name"),
         [
-            ({"threads": 2}, "threads"),
             ({"device": "NVIDIA H200"}, "device"),
             ({"instructions": "AVX9"}, "instruction set"),
             ({"data": "0" * 64}, "data"),
@@ -535,16 +508,16 @@ class TestReport:
 
     def test_a_difference_in_gain_is_set_against_the_noise_over_images(self, found):
         score = {"gain": 0.02, "mixture_accuracy": 0.4, "baseline_accuracy": 0.38, "discordance": 0.1}
-        then = found.replace(score=found.score.replace(**score), scored_examples=2000)
+        then = found.replace(score=found.score.replace(**score), scored_examples=2000, right=None)
         now = then.replace(score=then.score.replace(gain=0.015, mixture_accuracy=0.395))
         text = explanation(then, now, [])
         assert "-0.50 points from the study's +2.00" in text
         assert "0.71" in text  # 100 * sqrt((0.1 - 0.015**2) / 2000)
 
     def test_what_differs_may_explain_a_difference(self, made, found):
-        known = conditions(find(made, 2), device="cpu", threads=2, instructions="AVX9", data=found.data)
+        known = conditions(find(made, 2), device="cpu", instructions="AVX9", data=found.data)
         text = explanation(found, found, known)
-        assert "threads 1, here 2; instruction set " in text
+        assert "instruction set " in text
         assert "here AVX9" in text
 
     def test_where_nothing_differs_the_record_may_have_been_edited(self, found):
@@ -553,5 +526,5 @@ class TestReport:
     def test_changes_since_a_commit_are_named_as_such(self, folder, found, monkeypatch):
         monkeypatch.setattr(machine, "commit", lambda: "a" * 40 + "+")
         edit(folder / "study.json", "runs", 0, "commit", to="a" * 40 + "+")
-        known = conditions(find(folder, 2), device="cpu", threads=1, instructions=found.instructions, data=found.data)
+        known = conditions(find(folder, 2), device="cpu", instructions=found.instructions, data=found.data)
         assert "code aaaaaaaaaaaa with changes both then and here" in describe_conditions(known)

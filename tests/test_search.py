@@ -15,11 +15,12 @@ from moe.config import Config
 from study.search import controller as controllers
 from study.search.controller import WaitingController
 from study.search.ledger import Ledger
+from study.search.reference import missing_references
 from study.search.resources import Resources
 from study.search.searcher import StudySearch
 from study.search.stopping import Stop
 from study.search.tune import search
-from study.space import parse
+from study.space import PRESETS, parse
 from study.study import LOST
 from tests.study_helpers import SPACE, a_record, a_result, a_study, silent
 
@@ -294,3 +295,32 @@ def a_controller(monkeypatch, own, resetting, started):
     controller._resetting_trials = {"trial"} if resetting else set()
     controller._actor_manager = SimpleNamespace(is_actor_started=lambda actor: started)
     return controller
+
+
+def test_references_run_before_the_first_trial_and_are_saved_as_they_end():
+    driver, saved = Driver(trials=1, refine=0), []
+    driver.ledger._save_study = saved.append
+    configs = missing_references(driver.ledger.study)
+    assert [(config.epochs, config.train_examples) for config in configs] == [(4, 5000)]  # flags it does not see
+    driver.searcher = StudySearch(driver.ledger, silent(driver.ledger), Stop(), 1, configs)
+    trial_id, suggestion = driver.launch()
+    assert suggestion["reference"]
+    assert driver.launch()[1] is None
+    driver.searcher.on_trial_result(trial_id, {"accuracy": 0.5})
+    driver.searcher.on_trial_complete(trial_id, {"accuracy": 0.5, "done": True})
+    assert [study.reference[0].accuracy for study in saved] == [0.5]
+    assert missing_references(saved[0]) == []
+    assert "reference" not in driver.launch()[1]
+
+
+def test_the_references_are_every_size_and_number_of_examples_with_the_most_epochs():
+    found = missing_references(a_study(space=PRESETS["notebook"]))
+    assert len(found) == 6
+    assert {config.epochs for config in found} == {8}
+
+
+def test_a_grid_runs_the_point_of_a_lost_worker_again_and_no_other_twice():
+    driver = Driver(sampler="grid", trials=SPACE.size)
+    lost, _ = driver.launch()
+    driver.searcher.on_trial_complete(lost, error=True)
+    assert sorted(driver.points(driver.run())) == sorted(tuple(SPACE.at(n).values()) for n in range(SPACE.size))

@@ -141,7 +141,7 @@ def test_what_is_neither_a_preset_nor_a_file_is_refused_with_the_presets(name):
 
 def test_the_protocol_decides_how_many_images_there_are(written):
     path = written("test_examples: [1000, 10000]")
-    assert read(path, NOTEBOOK).score_examples() == 10_000
+    assert read(path, NOTEBOOK).grids["test_examples"] == (1000, 10_000)
     with pytest.raises(ValueError, match="test_examples is 10000; expected 10 to 5000 under the holdout"):
         read(path, HOLDOUT)
 
@@ -225,14 +225,6 @@ def test_the_point_nearest_to_the_default_config_is_the_notebook_s_own(name, epo
     values = PRESETS[name].values(PRESETS[name].nearest(dict(Config())))
     assert (values["epochs"], values["train_examples"]) == (epochs, examples)
     assert not any(values[flag] for flag in FLAGS)
-
-
-@pytest.mark.parametrize(
-    ("grids", "fixed", "images"),
-    [({"test_examples": (500, 2000, 1000)}, {}, 2000), ({}, {"test_examples": 300}, 300), ({}, {}, 1000)],
-)
-def test_trials_are_scored_on_the_largest_test_examples(grids, fixed, images):
-    assert Space(name="s", grids=grids, fixed=fixed).score_examples() == images
 
 
 @pytest.mark.parametrize("name", [*PRESETS, "rates"])

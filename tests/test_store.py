@@ -258,7 +258,7 @@ class TestCommits:
         with Store(place, timing=AT_ONCE) as store:
             advance(store, SPEC, 1)
             made = store._entries.newest(SPEC).made
-        assert set(made) == {"host", "time", "device", "threads", "versions"}
+        assert set(made) == {"host", "time", "device", "versions"}
         assert made["versions"]["torch"] == torch.__version__
 
     def test_the_weights_of_a_chain_that_was_not_looked_up_or_of_another_epoch_are_none(self):
@@ -553,13 +553,6 @@ class TestRunsOverAStore:
         assert warned == []
         assert intact(place)
 
-    def test_how_many_images_are_scored_trains_nothing_anew_and_changes_no_score(self, place, data):
-        result, warned = again(SMALL, data, place, score_examples=30)
-        assert (trained_epochs(result), warned) == ({}, [])
-        assert result.scored_examples == 30
-        assert result.score == run(SMALL, data, score_examples=30).score
-        assert again(SMALL, data, place)[0].score == run(SMALL, data).score
-
     @pytest.mark.parametrize("stage", ["gate", "mixture"])
     def test_raising_a_version_retrains_its_stage_and_the_mixture(self, stage, template, place, data, monkeypatch):
         monkeypatch.setitem(STAGES, stage, dataclasses.replace(STAGES[stage], version=STAGES[stage].version + 1))
@@ -598,7 +591,7 @@ class TestDamage:
     @pytest.mark.parametrize("damage", [flip, truncate])
     def test_damaged_words_of_a_network_are_set_aside_and_asked_for_again(self, damage, template, place, data):
         folder, _ = folder_and_manifest(place, "artificial")
-        name = next(name for name in place.files(folder) if "-stop-" in name)
+        name = next(name for name in place.files(folder) if "-score-" in name)
         damage(place, f"{folder}/{name}")
         self.repaired(template, place, data, folder, f"{folder}/{name}", {})
 
@@ -778,6 +771,5 @@ class TestNothingIsReadThatIsNotHashed:
         }
         assert shared - {"mixture"} == expected.get(field, set())
 
-    @pytest.mark.parametrize("settings", [{"score_examples": 30}, {"devices": [CPU] * 3}])
-    def test_images_scored_and_devices_are_in_no_address_and_change_no_bits(self, settings, data, unchanged):
-        assert self.agree(unchanged, brought(BASE, data, **settings)[1]) == set(STAGES)
+    def test_devices_are_in_no_address_and_change_no_bits(self, data, unchanged):
+        assert self.agree(unchanged, brought(BASE, data, devices=[CPU] * 3)[1]) == set(STAGES)

@@ -5,23 +5,29 @@ import numpy as np
 import pytest
 import torch
 
+import moe.data.subset
 from moe.config import Config
 from moe.data import DataError, holdout
 from moe.data.subset import subset
 
 
-def images_of(data, protocol="holdout", train_examples=100, test_examples=50, seed=0, score_examples=None):
+def images_of(data, protocol="holdout", train_examples=100, test_examples=50, seed=0):
     config = Config(
         protocol=protocol, train_examples=train_examples, test_examples=test_examples, seed=seed, batch_size=10
     )
-    return subset(config, data, score_examples)
+    return subset(config, data)
 
 
 class TestHoldout:
+    def test_every_validation_image_scores(self, data, monkeypatch):
+        assert len(images_of(data).score_labels) == 10 * moe.data.subset.PER_CLASS
+        monkeypatch.setattr(moe.data.subset, "PER_CLASS", 500)
+        assert len(images_of(data).score_labels) == 5000
+
     def test_the_images_that_stop_are_the_first_of_those_that_score(self, data):
-        narrow, wide = images_of(data), images_of(data, score_examples=200)
-        assert (len(narrow.score_labels), len(wide.score_labels), wide.stopping) == (50, 200, 50)
-        assert torch.equal(wide.score_images[:50], narrow.score_images)
+        narrow, wide = images_of(data), images_of(data, test_examples=80)
+        assert (narrow.stopping, wide.stopping) == (50, 80)
+        assert torch.equal(wide.score_images, narrow.score_images)
 
     def test_smaller_sets_nest_in_larger_ones(self, data):
         small, large = (images_of(data, train_examples=count) for count in (100, 300))
@@ -29,14 +35,15 @@ class TestHoldout:
 
     def test_no_image_both_teaches_and_scores_and_the_test_images_stay_closed(self, data):
         closed = dataclasses.replace(data, test_images=None, test_labels=None)
-        images = images_of(closed, train_examples=1000, test_examples=500)
+        images = images_of(closed, train_examples=1000, test_examples=50)
         taught = {image.numpy().tobytes() for image in images.train_images}
         assert len(taught) == 1000
         assert not any(image.numpy().tobytes() in taught for image in images.score_images)
 
     def test_every_class_is_there_from_ten_images_on(self, data):
         images = images_of(data, train_examples=10, test_examples=10)
-        assert sorted(images.train_labels.tolist()) == sorted(images.score_labels.tolist()) == list(range(10))
+        stopping = images.score_labels[: images.stopping]
+        assert sorted(images.train_labels.tolist()) == sorted(stopping.tolist()) == list(range(10))
 
     def test_seeds_share_the_images_that_score_but_not_those_that_teach(self, data):
         first, second = (images_of(data, seed=seed) for seed in (0, 1))
@@ -46,7 +53,7 @@ class TestHoldout:
 
 class TestNotebook:
     def test_it_takes_the_first_images_of_either_set(self, data):
-        images = images_of(data, "notebook", score_examples=400)
+        images = images_of(data, "notebook")
         assert torch.equal(images.train_images, data.train_images[:100])
         assert torch.equal(images.score_images, data.test_images[:50])
 
@@ -57,7 +64,8 @@ class TestNotebook:
 
 
 @pytest.fixture
-def labels():
+def labels(monkeypatch):
+    monkeypatch.setattr(moe.data.subset, "PER_CLASS", 500)
     rng = np.random.default_rng(1)
     return torch.from_numpy(rng.permutation(np.arange(50_000) % 10))
 

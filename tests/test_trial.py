@@ -21,7 +21,7 @@ def a_job(data, monkeypatch):
     """Makes a job on the small data set, in a process that has loaded nothing yet."""
 
     def make(**changes):
-        fields = {"dataset": "coloured", "folder": None, "data": data.fingerprint, "score_examples": 100}
+        fields = {"dataset": "coloured", "folder": None, "data": data.fingerprint}
         return Job(**{**fields, "resources": ONE_CPU, "store": None, **changes})
 
     def load(*_, **__) -> DataSet:
@@ -150,6 +150,10 @@ def test_any_other_error_is_reported_and_raised_so_that_the_process_is_not_used_
     assert "\n" not in rows[0]["error"]
 
 
+def allotted(gpus, cpus=1):
+    return Resources(cpus_per_trial=cpus, gpus_per_trial=gpus, concurrency=1)
+
+
 def see(monkeypatch, models):
     """Let torch see GPUs of these models."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(models))
@@ -160,20 +164,20 @@ def see(monkeypatch, models):
 @pytest.mark.parametrize(("gpus", "visible", "expected"), [(1, 1, 1), (0.25, 1, 1), (2, 2, 2), (4, 4, 4)])
 def test_devices_are_as_many_gpus_as_are_allotted(monkeypatch, gpus, visible, expected):
     see(monkeypatch, ["H200"] * visible)
-    assert [device.type for device in worker.devices(gpus)] == ["cuda"] * expected
+    assert [device.type for device in worker.devices(allotted(gpus))] == ["cuda"] * expected
 
 
 def test_without_an_allotted_gpu_the_device_is_the_cpu_whatever_is_visible(monkeypatch):
     see(monkeypatch, ["H200"] * 8)
-    assert worker.devices(0) == (torch.device("cpu"),)
+    assert worker.devices(allotted(0, cpus=3)) == (torch.device("cpu"),) * 3
 
 
 def test_a_trial_trains_on_gpus_of_one_model_since_its_stages_are_stored_under_it(monkeypatch):
     see(monkeypatch, ["H200", "L4", "H200"])
-    assert [device.index for device in worker.devices(3)] == [0, 2]
+    assert [device.index for device in worker.devices(allotted(3))] == [0, 2]
 
 
 def test_a_gpu_that_is_allotted_and_not_there_is_an_error(monkeypatch):
     see(monkeypatch, [])
     with pytest.raises(ClusterError, match=r"1 GPUs a trial, but torch .* sees none"):
-        worker.devices(1)
+        worker.devices(allotted(1))

@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moe.config import CLASSES, HOLDOUT, Config
+from moe.config import CLASSES, HOLDOUT, VALIDATION_EXAMPLES, Config
 from moe.data.dataset import DataError, DataSet
 
-PER_CLASS = 500  # validation images
+PER_CLASS = VALIDATION_EXAMPLES // CLASSES  # validation images
 _VALIDATION, _POOL = 0, 1  # what a stream of random numbers is for
 
 
@@ -30,11 +30,10 @@ class Subset:
         return replace(self, **{name: getattr(self, name).to(device) for name in tensors})
 
 
-def subset(config: Config, data: DataSet, score_examples: int | None = None) -> Subset:
+def subset(config: Config, data: DataSet) -> Subset:
     """The images that a config, or the spec of one of its stages, asks for.
 
-    Args:
-        score_examples: how many images to score on under `holdout`, at least `test_examples`, which is the default.
+    Under `holdout` every validation image is scored.
 
     Raises:
         DataError: a class has no image to train on or to stop by.
@@ -42,7 +41,7 @@ def subset(config: Config, data: DataSet, score_examples: int | None = None) -> 
     train, stop = config.train_examples, config.test_examples
     if config.protocol == HOLDOUT:
         pool, validation = holdout(data.train_labels, config.seed)
-        rows = (pool[:train], validation[: max(stop, score_examples or 0)])
+        rows = (pool[:train], validation)
         parts = [each[part] for part in rows for each in (data.train_images, data.train_labels)]
     else:
         parts = [data.train_images[:train], data.train_labels[:train], data.test_images[:stop], data.test_labels[:stop]]

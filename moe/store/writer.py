@@ -126,7 +126,6 @@ def _made(spec: Spec) -> dict[str, Any]:
         "host": socket.gethostname(),
         "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "device": torch.cuda.get_device_name() if spec.numerics.device == "cuda" else "cpu",
-        "threads": spec.numerics.threads,
         "versions": versions,
     }
 

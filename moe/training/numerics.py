@@ -1,16 +1,19 @@
-"""The arithmetic of a training: device kind, precision, determinism, threads. It is part of every spec.
+"""The arithmetic of a training: device kind, precision, determinism. It is part of every spec.
 
-Equal specs with equal numerics give equal bits.
+Equal specs with equal numerics give equal bits, on any number of cores: torch computes on one thread.
 """
 
 import ctypes
 import os
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from moe import machine
 from moe.config import BFLOAT16, FLOAT32, Precision
 
 #: variables that limit the instructions of oneDNN, which multiplies on CPUs, or let it round more
@@ -26,7 +29,6 @@ class Numerics:
     precision: str = FLOAT32  # without TF32; or bfloat16
     deterministic: bool = True
     torch: str  # major.minor
-    threads: int = 0  # on a CPU, where the order of a sum depends on it
     instructions: str  # a CPU's instruction set, or a GPU's model and CUDA version
 
 
@@ -70,8 +72,32 @@ def configure_numerics(device: torch.device, precision: str = FLOAT32) -> Numeri
         model = f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
         return Numerics(device=device.type, precision=precision, torch=version, instructions=model)
     _keep_freed_memory()
-    threads, instructions = torch.get_num_threads(), _instructions(precision)
-    return Numerics(device="cpu", precision=precision, torch=version, threads=threads, instructions=instructions)
+    return Numerics(device="cpu", precision=precision, torch=version, instructions=_instructions(precision))
+
+
+_inside: list[int] = []  # for each thread within `one_thread`, the number that it had; the first entered first
+_inside_lock = threading.Lock()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within it, torch computes on one thread: the order of a sum depends on how many there are.
+
+    It is entered in every thread that trains or predicts, because OpenMP keeps the number per thread. MKL keeps one for
+    the process: so the number from before returns only when the last thread has left.
+    """
+    with _inside_lock:
+        _inside.append(torch.get_num_threads())
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _inside_lock:
+            if len(_inside) == 1:
+                torch.set_num_threads(_inside[0])
+                _inside.clear()
+            else:
+                _inside.pop()
 
 
 def _keep_freed_memory() -> None:
@@ -86,8 +112,13 @@ def _keep_freed_memory() -> None:
 
 
 def available_devices() -> tuple[torch.device, ...]:
-    """The GPUs that this process may use, or else the CPU."""
-    return available_gpus() or (torch.device("cpu"),)
+    """The GPUs that this process may use, or else its CPUs."""
+    return available_gpus() or available_cpus()
+
+
+def available_cpus() -> tuple[torch.device, ...]:
+    """The CPU, once for each that this process may use."""
+    return (torch.device("cpu"),) * machine.cpus()
 
 
 def available_gpus() -> tuple[torch.device, ...]:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from study.analyze.tables import frame
 from study.folder import Folder, named
-from study.select.choice import Choice, Observations, choose
-from study.select.model import Fit, Floats, Ints
+from study.select.choice import Choice, choose, observations
+from study.select.model import Fit, Floats, Ints, Trials, fit
 from study.study import COMPLETE, OBJECTIVES, Objective, Record, Study
 
 
@@ -39,13 +39,19 @@ class Analysis:
 
     @property
     def measures(self) -> tuple[Objective, ...]:
-        """What is analysed: gain and mixture accuracy, the objective first."""
-        return (self.study.objective, *(name for name in OBJECTIVES if name != self.study.objective))
+        """What is analysed, the objective first; without references a fair gain is a gain."""
+        others = [name for name in OBJECTIVES if name != self.study.objective]
+        return (self.study.objective, *(name for name in others if name != "fair_gain" or self.study.reference))
 
     @cached_property
-    def observations(self) -> dict[Objective, Observations]:
+    def observations(self) -> dict[Objective, Trials]:
         """What the complete trials found of each measure."""
-        return {measure: Observations.of(self.study, self.complete, measure) for measure in self.measures}
+        return {measure: observations(self.study, self.complete, measure) for measure in self.measures}
+
+    @cached_property
+    def fits(self) -> dict[Objective, Fit]:
+        """The model of each measure; for at least one complete trial."""
+        return {measure: fit(found) for measure, found in self.observations.items()}
 
     @property
     def best(self) -> Fit:
@@ -54,12 +60,14 @@ class Analysis:
 
     def fit(self, measure: Objective) -> Fit:
         """The model of a measure; for at least one complete trial."""
-        return self.observations[measure].fit
+        return self.fits[measure]
 
     @cached_property
     def choice(self) -> Choice | None:
         """What the study chooses; None where no trial is complete."""
-        return choose(self.study, self.complete, self.observations[self.study.objective]) if self.complete else None
+        if not self.complete:
+            return None
+        return choose(self.study, self.complete, self.observations[self.study.objective], self.best)
 
     @property
     def levels(self) -> Ints:

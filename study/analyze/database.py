@@ -95,7 +95,7 @@ def _trials(study: Study, records: Sequence[Record]) -> Iterator[FrozenTrial]:
             number=0,  # Optuna gives it the next one
             trial_id=0,
             state=TrialState.COMPLETE if record.state == COMPLETE else TrialState.FAIL,
-            value=record.objective(study.objective) if record.state == COMPLETE else None,
+            value=study.value(record, study.objective) if record.state == COMPLETE else None,
             datetime_start=_local(record.started),
             datetime_complete=_local(record.ended),
             params={name: getattr(record.config, name) for name in grids},

@@ -9,7 +9,7 @@ from moe.config import IMAGES, Config
 from study.analyze.analysis import Analysis
 from study.analyze.format import Column, fitted, paragraph
 from study.select.choice import points
-from study.select.model import Floats
+from study.select.model import Floats, Importance
 from study.study import Objective, Study
 
 LEAST_LEVELS = 3  # of a grid that has an inside
@@ -23,15 +23,16 @@ def effects(analysis: Analysis, width: int) -> str:
         return "Nothing is searched, so there are no effects: every trial is a further seed of one config."
     rows = [row for place, name in enumerate(grids) for row in _rows(analysis, place, name)]
     names = ["parameter", "trials", *(measure.replace("_", " ") for measure in analysis.measures)]
-    columns = map(Column, names, zip(*rows, strict=True), (0, 2, 0, 1))
+    columns = map(Column, names, zip(*rows, strict=True), (0, 2, 0, 1, 3))
     text, left_out = fitted(list(columns), width)
     seeds = {record.config.seed for record in analysis.complete}
     notes = [
         "Effects by the same model, less the mean over the values tried, in percentage points (95 % interval)."
         + f" All trials have seed {min(seeds)}: the noise of networks that trials share is in them."
         * (len(seeds) == 1),
-        "% of variance: the parameter's share of the variance between trials; what no parameter has is noise, or "
-        "parameters that act together.",
+        "% of variance: the share of the variance between trials that a parameter's own effects explain; the rest is "
+        "noise, or parameters that act together. No more than chance: none of its effects is beyond noise, all values "
+        "of all parameters considered.",
         f"Left out for lack of width: {', '.join(left_out)}." if left_out else "",
     ]
     written = [paragraph(note, width, "- ") for note in notes if note]
@@ -39,10 +40,16 @@ def effects(analysis: Analysis, width: int) -> str:
 
 
 def _rows(analysis: Analysis, place: int, name: str) -> Iterator[list[str]]:
-    yield [name, "", *(f"{analysis.fit(measure).shares[place]:.0%} of variance" for measure in analysis.measures)]
+    yield [name, "", *(_share(analysis.fit(measure).importances[place]) for measure in analysis.measures)]
     for level, value in enumerate(analysis.study.space.grids[name]):
         trials = int((analysis.levels[:, place] == level).sum())
         yield [f"  {value}", str(trials), *(_effect(analysis, measure, place, level) for measure in analysis.measures)]
+
+
+def _share(importance: Importance) -> str:
+    if importance.chance:
+        return "no more than chance"
+    return f"{importance.share:.0%} of variance ({importance.low:.0%} to {importance.high:.0%})"
 
 
 def _effect(analysis: Analysis, measure: Objective, place: int, level: int) -> str:

@@ -22,7 +22,7 @@ from moe.console import duration
 from study.analyze.analysis import Analysis
 from study.analyze.effects import intervals
 from study.analyze.tables import scored
-from study.select.model import Floats, Ints
+from study.select.model import Floats, Ints, fit
 from study.study import FAILED, Objective
 
 DPI = 150
@@ -41,7 +41,16 @@ LOOK: Any = {
 }
 BLUE, ORANGE, LIGHT, GREY = "#0072b2", "#d55e00", "#e69f00", "0.45"  # told apart by all eyes (Okabe and Ito)
 SHADES = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.92, 256)))  # light yellow is lost on white
-MEASURES: dict[Objective, tuple[str, str]] = {"gain": (BLUE, "o"), "mixture_accuracy": (ORANGE, "s")}
+MEASURES: dict[Objective, tuple[str, str]] = {
+    "gain": (BLUE, "o"),
+    "mixture_accuracy": (ORANGE, "s"),
+    "fair_gain": (GREY, "^"),
+}
+AXES: dict[Objective, str] = {
+    "gain": "gain, percentage points",
+    "mixture_accuracy": "mixture accuracy, %",
+    "fair_gain": "fair gain, percentage points",
+}
 ESTIMATES = 15, 60  # along the trials, at least and at most
 FEW_CELLS = 200_000  # of configs and levels, in all estimates together; beyond, fewer estimates are drawn
 FIRST_ESTIMATE = 2  # after three trials
@@ -76,7 +85,7 @@ def trials(figure: Figure, analysis: Analysis) -> None:
         axes.plot(failed, [0.02] * len(failed), mark, color="black", transform=axes.get_xaxis_transform(), label=label)
     axes.set_ylim(*_limits(np.concatenate([values, estimates, low, high])))
     _number_axis(axes, np.union1d(numbers, failed))
-    axes.set_ylabel("gain, percentage points" if analysis.study.objective == "gain" else "mixture accuracy, %")
+    axes.set_ylabel(AXES[analysis.study.objective])
     _legend_above(axes)
 
 
@@ -87,9 +96,9 @@ def _running_estimate(analysis: Analysis) -> tuple[Ints, Floats, Floats]:
     number = int(np.clip(FEW_CELLS // max(1, cells), *ESTIMATES))
     places = np.unique(np.linspace(min(last, FIRST_ESTIMATE), last, number).round().astype(int))
     observations = analysis.observations[analysis.study.objective]
-    fits = [observations.first(place + 1).fit for place in places]
-    estimates = np.array([100 * fit.estimate[fit.best] for fit in fits])
-    return places, estimates, np.array([100 * fit.half[fit.best] for fit in fits])
+    fits = [fit(observations.first(place + 1)) for place in places]
+    estimates = np.array([100 * found.estimate[found.best] for found in fits])
+    return places, estimates, np.array([100 * found.half[found.best] for found in fits])
 
 
 def accuracies(figure: Figure, analysis: Analysis) -> None:
@@ -187,8 +196,8 @@ def effects(figure: Figure, analysis: Analysis) -> None:
     grids = analysis.study.space.grids
     columns = min(len(grids), PANELS_IN_A_ROW)
     rows = -(-len(grids) // columns)
-    figure.set_size_inches(max(7.0, 3.6 * columns), 2.5 * rows * len(MEASURES) + 1.2)
-    panels = figure.subplots(rows * len(MEASURES), columns, squeeze=False)
+    figure.set_size_inches(max(7.0, 3.6 * columns), 2.5 * rows * len(analysis.measures) + 1.2)
+    panels = figure.subplots(rows * len(analysis.measures), columns, squeeze=False)
     for block, measure in enumerate(analysis.measures):
         of_measure = panels[block * rows : (block + 1) * rows]
         for row in of_measure:
@@ -260,7 +269,7 @@ def _frame(figure: Figure, title: str, analysis: Analysis) -> None:
     study, number = analysis.study, len(analysis.complete)
     caption = textwrap.wrap(
         f"{study.name}: {number} trial{'s' if number > 1 else ''}, {study.dataset}, protocol {study.protocol}, each "
-        f"trial scored on {scored(study)}, space {study.space.name}, sampler {study.sampler}",
+        f"trial scored on {scored(study, analysis.complete)}, space {study.space.name}, sampler {study.sampler}",
         int(CAPTION_CHARACTERS_PER_INCH * width),
     )
     figure.text(0.01, 0.08 / height, "\n".join(caption), fontsize=9.5, color="0.4", va="bottom")

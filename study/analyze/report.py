@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from moe.config import Config
+from moe.config import VALIDATION_EXAMPLES, Config
 from moe.console import duration, table
 from study.analyze.analysis import Analysis
 from study.analyze.effects import at_the_edge, effects
 from study.analyze.format import GAP, Column, fitted, heading, paragraph
 from study.analyze.tables import reuse, scored, settings
-from study.select.choice import COVERS, Choice, points, shown, winners_curse
+from study.select.choice import COVERS, Choice, points, shown
 from study.select.model import LEAST_REPLICATES, LEAST_SEEDS, Ints
 from study.study import COMPLETE, FAILED, RUNNING
 
@@ -48,14 +48,14 @@ def _standing(analysis: Analysis) -> str:
     return (
         f"{', '.join(counts)}. Data: {study.source}. Space {space.name} ({space.size} points), "
         f"sampler {study.sampler}, objective {study.objective}, protocol {study.protocol}, each trial scored on "
-        f"{scored(study)}."
+        f"{scored(study, analysis.complete)}."
     )
 
 
 def _ranking(analysis: Analysis, rows: int, width: int) -> str:
     """The configs by estimate, one row each, and how to read them."""
     fit = analysis.best
-    order = np.lexsort((fit.means, fit.estimate))[::-1]
+    order = np.lexsort((fit.means, fit.estimate, np.arange(len(fit.means)) == fit.best))[::-1]  # the choice first
     shown_rows = order[: rows or None]
     columns = _columns(analysis, shown_rows, width)
     text, left_out = fitted(columns, width, left=1 + (columns[1].name == CONFIG))
@@ -85,6 +85,9 @@ def _columns(analysis: Analysis, configs: Ints, width: int) -> list[Column]:
     estimate = Column("estimate", estimates)
     main, other = (gain, mixture) if is_gain else (mixture, gain)
     room = width - sum(column.width for column in (trial, estimate, main))
+    beyond = analysis.means("mixture_accuracy") - analysis.means("reference_accuracy")
+    over = [f"{100 * value:+.2f}" for value in beyond[configs]]
+    reference = [Column("over reference", over, spare=1)] if analysis.study.reference else []
     return [
         trial,
         *_settings(analysis, [group[0].config for group in records], room),
@@ -92,7 +95,7 @@ def _columns(analysis: Analysis, configs: Ints, width: int) -> list[Column]:
         estimate,
         main,
         other,
-        Column("vs best baseline", means("gain_vs_best_baseline", "{:+.2f}"), spare=1),
+        *reference,
         Column("baseline", means("baseline_accuracy", "{:.1f}"), spare=4),
         Column("seconds", means("seconds", "{:.0f}", 1), spare=5),
         Column("seconds reused", means("seconds_reused", "{:.0f}", 1), spare=6),
@@ -121,9 +124,8 @@ def _caption(analysis: Analysis, left_out: Sequence[str]) -> Iterator[str]:
     scatter = f" Trials scatter around it by {100 * fit.noise:.2f} points." if many else ""
     stated = not np.isnan(fit.half).all()
     yield (
-        f"estimate: a config's expected {objective.replace('_', ' ')}, by a model in which the parameters' effects "
-        f"add up, over {f'all {trials} complete trials' if many else 'one complete trial'}.{scatter} Parameters that "
-        "act together are not in it."
+        f"estimate: a config's expected {objective.replace('_', ' ')}, by a model of the effects of parameters and of "
+        f"pairs of them, over {f'all {trials} complete trials' if many else 'one complete trial'}.{scatter}"
     )
     yield (
         f"± half the 95 % interval for {COVERS}, where a config has {LEAST_SEEDS} seeds."
@@ -132,8 +134,9 @@ def _caption(analysis: Analysis, left_out: Sequence[str]) -> Iterator[str]:
     )
     yield _bias(analysis)
     yield (
-        "Gains are in percentage points, accuracies in %. vs best baseline: mixture less the study's best baseline "
-        "with as many training examples."
+        "Gains are in percentage points, accuracies in %."
+        + " over reference: mixture less the best reference baseline with as many training examples."
+        * bool(analysis.study.reference)
     )
     if len(fit.estimate) < trials:
         own = trials - len(fit.estimate) >= LEAST_REPLICATES
@@ -146,34 +149,28 @@ def _caption(analysis: Analysis, left_out: Sequence[str]) -> Iterator[str]:
 
 
 def _bias(analysis: Analysis) -> str:
-    """How noisy one trial is, and by how much that biases the largest of all."""
+    """What the best observed value is worth."""
     objective, fit, choice = analysis.study.objective, analysis.best, analysis.choice
     assert choice
-    origin = (
-        "from replicates on the same images"
-        if choice.noise_from == "replicates"
-        else "from its images alone; noise between seeds comes on top"
-    )
     error = (
-        f"One trial's {objective.replace('_', ' ')} has a standard error of {100 * choice.noise:.2f} points, {origin}."
+        f"One trial's {objective.replace('_', ' ')} has a standard error of {100 * choice.noise_image:.2f} points from "
+        "its images alone; noise between seeds comes on top."
     )
     values = analysis.values(objective)
     if len(values) < 2:
         return error
-    biases = [
-        f"by about {100 * winners_curse(fit.estimate, fit.trials, choice.noise):.2f} points if the estimates are true",
-        f"by {100 * winners_curse(np.zeros(1), np.array([len(values)]), choice.noise):.2f} if all configs are equal",
-    ]
-    if choice.noise_from == "images" and fit.noise > choice.noise:
-        most = 100 * winners_curse(fit.estimate, fit.trials, fit.noise)
-        biases.append(f"by {most:.2f} if all of the {100 * fit.noise:.2f} points above are noise")
     largest = int(values.argmax())
     found, estimated = (
         shown(x, objective, unit=False) for x in (values[largest], fit.estimate[fit.config_of[largest]])
     )
+    fresh = (
+        ""
+        if choice.regression is None
+        else f" On fresh seeds the refined configs fell by {100 * choice.regression:.2f} points on average."
+    )
     return (
-        f"{error} The best observed of {len(values)} trials is biased upward (winner's curse): {', '.join(biases)}. "
-        f"Here: trial {analysis.complete[largest].trial} found {found}, its config's estimate is {estimated}."
+        f"{error} The best observed of {len(values)} trials is biased upward (winner's curse): trial "
+        f"{analysis.complete[largest].trial} found {found}, its config's estimate is {estimated}.{fresh}"
     )
 
 
@@ -237,14 +234,16 @@ ROWS: dict[str, Callable[[Analysis], str]] = {
     "failed": lambda analysis: str(len(analysis.of(FAILED))),
     "data set": lambda analysis: analysis.study.dataset,
     "protocol": lambda analysis: analysis.study.protocol,
-    "scored on": lambda analysis: scored(analysis.study),
+    "scored on": lambda analysis: scored(analysis.study, analysis.complete),
     "space": lambda analysis: f"{analysis.study.space.name} ({analysis.study.space.size} points)",
     "objective": lambda analysis: analysis.study.objective,
     "best observed": _observed,
     "best estimate": _chosen(_estimate),
     "chosen config": lambda one: settings(one.choice.config, one.study.space) if one.choice else "-",
-    "vs best baseline": _chosen(lambda choice: f"{points(choice.gain_vs_best_baseline)} points"),
-    "noise of a trial": _chosen(lambda choice: f"{100 * choice.noise:.2f} points (from {choice.noise_from})"),
+    "over reference": _chosen(
+        lambda choice: "-" if choice.over_reference is None else f"{points(choice.over_reference)} points"
+    ),
+    "noise of a trial": _chosen(lambda choice: f"{100 * choice.noise:.2f} points"),
     "epochs trained": lambda analysis: f"{analysis.values('epochs_trained').sum():.0f}",
     "epochs reused": lambda analysis: f"{analysis.values('epochs_reused').sum():.0f}",
     "time of trials": lambda analysis: duration(analysis.values("seconds").sum()),
@@ -267,6 +266,6 @@ def _scored_images(analysis: Analysis) -> object:
     """How many images score a trial; in protocol notebook each number that the space has."""
     space = analysis.study.space
     if analysis.study.protocol == "notebook":
-        return frozenset(space.grids.get("test_examples", (space.score_examples(),)))
+        return frozenset(space.grids.get("test_examples", (space.least("test_examples"),)))
     found = {record.done.scored_examples for record in analysis.complete}
-    return frozenset(found or {space.score_examples()})
+    return frozenset(found or {VALIDATION_EXAMPLES})

@@ -13,38 +13,37 @@ from typing import Any
 
 import pandas as pd
 
-from moe.config import Config
+from moe.config import VALIDATION_EXAMPLES, Config
 from moe.console import duration, warn
 from study.analyze.database import write_database
 from study.columns import COLUMNS
 from study.files import write_json, write_text
 from study.folder import Folder
-from study.select.choice import COVERS, Choice, best_baselines, choose, points
+from study.select.choice import CLAIM, COVERS, Choice, choose, points
 from study.select.model import LEAST_SEEDS
 from study.space import Space
 from study.study import COMPLETE, FAILED, Record, Study
 
 ROWS = 10  # trials in the summary's table
-HEAD = ("gain", "vs best baseline", "mixture", "baseline", "gate", "seconds", "seconds reused")
+HEAD = ("gain", "over reference", "mixture", "baseline", "gate", "seconds", "seconds reused")
 NOTE = (
-    "Gains are in percentage points, accuracies fractions of the scored images. vs best baseline is the mixture less "
-    "the study's best baseline with as many training examples: beating an under-trained baseline is meaningless."
+    "Gains are in percentage points, accuracies fractions of the scored images. over reference is the mixture less "
+    "the best reference baseline with as many training examples: beating an under-trained baseline is meaningless."
 )
 
 
 def frame(study: Study, records: Sequence[Record]) -> pd.DataFrame:
-    """One row per trial, one column per field, and the derived `gain_vs_best_baseline`."""
+    """One row per trial, one column per field, and those that are derived with the study's references."""
     types = {name: column.type for name, column in COLUMNS.items()}
-    table = pd.DataFrame([_row(study, record) for record in records], columns=list(COLUMNS)).astype(types)
-    best = best_baselines([record for record in records if record.state == COMPLETE])
-    table["gain_vs_best_baseline"] = table["mixture_accuracy"] - table["train_examples"].map(best).astype("float64")
-    return table
+    return pd.DataFrame([_row(study, record) for record in records], columns=list(COLUMNS)).astype(types)
 
 
 def _row(study: Study, record: Record) -> dict[str, Any]:
     found: dict[str, Any] = {**dict(record), **dict(record.config), "dataset": study.dataset}
     if record.result:
         found |= {**dict(record.result), **dict(record.result.score), **dict(record.result.totals)}
+        found["fair_gain"] = study.value(record, "fair_gain") if study.reference else None
+    found["reference_accuracy"] = study.reference_accuracy(record.config)
     return {name: _cell(found.get(name)) for name in COLUMNS}
 
 
@@ -82,10 +81,12 @@ def best(study: Study, choice: Choice) -> dict[str, Any]:
         "why": choice.why,
         **numbers,
         "config": {name: value for name, value in choice.config.as_json().items() if name != "seed"},
+        "fairest": choice.fairest and choice.fairest.as_json(),
         "low": low,
         "high": high,
         "interval": f"95 %, for {COVERS}" if choice.interval else f"none: it takes {LEAST_SEEDS} seeds of the config",
-        "beats_best_baseline": choice.beats_best_baseline,
+        "over_reference": choice.over_reference,
+        "claim": CLAIM,
     }
 
 
@@ -100,9 +101,10 @@ def summary(study: Study, records: Sequence[Record], choice: Choice | None) -> s
     counts = Counter(record.state for record in records)
     states = ", ".join(f"{number} {state}" for state, number in counts.items()) or "no trials"
     paragraphs += [
-        f"{states}, of {study.trials} complete trials wanted. Space {study.space.name} ({study.space.size} points), "
+        f"{states}, of {study.search_trials} complete trials wanted in the search. "
+        f"Space {study.space.name} ({study.space.size} points), "
         f"sampler {study.sampler}, objective {study.objective}, protocol {study.protocol}, {study.precision}, "
-        f"each trial scored on {scored(study)}.",
+        f"each trial scored on {scored(study, records)}.",
         f"Data: {study.source}",
         reuse(records),
     ]
@@ -127,11 +129,12 @@ def reuse(records: Sequence[Record]) -> str:
     )
 
 
-def scored(study: Study) -> str:
+def scored(study: Study, records: Sequence[Record]) -> str:
     """Which images score a study's trials."""
     if study.protocol == "notebook":
         return "its own first test images, which also stopped its training: optimistic"
-    return f"the same {study.space.score_examples()} validation images"
+    found = [record.done.scored_examples for record in records if record.state == COMPLETE]
+    return f"the same {max(found, default=VALIDATION_EXAMPLES)} validation images"
 
 
 def settings(config: Config, space: Space) -> str:
@@ -142,15 +145,16 @@ def settings(config: Config, space: Space) -> str:
 def _markdown(study: Study, records: Sequence[Record]) -> Iterator[str]:
     """The trials with the largest objective, as the lines of a Markdown table."""
     complete = [record for record in records if record.state == COMPLETE]
-    baselines, names = best_baselines(complete), list(study.space.grids)
+    names = list(study.space.grids)
     head = ["trial", "seed", *names, *HEAD]
     yield f"| {' | '.join(head)} |"
     yield "|" + "---|" * len(head)
-    for record in sorted(complete, key=lambda record: -record.objective(study.objective))[:ROWS]:
+    for record in sorted(complete, key=lambda record: -study.value(record, study.objective))[:ROWS]:
         score, totals = record.done.score, record.done.totals
-        beyond = score.mixture_accuracy - baselines[record.config.train_examples]
+        reference = study.reference_accuracy(record.config)
+        beyond = "" if reference is None else points(score.mixture_accuracy - reference)
         cells = [record.trial, record.config.seed, *(getattr(record.config, name) for name in names)]
-        cells += [points(score.gain), points(beyond)]
+        cells += [points(score.gain), beyond]
         cells += [f"{value:.3f}" for value in (score.mixture_accuracy, score.baseline_accuracy, score.gate_accuracy)]
         cells += [f"{totals.seconds:.0f}", f"{totals.seconds_reused:.0f}"]
         yield f"| {' | '.join(map(str, cells))} |"

@@ -1,13 +1,14 @@
 """A recorded result and a new one: every number of both, and the conditions that they were computed under. No torch.
 
-Equal numbers are promised where config, data, code, versions, device, threads and instruction set are equal.
+Equal numbers are promised where config, data, code, versions, device and instruction set are equal.
 """
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from moe.result import Result
+from moe.result import Result, Right
 from moe.schema import Model
 from study import machine
 from study.reproduce.original import Original
@@ -19,7 +20,7 @@ HASH_LENGTH = 12  # characters shown of a commit or a fingerprint
 CHANGED = "+"  # ends a commit where files were changed since
 
 #: fields of a result that are conditions, times, or about reuse, and not numbers to compare
-SKIPPED = {"config", "dataset", "data", "device", "threads", "instructions"}
+SKIPPED = {"config", "dataset", "data", "device", "instructions"}
 SKIPPED |= {"seconds", "seconds_reused", "epochs_trained", "epochs_reused"}
 
 
@@ -37,13 +38,12 @@ class Condition:
         return self.then != self.now or self.now.endswith(CHANGED)
 
 
-def conditions(original: Original, *, device: str, threads: int, instructions: str, data: str) -> list[Condition]:
+def conditions(original: Original, *, device: str, instructions: str, data: str) -> list[Condition]:
     """All of them; the arguments are those here, in the words of a `Result`."""
     then, versions, here = original.result, original.run.versions, machine.versions()
     return [
         *(Condition(name, versions.get(name, "not recorded"), here[name]) for name in PACKAGES),
         Condition("device", then.device, device),
-        Condition("threads", str(then.threads), str(threads)),
         Condition("instruction set", then.instructions, instructions),
         Condition("data", then.data[:HASH_LENGTH], data[:HASH_LENGTH]),
         Condition("code", _commit(original.run.commit, "not recorded"), _commit(machine.commit(), "unknown")),
@@ -86,6 +86,11 @@ def compare(then: Result, now: Result) -> list[Number]:
 def _numbers(value: object, path: str = "") -> Iterator[tuple[str, Value]]:
     """The numbers that config and seed decide, by their path in the result; epochs count from 1."""
     match value:
+        case Right():
+            yield path, hashlib.sha256(value.model_dump_json().encode()).hexdigest()[:HASH_LENGTH]
+            return
+        case None:
+            return
         case Model() | Mapping():
             parts = [(name, part) for name, part in dict(value).items() if name not in SKIPPED]
         case tuple():

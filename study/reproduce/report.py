@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from moe.console import table
 from moe.result import Result
 from study.reproduce.compare import CHANGED, Condition, Number, Value
-from study.select.choice import image_noise, points
+from study.select.choice import gain_noise, points
 
 FIRST_ROWS = ("score.gain", "score.mixture_accuracy", "score.baseline_accuracy")  # shown also where they are equal
 MORE_ROWS = 10  # the largest other differences
@@ -81,5 +81,5 @@ def explanation(original: Result, result: Result, conditions: Sequence[Condition
         reason = "Code and machine are those of the study: has the record been edited?"
     return (
         f"The gain differs by {points(result.gain - original.gain)} points from the study's {points(original.gain)}; "
-        f"the standard error of one trial over its images is {100 * image_noise(result, 'gain'):.2f}.\n{reason}"
+        f"the standard error of one trial over its images is {100 * gain_noise(result):.2f}.\n{reason}"
     )

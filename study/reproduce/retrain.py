@@ -15,7 +15,7 @@ from moe.progress import bars
 from moe.result import Result
 from moe.store import Store
 from moe.training.loop import TrainingError
-from moe.training.numerics import available_devices, configure_numerics, device_name
+from moe.training.numerics import available_cpus, available_devices, configure_numerics, device_name
 from study import machine
 from study.folder import FolderError
 from study.reproduce.compare import HASH_LENGTH, Condition, Number, compare, conditions
@@ -41,15 +41,12 @@ def reproduce(original: Original, folder: Path | None, location: str | None, fil
     """
     study, record = original.study, original.record
     data = _load_data(folder, study)
-    devices = (torch.device("cpu"),) if original.result.device == "cpu" else available_devices()
+    devices = available_cpus() if original.result.device == "cpu" else available_devices()
     known = _configure(original, devices[0], data)
     _print_start(original, data, known)
     with Store(location, warn=partial(warn, "warning")) if location else nullcontext() as store:
         with bars(record.config.epochs) as on_epoch:
-            images = study.space.score_examples()
-            trained = train_mixture(
-                record.config, data, store, devices=devices, score_examples=images, on_epoch=on_epoch
-            )
+            trained = train_mixture(record.config, data, store, devices=devices, on_epoch=on_epoch)
         numbers = compare(original.result, trained.result)
         _print_comparison(original.result, trained.result, numbers, known)
         if file:
@@ -85,12 +82,10 @@ def _load_data(folder: Path | None, study: Study) -> DataSet:
 
 def _configure(original: Original, device: torch.device, data: DataSet) -> list[Condition]:
     """Set this process to compute as the study did, as far as it can; what it computes under."""
-    torch.set_num_threads(max(1, original.result.threads))
     numerics = configure_numerics(device, original.record.config.precision)
     return conditions(
         original,
         device=device_name(device),
-        threads=torch.get_num_threads(),
         instructions=numerics.instructions,
         data=data.fingerprint,
     )
@@ -101,9 +96,6 @@ def _print_start(original: Original, data: DataSet, known: Sequence[Condition]) 
     emit(f"Trial {original.record.trial} of study {original.study.name}: {config}")
     emit(f"Data: {data.source}")
     emit(describe_conditions(known))
-    threads, cpus = torch.get_num_threads(), machine.cpus()
-    if threads > cpus:
-        emit(f"{threads} threads share {cpus} CPU{'s' * (cpus > 1)} here: slower, with the same numbers")
 
 
 def _print_comparison(then: Result, now: Result, numbers: Sequence[Number], known: Sequence[Condition]) -> None:

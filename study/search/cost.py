@@ -14,7 +14,7 @@ from moe.networks import IMAGE, FrozenOutputs
 from moe.stages import STAGES, plan
 from moe.training.cuda_graph import own_stream, synchronize
 from moe.training.loop import Examples, Trainer, adam, evaluate, initial_network
-from moe.training.numerics import Numerics, configure_numerics
+from moe.training.numerics import Numerics, configure_numerics, one_thread
 from study.search.resources import Resources
 from study.search.worker import devices
 from study.study import Study
@@ -58,8 +58,7 @@ class Forecast(NamedTuple):
 
 def calibrate(resources: Resources, batch_size: int, precision: Precision) -> Speed:
     """Time a batch of random images, trained on and evaluated, for each network on what a trial is allotted."""
-    torch.set_num_threads(resources.cpus_per_trial)
-    device = devices(resources.gpus_per_trial)[0]
+    device = devices(resources)[0]
     most = max(batch_size, CLASSES)
     config = Config(protocol=NOTEBOOK, precision=precision, batch_size=batch_size, train_examples=most)
     requests = plan(config, "", configure_numerics(device, precision))
@@ -67,7 +66,7 @@ def calibrate(resources: Resources, batch_size: int, precision: Precision) -> Sp
     labels = torch.zeros(batch_size, dtype=torch.int64, device=device)
     frozen = FrozenOutputs(labels.bool(), torch.zeros(batch_size, CLASSES, 2, device=device))
     speed = Speed({}, {})
-    with own_stream(device):
+    with one_thread(), own_stream(device):
         for size, stage in {"small": "baseline", "large": "baseline", SUBGATES: "mixture"}.items():
             spec = requests[stage].spec.replace(network=size)
             network = initial_network(spec).to(device)
@@ -89,12 +88,12 @@ def _seconds(work: Callable[[], Any], device: torch.device) -> float:
     return min(times[1:])
 
 
-def price(config: Config, speed: Speed, score_examples: int) -> dict[str, Price]:
+def price(config: Config, speed: Speed) -> dict[str, Price]:
     """The price of each stage of a config."""
     prices, frozen = {}, 0.0
     for name, stage in STAGES.items():
         size = SUBGATES if name == "mixture" else stage.size(config)
-        evaluation, predicted = speed.evaluation[size], score_examples
+        evaluation, predicted = speed.evaluation[size], config.scored_examples
         epoch = SHARES.get(name, 1) * (config.train_examples * speed.training[size] + config.test_examples * evaluation)
         if name != "mixture":
             frozen += evaluation * config.train_examples
@@ -138,7 +137,7 @@ def _tally(study: Study, configs: Sequence[Config], speed: Speed, stored: dict[s
     """
     stages, epochs, cost = Tally()
     for config in configs:
-        prices = price(config, speed, study.space.score_examples())
+        prices = price(config, speed)
         numerics = replace(_ANY, precision=config.precision)
         for name, request in plan(config, study.data, numerics).items():
             requested = stored.setdefault(request.spec.address, set())

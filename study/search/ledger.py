@@ -1,15 +1,20 @@
 """The trials of a running study, and what follows for the next one. Pure bookkeeping: no Ray, no files.
 
 proposed point --ledger--> replicate and seed --> running --> complete or failed
+
+The search comes first: each proposed point on every seed of the study. Then the phase refine takes what
+`study.select.refine` wants.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from enum import Enum
 from itertools import count
+from typing import Literal
 
 from moe.result import Result
-from study.study import COMPLETE, FAILED, RUNNING, Record, State, Study, now
+from study.select.refine import Replicate, replicates
+from study.study import COMPLETE, FAILED, REFINE, RUNNING, SEARCH, Record, Reference, State, Study, now
 
 Point = dict[str, int]
 
@@ -29,17 +34,27 @@ class Ledger:
         study: what is searched, and how many complete trials are wanted.
         records: of earlier runs of the study.
         save: called with each record that is new or has changed.
+        save_study: called with the study when it has another reference.
     """
 
-    def __init__(self, study: Study, records: Iterable[Record], save: Callable[[Record], None]) -> None:
+    def __init__(
+        self,
+        study: Study,
+        records: Iterable[Record],
+        save: Callable[[Record], None],
+        save_study: Callable[[Study], None] = lambda study: None,
+    ) -> None:
         self.study = study
+        self._save_study = save_study
         self.records = {record.trial: record for record in records}
-        self.interrupted = self.of(RUNNING)  # by earlier runs
+        self._interrupted = {record.trial for record in self.of(RUNNING)}  # by earlier runs, and not started again
         self.best = max(self.of(COMPLETE), key=self._objective, default=None)
         self.closed = False  # no more launches: time is up, or a signal came
         self._save = save
         # they are needed at every step, so they are counted as they change
         self._count = Counter(record.state for record in self.records.values())
+        self._searched = Counter(record.state for record in self.records.values() if record.phase == SEARCH)
+        self._wanted: list[Replicate] | None = None  # of the phase refine; None: not known since a trial ended
         self._failed_before = self._count[FAILED]  # in earlier runs
         self._seconds = sum(record.done.totals.seconds for record in self.of(COMPLETE))
         self._last = max(self.records, default=0)
@@ -56,6 +71,22 @@ class Ledger:
         return self._count[state]
 
     @property
+    def refining(self) -> bool:
+        """Whether the search has all its trials."""
+        return self._searched[COMPLETE] >= self.study.search_trials
+
+    @property
+    def missing(self) -> int:
+        """How many trials the current phase still needs, as far as that is known."""
+        return len(self.wanted()) if self.refining else self.study.search_trials - self._searched[COMPLETE]
+
+    def wanted(self) -> list[Replicate]:
+        """What the current stage of refining still needs, running trials included."""
+        if self._wanted is None:
+            self._wanted = replicates(self.study, list(self.records.values()))
+        return self._wanted
+
+    @property
     def mean_seconds(self) -> float:
         """Of the complete trials; 0 without any."""
         return self._seconds / max(1, self.ended(COMPLETE))
@@ -63,7 +94,7 @@ class Ledger:
     @property
     def max_failures(self) -> int:
         """How many failed trials end the study: a fifth of those wanted, at least three."""
-        return max(3, self.study.trials // 5)
+        return max(3, self.study.search_trials // 5)
 
     @property
     def too_many_failed(self) -> bool:
@@ -72,24 +103,74 @@ class Ledger:
 
     def verdict(self) -> Verdict:
         """Whether to launch another trial now."""
-        complete = self.ended(COMPLETE)
-        if self.closed or self.too_many_failed or complete >= self.study.trials:
+        if self.closed or self.too_many_failed:
             return Verdict.STOP
-        if complete + self._count[RUNNING] - len(self.interrupted) >= self.study.trials:
-            return Verdict.WAIT
-        return Verdict.LAUNCH
+        if self.refining:
+            if any(self._open(each.point, each.replicate) for each in self.wanted()):
+                return Verdict.LAUNCH
+            return Verdict.WAIT if self.wanted() else Verdict.STOP
+        running = self._searched[COMPLETE] + self._searched[RUNNING] - len(self.interrupted)
+        return Verdict.WAIT if running >= self.study.search_trials else Verdict.LAUNCH
+
+    @property
+    def interrupted(self) -> list[Record]:
+        """The trials of the search that an earlier run did not end."""
+        return [self.records[number] for number in sorted(self._interrupted) if self.records[number].phase == SEARCH]
+
+    def _open(self, point: Point, replicate: int) -> bool:
+        """Whether a point has no trial with that seed that runs or has ended."""
+        return not any(
+            record.replicate == replicate and not record.repeatable and record.trial not in self._interrupted
+            for record in self._at(point)
+        )
+
+    def next_refined(self) -> Record | None:
+        """Start the next trial of the phase refine; None during the search."""
+        if not self.refining:
+            return None
+        point, replicate, _ = next(each for each in self.wanted() if self._open(each.point, each.replicate))
+        for record in self._at(point):
+            if record.replicate == replicate and record.trial in self._interrupted:
+                return self.restart(record)
+        return self._start(point, replicate, REFINE)
+
+    def next_seed(self) -> Record | None:
+        """Start a point of the search on one of the study's seeds that it lacks; None if every point has them all."""
+        if self.study.seeds == 1 or self.interrupted:
+            return None
+        for position in list(self._numbers_at):
+            point = self.study.space.at(position)
+            for replicate in range(self.study.seeds):
+                if self._open(point, replicate):
+                    return self._start(point, replicate, SEARCH)
+        return None
 
     def start(self, point: Point) -> Record:
         """Add a new trial: the next replicate of a point."""
-        replicate = self.next_replicate(point)
+        return self._start(point, self.next_replicate(point), SEARCH)
+
+    def _start(self, point: Point, replicate: int, phase: Literal["search", "refine"]) -> Record:
         self._last += 1
         config = self.study.config(point, replicate)
-        return self._update(Record(trial=self._last, replicate=replicate, config=config, started=now()))
+        return self._update(Record(trial=self._last, phase=phase, replicate=replicate, config=config, started=now()))
 
     def restart(self, record: Record) -> Record:
         """Start a trial again that an earlier run did not end, with its number and seed."""
-        self.interrupted.remove(record)
-        return self._update(Record(trial=record.trial, replicate=record.replicate, config=record.config, started=now()))
+        self._interrupted.remove(record.trial)
+        return self._update(
+            Record(
+                trial=record.trial,
+                phase=record.phase,
+                replicate=record.replicate,
+                config=record.config,
+                started=now(),
+            )
+        )
+
+    def refer(self, reference: Reference) -> None:
+        """Add a reference, against which every gain is held from now on."""
+        self.study = self.study.replace(reference=(*self.study.reference, reference))
+        self._save_study(self.study)
 
     def complete(self, number: int, result: Result) -> None:
         """Record a trial's result."""
@@ -104,7 +185,10 @@ class Ledger:
     def _update(self, record: Record) -> Record:
         if before := self.records.get(record.trial):
             self._count[before.state] -= 1
+            self._searched[before.state] -= before.phase == SEARCH
         self._count[record.state] += 1
+        self._searched[record.state] += record.phase == SEARCH
+        self._wanted = None if record.state != RUNNING else self._wanted
         self.records[record.trial] = record
         if record.state == COMPLETE and (self.best is None or self._objective(record) > self._objective(self.best)):
             self.best = record
@@ -113,7 +197,7 @@ class Ledger:
         return record
 
     def _objective(self, record: Record) -> float:
-        return record.objective(self.study.objective)
+        return self.study.value(record, self.study.objective)
 
     def value(self, record: Record) -> float | None:
         """The objective of a complete trial; None of another."""

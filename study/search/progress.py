@@ -15,7 +15,7 @@ from moe.console import duration, emit
 from study.search.ledger import Ledger
 from study.search.trial import EpochReport
 from study.select.choice import image_noise, shown
-from study.study import COMPLETE, FAILED, Record
+from study.study import COMPLETE, FAILED, SEARCH, Record
 
 LINE_EVERY_S = 30.0  # between two plain lines on one trial's progress
 
@@ -33,13 +33,21 @@ class Progress:
     at: dict[int, str] = field(default_factory=dict)  # the running trials: stage and epoch of each
     last_line: dict[int, float] = field(default_factory=dict)
     warnings: set[str] = field(default_factory=set)
+    references: int = 0  # baselines still to be trained before the search
+
+    def referring(self, left: int) -> None:
+        """A reference baseline was launched, or has ended; so many are left."""
+        self.references = left
+        if not self.terminal and not left:
+            self.emit(f"{len(self.ledger.study.reference)} reference baselines trained")
 
     def started(self, record: Record) -> None:
         """A trial was launched."""
         self.at[record.trial] = "starting"
         self.last_line[record.trial] = time.monotonic()
         if not self.terminal:
-            self.emit(f"trial {record.trial} started: {self._settings(record)}")
+            phase = "" if record.phase == SEARCH else f" ({record.phase})"
+            self.emit(f"trial {record.trial} started{phase}: {self._settings(record)}")
 
     def progressed(self, number: int, report: EpochReport) -> None:
         """A running trial has finished another epoch."""
@@ -67,7 +75,10 @@ class Progress:
 
     def summary(self) -> str:
         """The study in one line: how far it is, its best trial, the time left."""
-        parts = [f"{self.ledger.ended(COMPLETE)} of {self.ledger.study.trials} trials done"]
+        if self.references:
+            return f"phase reference: {self.references} baselines to train"
+        done, missing = self.ledger.ended(COMPLETE), self.ledger.missing
+        parts = [f"phase {'refine' if self.ledger.refining else 'search'}: {done} of {done + missing} trials done"]
         if failed := self.ledger.ended(FAILED):
             parts.append(f"{failed} failed")
         if best := self.ledger.best:
@@ -87,7 +98,7 @@ class Progress:
         """If the trials to come take as long as those that this run completed; 0 while none is complete."""
         if not self.ended_here:
             return 0.0
-        missing = self.ledger.study.trials - self.ledger.ended(COMPLETE)
+        missing = self.ledger.missing
         each = (self.last_end - self.began) / self.ended_here
         return max(0.0, missing * each - (time.monotonic() - self.last_end))
 
@@ -96,8 +107,8 @@ class Progress:
         return ", ".join([*named, f"seed {record.config.seed}"])
 
     def _objective(self, record: Record) -> str:
-        name = self.ledger.study.objective
-        value, noise = shown(record.objective(name), name, unit=False), 100 * image_noise(record.done, name)
+        study, name = self.ledger.study, self.ledger.study.objective
+        value, noise = shown(study.value(record, name), name, unit=False), 100 * image_noise(study, record, name)
         return f"{name.replace('_', ' ')} {value} ± {noise:.2f} points"
 
     def _outcome(self, record: Record) -> str:

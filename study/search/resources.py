@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from moe.cli import option, refuse
+from moe.machine import cpus
 from study import machine
 from study.options import PROGRAM, Options
 
@@ -54,16 +55,16 @@ class Node:
 
 def local(options: Options) -> Resources:
     """What each trial gets on this machine; options that need more than it has exit with code 2."""
-    return allot(options, [Node(machine.cpus(), machine.gpus(), machine.memory() - REST_BYTES)])
+    return allot(options, [Node(cpus(), machine.gpus(), machine.memory() - REST_BYTES)])
 
 
 def allot(options: Options, nodes: Sequence[Node]) -> Resources:
     """What each trial gets of these machines; options that need more than any of them has exit with code 2."""
-    cpus, gpus = max(node.cpus for node in nodes), max(node.gpus for node in nodes)
+    most, gpus = max(node.cpus for node in nodes), max(node.gpus for node in nodes)
     gpus_per_trial = options.gpus_per_trial if options.gpus_per_trial is not None else min(1, gpus)
     where = "that there are" if len(nodes) == 1 else "of the largest node"
     _check("gpus_per_trial", gpus_per_trial, gpus, f"GPUs {where}")
-    _check("cpus_per_trial", options.cpus_per_trial, cpus, f"CPUs {where}")
+    _check("cpus_per_trial", options.cpus_per_trial, most, f"CPUs {where}")
 
     def places(cpus_per_trial: int) -> int:
         return sum(node.places(cpus_per_trial, gpus_per_trial) for node in nodes)
@@ -71,7 +72,7 @@ def allot(options: Options, nodes: Sequence[Node]) -> Resources:
     _check("concurrency", options.concurrency, places(options.cpus_per_trial or 1), "places for such a trial")
     least = options.cpus_per_trial or (1 if gpus_per_trial else _threads(nodes))
     at_once = options.concurrency or sum(node.fitting(least, gpus_per_trial) for node in nodes)
-    roomy = [count for count in range(1, min(MOST_THREADS, cpus) + 1) if places(count) >= at_once]
+    roomy = [count for count in range(1, min(MOST_THREADS, most) + 1) if places(count) >= at_once]
     return Resources(
         cpus_per_trial=options.cpus_per_trial or max(roomy, default=1),
         gpus_per_trial=gpus_per_trial,

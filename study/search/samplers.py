@@ -58,11 +58,14 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
     return {name: IntDistribution(0, len(grid) - 1) for name, grid in space.grids.items()}
 
 
+AGAIN = "again"  # Optuna's attribute of a trial whose worker was lost: its point still lacks a trial
+
+
 class GridSampler(BaseSampler):
     """Every point once, in an order that the seed alone decides, and then again from the start.
 
-    A point counts as taken once the study has a trial of it, be it complete, running or failed. From the
-    second round on every proposal is a replicate, on purpose. One sampler is for one study.
+    A point counts as taken once the study has a trial of it, be it complete, running or failed, unless its worker was
+    lost. From the second round on every proposal is a replicate, on purpose. One sampler is for one study.
     """
 
     def __init__(self, space: Space, seed: int) -> None:
@@ -83,9 +86,13 @@ class GridSampler(BaseSampler):
     ) -> dict[str, Any]:
         """The first point of the order that this round has not taken."""
         for each in study.get_trials(deepcopy=False):
-            if each.number not in self._counted and each.params.keys() >= self._space.grids.keys():
-                self._counted.add(each.number)
-                self._taken[self._space.position(each.params)] += 1
+            if each.params.keys() < self._space.grids.keys():
+                continue
+            taken = not each.user_attrs.get(AGAIN)
+            if taken != (each.number in self._counted):
+                self._counted ^= {each.number}
+                self._taken[self._space.position(each.params)] += 1 if taken else -1
+                self._next = self._next if taken else 0
         while self._taken[position := self._order[self._next % self._space.size]] > self._next // self._space.size:
             self._next += 1
         return self._space.at(position)

@@ -1,19 +1,21 @@
 """The search algorithm that Tune calls: an Optuna study proposes points, and the ledger makes trials of them."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
+from moe.config import Config
 from moe.result import Result
 from moe.schema import decode, fields
 from study.search.ledger import Ledger, Verdict
 from study.search.progress import Progress
-from study.search.samplers import distributions, make
+from study.search.samplers import AGAIN, distributions, make
 from study.search.stopping import Stop
 from study.search.trial import EpochReport, Row
-from study.study import COMPLETE, FAILED, LOST, RUNNING, Record
+from study.study import COMPLETE, FAILED, LOST, RUNNING, SEARCH, Record, Reference
 
 MAX_REPEATS = 5  # times that a sampler may propose a point that was tried, before the trial becomes a replicate
 
@@ -25,7 +27,9 @@ class StudySearch(Searcher):  # type: ignore[misc]
     again and again, or every point is tried, the trial is a replicate: the same config with the next seed.
     """
 
-    def __init__(self, ledger: Ledger, progress: Progress, stop: Stop, concurrency: int) -> None:
+    def __init__(
+        self, ledger: Ledger, progress: Progress, stop: Stop, concurrency: int, references: Iterable[Config] = ()
+    ) -> None:
         study = ledger.study
         super().__init__(metric=study.objective, mode="max")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -34,28 +38,30 @@ class StudySearch(Searcher):  # type: ignore[misc]
         self.ledger, self.stop = ledger, stop
         self._progress, self._concurrency = progress, concurrency
         self._distributions = distributions(study.space)
-        self._running: dict[str, tuple[int, optuna.Trial]] = {}  # by Tune's id: our number of the trial
+        self._running: dict[str, tuple[int, optuna.Trial | None]] = {}  # by Tune's id: our number, Optuna's proposal
         self._lost: dict[str, int] = {}  # trials that ended without a report
+        self._references = list(references)  # configs whose baselines are trained before any trial
+        self._referring: dict[str, Config] = {}  # by Tune's id, those that run
         self._add_earlier_trials()
 
     def _add_earlier_trials(self) -> None:
         """Give Optuna the trials of earlier runs; the notebook's default comes first, unless it was tried."""
         ledger = self.ledger
         for record in [*ledger.of(COMPLETE), *ledger.of(FAILED)]:
-            value = ledger.value(record)
-            self.optuna_study.add_trial(
-                optuna.create_trial(
-                    state=_state(value),
-                    value=value,
-                    params=ledger.point(record),
-                    distributions=self._distributions,
-                )
-            )
+            if record.phase == SEARCH and not record.repeatable:
+                self._add(record)
         for record in ledger.interrupted:
             self.optuna_study.enqueue_trial(ledger.point(record))
         default = ledger.study.space.nearest({})
         if not ledger.tried(default):
             self.optuna_study.enqueue_trial(default)
+
+    def _add(self, record: Record) -> None:
+        """Give Optuna a trial that it did not propose."""
+        value, point = self.ledger.value(record), self.ledger.point(record)
+        self.optuna_study.add_trial(
+            optuna.create_trial(state=_state(value), value=value, params=point, distributions=self._distributions)
+        )
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
         """How many run at once is limited here: Tune's limiter would lose trials that were retried.
@@ -74,6 +80,8 @@ class StudySearch(Searcher):  # type: ignore[misc]
         """The next trial, None for "not now", or that the search has ended."""
         if self.stop.launching_is_over(self.ledger):
             self.ledger.closed = True
+        if not self.ledger.closed and (self._references or self._referring):
+            return self._next_reference(trial_id)
         verdict = self.ledger.verdict()
         if verdict is Verdict.STOP:
             return Searcher.FINISHED  # type: ignore[no-any-return]
@@ -84,8 +92,17 @@ class StudySearch(Searcher):  # type: ignore[misc]
         self._progress.started(record)
         return {"trial": record.trial, "config": record.config.as_json()}
 
-    def _next(self) -> tuple[optuna.Trial, Record]:
+    def _next_reference(self, trial_id: str) -> dict[str, Any] | None:
+        if not self._references or len(self._referring) >= self._concurrency:
+            return None
+        config = self._referring[trial_id] = self._references.pop(0)
+        self._progress.referring(len(self._references) + len(self._referring))
+        return {"reference": True, "config": config.as_json()}
+
+    def _next(self) -> tuple[optuna.Trial | None, Record]:
         ledger = self.ledger
+        if record := ledger.next_refined() or ledger.next_seed():
+            return None, record
         proposal = self.optuna_study.ask(self._distributions)
         if ledger.interrupted:
             return proposal, ledger.restart(ledger.interrupted[0])
@@ -101,9 +118,15 @@ class StudySearch(Searcher):  # type: ignore[misc]
 
     def on_trial_result(self, trial_id: str, result: Row) -> None:
         """Pass a trial's progress on; record its end at once, because the driver may be killed next."""
-        number, _ = self._running[trial_id]
         for sentence in result.get("warnings", ()):
             self._progress.warned(sentence)
+        if config := self._referring.get(trial_id):
+            if "accuracy" in result:
+                self.ledger.refer(Reference(config=config, accuracy=result["accuracy"]))
+            elif "error" in result:
+                self._progress.warned(f"a reference is left out: {result['error']}")
+            return
+        number, _ = self._running[trial_id]
         if "result" in result:
             self.ledger.complete(number, decode(Result, result["result"]))
         elif "error" in result:
@@ -114,6 +137,9 @@ class StudySearch(Searcher):  # type: ignore[misc]
 
     def on_trial_complete(self, trial_id: str, result: Row | None = None, error: bool = False) -> None:
         """Tell Optuna how a trial ended; one that was stopped stays as it is, for a resume."""
+        if self._referring.pop(trial_id, None):
+            self._progress.referring(len(self._references) + len(self._referring))
+            return
         number, proposal = self._running.pop(trial_id)
         if error and self.ledger.records[number].state == RUNNING and not self.stop.now():
             self.ledger.fail(number, LOST)
@@ -121,7 +147,12 @@ class StudySearch(Searcher):  # type: ignore[misc]
         record = self.ledger.records[number]
         if record.state == RUNNING:
             return
-        self._tell(proposal, self.ledger.value(record))
+        if proposal:
+            if record.repeatable:
+                proposal.set_user_attr(AGAIN, True)
+            self._tell(proposal, self.ledger.value(record))
+        elif record.phase == SEARCH and not record.repeatable:
+            self._add(record)
         self._progress.ended(record)
 
     def explain(self, trial_id: str, error: Exception) -> None:

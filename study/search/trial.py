@@ -26,7 +26,6 @@ class Job:
     dataset: str
     folder: Path | None
     data: str  # the fingerprint that the data must have
-    score_examples: int
     resources: Resources
     store: str | None  # where trained stages are saved and loaded; None: train every stage
 

@@ -12,7 +12,7 @@ from study.search.controller import reusing_workers
 from study.search.ray_cluster import connected
 from study.search.searcher import StudySearch
 from study.search.trial import Job
-from study.search.worker import evaluate
+from study.search.worker import evaluate, refer
 
 
 class _Hooks(tune.Stopper, tune.Callback):  # type: ignore[misc]
@@ -56,7 +56,8 @@ def search(searcher: StudySearch, job: Job, address: str, scratch: Path) -> None
     with connected(address, resources):
 
         def trainable(params: dict[str, Any]) -> None:  # all that Ray sees
-            evaluate(job, Config(**params["config"]), tune.report)
+            run = refer if params.get("reference") else evaluate
+            run(job, Config(**params["config"]), tune.report)
 
         hooks = _Hooks(searcher)
         allotment = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}

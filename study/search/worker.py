@@ -2,7 +2,8 @@
 
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
@@ -15,6 +16,7 @@ from moe.store import Store
 from moe.training.loop import TrainingError
 from moe.training.numerics import available_gpus, best_precision
 from study.machine import ClusterError
+from study.search.resources import Resources
 from study.search.trial import Job, Reporter, Row
 
 warnings: deque[str] = deque()  # of this process, until a trial reports them
@@ -28,21 +30,33 @@ def evaluate(job: Job, config: Config, send: Callable[[Row], None]) -> None:
     """
     reporter = Reporter(send, warnings)
     gpus = job.resources.gpus_per_trial
-    torch.set_num_threads(job.resources.cpus_per_trial)
     if gpus == 0 and config.precision == BFLOAT16 != best_precision("cpu"):
         warnings.append(
             f"bfloat16 may be slow on {socket.gethostname()}, whose CPU has no AMX or may not use it; "
             "--precision float32 may be faster"
         )
-    try:
+    with _failures_reported(reporter, config, gpus):
         result = pipeline.run(
             config,
             data(job),
             store(job),
-            devices=devices(gpus),
-            score_examples=job.score_examples,
+            devices=devices(job.resources),
             on_epoch=reporter.on_epoch,
         )
+        reporter.send({"result": result.model_dump_json()})
+
+
+def refer(job: Job, config: Config, send: Callable[[Row], None]) -> None:
+    """Train a config's baseline, and send its accuracy or an error; otherwise as `evaluate`."""
+    reporter, gpus = Reporter(send, warnings), job.resources.gpus_per_trial
+    with _failures_reported(reporter, config, gpus):
+        reporter.send({"accuracy": pipeline.baseline_accuracy(config, data(job), store(job), devices(job.resources))})
+
+
+@contextmanager
+def _failures_reported(reporter: Reporter, config: Config, gpus: float) -> Iterator[None]:
+    try:
+        yield
     except (TrainingError, DataError) as error:
         reporter.fail(str(error))
     except OutOfMemoryError:
@@ -50,8 +64,6 @@ def evaluate(job: Job, config: Config, send: Callable[[Row], None]) -> None:
     except Exception as error:
         reporter.fail(f"{type(error).__name__} on {socket.gethostname()}: {error}")
         raise
-    else:
-        reporter.send({"result": result.model_dump_json()})
 
 
 @lru_cache(maxsize=1)
@@ -76,14 +88,14 @@ def data(job: Job) -> DataSet:
     return found
 
 
-def devices(gpus: float) -> tuple[torch.device, ...]:
-    """The devices of an allotment: GPUs of one model that this process sees, or the CPU if none is allotted.
+def devices(resources: Resources) -> tuple[torch.device, ...]:
+    """The devices of an allotment: GPUs of one model that this process sees, or its CPUs if no GPU is allotted.
 
     Raises:
         ClusterError: a GPU is allotted and there is none.
     """
-    if gpus == 0:
-        return (torch.device("cpu"),)
+    if (gpus := resources.gpus_per_trial) == 0:
+        return (torch.device("cpu"),) * resources.cpus_per_trial
     present = available_gpus()
     if not present:
         raise ClusterError(f"{gpus:g} GPUs a trial, but torch {torch.__version__} sees none on {socket.gethostname()}")

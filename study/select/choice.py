@@ -1,71 +1,86 @@
 """Which config a study chooses, and what to expect of it. Arithmetic only.
 
-The choice is the config with the highest estimate of the model. The best observed value is no estimate: of many noisy
-values the largest is biased upward (winner's curse), by as much as `winners_curse` gives.
+The choice is the config with the highest estimate of the model among those with enough seeds. The best observed value
+is no estimate: of many noisy values the largest is biased upward (winner's curse).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from statistics import fmean
-from typing import Self
 
 import numpy as np
-from scipy.integrate import trapezoid
-from scipy.special import log_ndtr
 
 from moe.config import Config
 from moe.result import Result
-from study.select.model import LEAST_REPLICATES, LEAST_SEEDS, Fit, Floats, Ints, fit
-from study.study import Objective, Record, Study
+from study.select.model import LEAST_SEEDS, Bools, Fit, Ints, Trials, fit
+from study.study import SEARCH, Objective, Record, Study
 
-COVERS = "further seeds on the same images"
-_REACH, _STEPS = 8.0, 257  # standard deviations to either side of the largest truth, and steps of the integral
+COVERS = "new seeds and new images"
+CLAIM = "validation, selected: the choice is the best of several; study.confirm makes a claim"
+FEW_EPOCHS = 2  # up to so many, trainings differ more between seeds
+USUAL_IMAGE_SHARE = 0.3  # of the images' noise that stays over seeds, until replicates show it; .04 was measured
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen config; values of the objective and gains are fractions."""
+    """The chosen config; values of the objective, gains and accuracies are fractions."""
 
     objective: Objective
     config: Config  # with the seed of its first trial
     trials: tuple[int, ...]
     seeds: tuple[int, ...]
     configs: int  # that were tried
+    replicates: int  # trials beyond each config's first
     mean: float  # observed
+    screened: float | None  # observed in the search
+    fresh_mean: float | None  # observed on the fresh seeds of the phase refine
     estimate: float
-    interval: tuple[float, float] | None  # 95 %, of the estimate, for further seeds on the same images
-    gain: float  # observed mean
-    gain_vs_best_baseline: float  # observed mean
-    noise: float  # standard deviation of one trial
-    noise_from: str  # replicates: between seeds on the same images; or images: between images for the same seed
+    interval: tuple[float, float] | None  # 95 %, of the estimate, for new seeds and new images
+    noise: float  # standard deviation of one trial around its config's estimate
+    noise_image: float  # standard error of one trial over its images
+    gain: float  # observed mean, as are the next two
+    mixture_accuracy: float
+    baseline_accuracy: float
+    reference_accuracy: float | None  # of the best baseline with as many training examples
+    regression: float | None  # of the refined configs: search less fresh seeds, mean; what selection added
+    fairest: Config | None  # the best by fair_gain, if the choice loses to the reference
+    fairest_value: float | None
 
     @property
-    def beats_best_baseline(self) -> bool:
-        """Whether its mixture is above the best baseline of the study at as many training examples."""
-        return self.gain_vs_best_baseline > 0
+    def over_reference(self) -> float | None:
+        """The mixture's accuracy less that of the best baseline of its budget."""
+        return None if self.reference_accuracy is None else self.mixture_accuracy - self.reference_accuracy
 
     @property
     def why(self) -> str:
-        """The choice in words; a loss to the best baseline comes first."""
-        return " ".join(filter(None, [self.loss, self._estimate, self._interval]))
+        """The choice in words; how it compares with the best baseline comes first."""
+        return " ".join(filter(None, [self.standing, self._estimate, self._interval]))
 
     @property
-    def loss(self) -> str:
-        """What the mixture lacks to the best baseline; empty where it lacks nothing."""
-        if self.gain_vs_best_baseline >= 0:
+    def standing(self) -> str:
+        """The choice's mixture against the best baseline of its budget."""
+        if self.over_reference is None:
             return ""
-        gains = " its gain is over an under-trained baseline." if self.gain > 0 else " it gains nothing."
+        against = f"the best baseline of its {self.config.train_examples} training examples"
+        accuracies = f"{self.mixture_accuracy:.2%} against {self.reference_accuracy:.2%}"
+        if self.over_reference >= 0:
+            return (
+                f"The chosen config's mixture beats {against} by {points(self.over_reference)} points ({accuracies})."
+            )
+        kind = "its gain is over an under-trained baseline" if self.gain > 0 else "it gains nothing"
+        fair = ""
+        if self.fairest and self.fairest_value is not None:
+            fair = f" Best by fair gain: {brief(self.fairest)}, {points(self.fairest_value)} points."
         return (
-            f"The chosen config's mixture loses to the best baseline of its {self.config.train_examples} training "
-            f"examples by {-100 * self.gain_vs_best_baseline:.2f} points:{gains}"
+            f"The chosen config's mixture loses to {against} by {-100 * self.over_reference:.2f} points "
+            f"({accuracies}): {kind}.{fair}"
         )
 
     @property
     def _estimate(self) -> str:
         seeds = "its one seed" if len(self.seeds) == 1 else f"the mean of its {len(self.seeds)} seeds"
-        many = "" if self.configs == 1 else f", the highest of {self.configs} configs"
+        many = "" if self.configs == 1 else f", chosen among {self.configs} configs"
         bias = "" if self.configs == 1 else "; the best observed value is biased upward (winner's curse)"
         return (
             f"Trial {self.trials[0]}'s config has an estimated {self.objective.replace('_', ' ')} of "
@@ -75,115 +90,140 @@ class Choice:
     @property
     def _interval(self) -> str:
         if not self.interval:
-            return f"No interval is stated: that takes {LEAST_SEEDS} seeds of the config."
+            return f"No interval is stated: that takes {LEAST_SEEDS} seeds of the config, which refining gives."
         low, high = (shown(value, self.objective) for value in self.interval)
         return f"95 % interval for {COVERS}: {low} to {high}."
 
 
-def image_noise(result: Result, objective: str) -> float:
+def image_noise(study: Study, record: Record, objective: Objective) -> float:
     """The standard error of one trial's objective over its scored images; noise between seeds comes on top.
 
-    A gain has outcomes -1, 0 and 1 per image, an accuracy 0 and 1.
+    A gain has outcomes -1, 0 and 1 per image, an accuracy 0 and 1; a fair gain is one or the other.
     """
-    value = float(getattr(result.score, objective))
-    second_moment = result.score.discordance if objective == "gain" else value
-    return math.sqrt(max(0.0, second_moment - value**2) / result.scored_examples)
+    score = record.done.score
+    crippled = score.baseline_accuracy < study.fair_baseline(record.config)
+    if objective == "gain" or (objective == "fair_gain" and not crippled):
+        return gain_noise(record.done)
+    accuracy = score.mixture_accuracy
+    return math.sqrt(accuracy * (1 - accuracy) / record.done.scored_examples)
 
 
-@dataclass(frozen=True)
-class Observations:
-    """What complete trials found of one objective, as the model takes it."""
-
-    levels: Ints  # (trials, parameters) of each searched parameter, from 0
-    sizes: tuple[int, ...]  # levels of each parameter
-    values: Floats  # (trials,)
-    noises: Floats  # (trials,) standard errors of the values over their images
-
-    @classmethod
-    def of(cls, study: Study, complete: Sequence[Record], objective: Objective) -> Self:
-        """Those of complete trials."""
-        grids = study.space.grids
-        points = [list(study.space.point(record.config).values()) for record in complete]
-        return cls(
-            levels=np.array(points, dtype=np.int64).reshape(len(points), len(grids)),
-            sizes=tuple(map(len, grids.values())),
-            values=np.array([record.objective(objective) for record in complete]),
-            noises=np.array([image_noise(record.done, objective) for record in complete]),
-        )
-
-    @property
-    def image_noise(self) -> float:
-        """The standard error of one value over its images."""
-        return math.sqrt(float((self.noises**2).mean()))
-
-    def first(self, trials: int) -> "Observations":
-        """Those of the first so many trials."""
-        return Observations(self.levels[:trials], self.sizes, self.values[:trials], self.noises[:trials])
-
-    @cached_property
-    def fit(self) -> Fit:
-        """The model of at least one trial."""
-        return fit(self.levels, self.values, self.sizes, self.image_noise)
+def gain_noise(result: Result) -> float:
+    """The standard error of a gain over the scored images."""
+    return math.sqrt(max(0.0, result.score.discordance - result.gain**2) / result.scored_examples)
 
 
-def best_baselines(complete: Sequence[Record]) -> dict[int, float]:
-    """Per number of training examples the highest accuracy of a baseline."""
-    found: dict[int, float] = {}
-    for record in complete:
-        examples, accuracy = record.config.train_examples, record.done.score.baseline_accuracy
-        found[examples] = max(accuracy, found.get(examples, 0.0))
-    return found
+def observations(study: Study, complete: Sequence[Record], objective: Objective) -> Trials:
+    """What complete trials found of an objective, as the model takes it."""
+    grids = study.space.grids
+    levels = [list(study.space.point(record.config).values()) for record in complete]
+    noises = np.array([image_noise(study, record, objective) for record in complete])
+    squared = float((noises**2).mean()) if complete else 0.0
+    return Trials(
+        levels=np.array(levels, dtype=np.int64).reshape(len(complete), len(grids)),
+        sizes=tuple(map(len, grids.values())),
+        values=np.array([study.value(record, objective) for record in complete]),
+        networks=_networks(complete),
+        noisy=_noisy(complete),
+        image_noise=math.sqrt(squared),
+        image_part=USUAL_IMAGE_SHARE * squared,
+    )
 
 
-def choose(study: Study, complete: Sequence[Record], found: Observations | None = None) -> Choice | None:
-    """The config with the highest estimate; None without a complete trial.
+def _networks(complete: Iterable[Record]) -> Ints:
+    """(trials,) a number for the baseline network and the seed of each."""
+    unseen = {"use_large_experts": False, "use_large_gating_mlp": False}
+    numbers: dict[Config, int] = {}
+    found = [numbers.setdefault(record.config.replace(**unseen), len(numbers)) for record in complete]
+    return np.array(found, dtype=np.int64)
+
+
+def _noisy(complete: Iterable[Record]) -> Bools:
+    return np.array([record.config.epochs <= FEW_EPOCHS for record in complete], dtype=bool)
+
+
+def choose(
+    study: Study, complete: Sequence[Record], found: Trials | None = None, fitted: Fit | None = None
+) -> Choice | None:
+    """The chosen config; None without a complete trial.
 
     Args:
         complete: the complete trials.
         found: what they found of the study's objective, where that is there already.
+        fitted: the model of it, likewise.
     """
     if not complete:
         return None
-    found = found or Observations.of(study, complete, study.objective)
-    fitted, best = found.fit, found.fit.best
-    chosen = [record for record, config in zip(complete, fitted.config_of, strict=True) if config == best]
-    scores = [record.done.score for record in chosen]
-    baseline = best_baselines(complete)[chosen[0].config.train_examples]
-    freedom = len(complete) - len(fitted.estimate)
-    replicated = freedom >= LEAST_REPLICATES
-    spread = float(((found.values - fitted.means[fitted.config_of]) ** 2).sum())
+    found = found or observations(study, complete, study.objective)
+    fitted = fitted or fit(found)
+    best = fitted.best
+    chosen = _of(complete, fitted, best)
+    screened, fresh = _early_and_late(study, chosen)
+    accuracies = [record.done.score for record in chosen]
+    mixture = fmean(score.mixture_accuracy for score in accuracies)
+    reference = study.reference_accuracy(chosen[0].config)
+    loses = reference is not None and mixture < reference
+    fairest = fair_choice(study, complete) if loses and study.objective != "fair_gain" else None
     return Choice(
         objective=study.objective,
         config=chosen[0].config,
         trials=tuple(record.trial for record in chosen),
         seeds=tuple(record.config.seed for record in chosen),
         configs=len(fitted.estimate),
+        replicates=len(complete) - len(fitted.estimate),
         mean=float(fitted.means[best]),
+        screened=screened,
+        fresh_mean=fresh,
         estimate=float(fitted.estimate[best]),
         interval=fitted.interval(best),
-        gain=fmean(score.gain for score in scores),
-        gain_vs_best_baseline=fmean(score.mixture_accuracy for score in scores) - baseline,
-        noise=math.sqrt(spread / freedom) if replicated else found.image_noise,
-        noise_from="replicates" if replicated else "images",
+        noise=fitted.noise,
+        noise_image=found.image_noise,
+        gain=fmean(score.gain for score in accuracies),
+        mixture_accuracy=mixture,
+        baseline_accuracy=fmean(score.baseline_accuracy for score in accuracies),
+        reference_accuracy=reference,
+        regression=_regression(study, complete, fitted),
+        fairest=fairest[0] if fairest else None,
+        fairest_value=fairest[1] if fairest else None,
     )
 
 
-def winners_curse(truths: Floats, counts: Floats, noise: float) -> float:
-    """How far the largest of many noisy values lies above the truth behind it, on average; the noise is normal.
+def fair_choice(study: Study, complete: Sequence[Record]) -> tuple[Config, float]:
+    """The config that would be chosen by fair gain, and its estimate."""
+    fitted = fit(observations(study, complete, "fair_gain"))
+    return _of(complete, fitted, fitted.best)[0].config, float(fitted.estimate[fitted.best])
 
-    Args:
-        truths: (N,) as many as there are; they need not be normal.
-        counts: (N,) values around each, at least one.
-        noise: standard deviation of a value around its truth.
-    """
-    if not noise:
-        return 0.0
-    # the largest of all is one around the largest truth, or above that
-    x = truths.max() + noise * np.linspace(-_REACH, _REACH, _STEPS)  # (steps,)
-    z = (x[:, None] - truths) / noise  # (steps, N)
-    below = log_ndtr(z)
-    density = counts * np.exp((below @ counts)[:, None] - below - z**2 / 2) / math.sqrt(2 * math.pi)  # of being largest
-    return float(trapezoid((density * z).sum(1), x))
+
+def _of(complete: Sequence[Record], fitted: Fit, config: int) -> list[Record]:
+    """The trials of one config of the model."""
+    return [complete[int(place)] for place in np.flatnonzero(fitted.config_of == config)]
+
+
+def _early_and_late(study: Study, records: Sequence[Record]) -> tuple[float | None, float | None]:
+    """The mean objective in the search, and on fresh seeds."""
+    values: tuple[list[float], list[float]] = ([], [])
+    for record in records:
+        values[record.phase != SEARCH].append(study.value(record, study.objective))
+    early, late = (fmean(found) if found else None for found in values)
+    return early, late
+
+
+def _regression(study: Study, complete: Sequence[Record], fitted: Fit) -> float | None:
+    """Over the configs with fresh seeds: their mean in the search less that on the fresh seeds; None without any."""
+    fresh = np.array([record.phase != SEARCH for record in complete])
+    differences = []
+    for config in np.unique(fitted.config_of[fresh]):
+        before, after = _early_and_late(study, _of(complete, fitted, int(config)))
+        if before is not None and after is not None:
+            differences.append(before - after)
+    return fmean(differences) if differences else None
+
+
+def brief(config: Config) -> str:
+    """The fields in which a config differs from the defaults, as in a command, without the seed."""
+    default, left_out = Config(), {"seed", "protocol", "precision", "test_examples"}
+    named = {name: value for name, value in config if name not in left_out and value != getattr(default, name)}
+    return ", ".join(f"{name}={value}" for name, value in named.items()) or "the default config"
 
 
 def points(fraction: float) -> str:
@@ -193,6 +233,6 @@ def points(fraction: float) -> str:
 
 def shown(value: float, objective: str, unit: bool = True) -> str:
     """A value of the objective: a gain in points with its sign, an accuracy in percent."""
-    if objective == "gain":
+    if objective != "mixture_accuracy":
         return points(value) + " points" * unit
     return f"{100 * value:.2f}" + " %" * unit

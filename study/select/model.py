@@ -1,30 +1,94 @@
-"""The expected value of each config: the sum of its parameters' effects, estimated from all trials. Arithmetic only.
+"""The expected value of each config, estimated from all trials of a study. Arithmetic only.
 
-    value of a trial = centre + an effect for each parameter's level + the config's own deviation + noise
+    value of a trial = centre + effects of its parameters + effects of pairs of parameters
+                     + the config's own deviation + noise of the networks it shares with others + its own noise
 
-Effects are drawn from one normal distribution, so levels with few trials are shrunk most. So is a config's own
-deviation; only replicates separate it from noise, and where these are too few it counts as noise. The centre is free.
-How wide the two distributions are, in units of the noise, is averaged over, by marginal likelihood (REML) and a
-half-Cauchy prior (Gelman 2006): the one best width would make the error of a few trials too small.
+Effects are drawn from normal distributions, so levels with few trials are shrunk most. Only replicates separate a
+config's own deviation from noise; where these are too few it counts as noise. Trials with the same baseline network
+share a part of their noise. How wide the distributions are, in units of the noise, is averaged over, by marginal
+likelihood (REML) and half-Cauchy priors (Gelman 2006): the one best width would make the error too small.
 """
 
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy import sparse
+from scipy.special import ndtri, stdtrit
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
-WIDTHS = np.geomspace(1e-3, 1e3, 41)  # variance of the effects over that of the noise
-OWN_WIDTHS = np.geomspace(1e-2, 1e2, 9)  # the same for the configs' own deviations
-NEGLIGIBLE = 1e-6  # a pair of widths with less weight is left out
+WIDTHS = np.geomspace(1e-3, 1e3, 41)  # variance of the parameters' effects over that of the noise
+PAIR_WIDTHS = (0.0, 0.1, 0.3, 1.0, 3.0)  # variance of the pairs' effects over that of the parameters'
+OWN_WIDTHS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)  # variance of configs' own deviations over that of the noise
+SHARED = (0.0, 0.2, 0.4, 0.6)  # share of the noise that trials with one baseline network have in common
+USUAL_SHARED = 0.4  # until replicates show it
+NEGLIGIBLE = 1e-4  # a combination of widths with less weight is left out
+MOST_PAIRS = 300  # columns of pairs; a space with more is taken as additive, so that a fit ends within seconds
 Z95 = 1.959964
+DRAWS = 500  # of the effects, for the interval of an importance
 LEAST_SEEDS = 4  # of a config whose estimate has an interval: one seed does not show the noise between seeds
 LEAST_REPLICATES = LEAST_SEEDS - 1  # trials beyond each config's first, which show the noise
+REPLICATES_FOR_SHARED = 8  # that show how much of the noise is shared
+PRIOR_FREEDOM = 4  # with so many degrees of freedom a group's noise is shrunk to that of all
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What complete trials found of one objective."""
+
+    levels: Ints  # (trials, parameters) the level of each searched parameter, from 0
+    sizes: tuple[int, ...]  # levels of each parameter
+    values: Floats  # (trials,)
+    networks: Ints  # (trials,) equal where baseline network and seed are
+    noisy: Bools  # (trials,) those of few epochs, whose noise is larger
+    image_noise: float  # standard error of one value over its images
+    image_part: float = 0.0  # the part of its square that further seeds on the same images do not reduce
+
+    @cached_property
+    def cells(self) -> "_Cells":
+        """The trials, config by config."""
+        codes = np.ravel_multi_index(tuple(self.levels.T), self.sizes) if self.sizes else np.zeros(len(self.values))
+        _, first, config_of, counts = np.unique(codes, return_index=True, return_inverse=True, return_counts=True)
+        means = np.bincount(config_of, self.values) / counts
+        squares = np.asarray(np.bincount(config_of, (self.values - means[config_of]) ** 2), float)
+        return _Cells(first, config_of, counts.astype(float), means, squares)
+
+    def first(self, number: int) -> "Trials":
+        """The first so many."""
+        cut = {name: getattr(self, name)[:number] for name in ("levels", "values", "networks", "noisy")}
+        return replace(self, **cut)
+
+
+class Importance(NamedTuple):
+    """The share of the variance between trials that a parameter's own effects explain, with a 95 % interval."""
+
+    share: float
+    low: float
+    high: float
+    chance: bool  # no more than chance: no effect is beyond noise, all levels of all parameters considered
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """The trials, config by config."""
+
+    first: Ints  # (configs,) each config's first trial
+    config_of: Ints  # (trials,)
+    counts: Floats  # (configs,) trials of each
+    means: Floats  # (configs,)
+    squares: Floats  # (configs,) sum of squares around the mean
+
+    @property
+    def replicates(self) -> int:
+        """Trials beyond each config's first."""
+        return len(self.config_of) - len(self.counts)
 
 
 @dataclass(frozen=True)
@@ -33,17 +97,13 @@ class Fit:
 
     config_of: Ints  # (trials,) each trial's config, an index into `estimate`
     estimate: Floats  # (configs,)
-    error: Floats  # (configs,) standard errors
+    error: Floats  # (configs,) standard errors, for new seeds and new images
     effects: tuple[Floats, ...]  # per parameter (levels,), less the mean over the levels tried; nan without two
     effect_errors: tuple[Floats, ...]
-    noise: float  # standard deviation of one trial around its config's estimate, as the trials scatter
-    quantile: float  # standard errors to either side in a 95 % interval
+    noise: float  # standard deviation of one trial around its config's estimate
+    quantile: float  # standard errors to either side in a 95 % interval of an effect
     means: Floats  # (configs,) as observed
-
-    @property
-    def best(self) -> int:
-        """The config with the highest estimate; among equals that with the highest mean."""
-        return int(np.lexsort((self.means, self.estimate))[-1])
+    variance: float  # of the trials' values
 
     @property
     def trials(self) -> Floats:
@@ -53,153 +113,273 @@ class Fit:
     @property
     def half(self) -> Floats:
         """(configs,) half the 95 % interval of the estimate; nan where a config has too few seeds to state it."""
-        return np.where(self.trials >= LEAST_SEEDS, self.quantile * self.error, np.nan)
+        # a config's own noise is known from its own trials and the prior of `_scales`
+        freedom = np.minimum(len(self.config_of), PRIOR_FREEDOM + self.trials - 1)
+        return np.where(self.trials >= LEAST_SEEDS, stdtrit(freedom, 0.975) * self.error, np.nan)
 
     @property
-    def shares(self) -> list[float]:
-        """Per parameter, the share of the variance between trials that its effects explain; the rest is noise."""
-        levels = [effects[~np.isnan(effects)] for effects in self.effects]
-        variances = [float(np.mean(tried**2)) if len(tried) else 0.0 for tried in levels]
-        return [variance / (sum(variances) + self.noise**2) for variance in variances]
+    def promise(self) -> Floats:
+        """(configs,) half way between observed mean and estimate: the order of configs that lack replicates."""
+        return (self.means + self.estimate) / 2
+
+    @property
+    def best(self) -> int:
+        """The highest estimate among configs with enough seeds for an interval; if there are none, the most promising.
+
+        Among equals it is the one with the highest mean.
+        """
+        stated = self.trials >= LEAST_SEEDS
+        value = np.where(stated, self.estimate, -np.inf) if stated.any() else self.promise
+        return int(np.lexsort((self.means, value))[-1])
+
+    @cached_property
+    def importances(self) -> list[Importance]:
+        """Of each parameter; its pairs with others are not in it."""
+        compared = sum(int(np.isfinite(effects).sum()) for effects in self.effects)
+        beyond = float(-ndtri(0.025 / max(1, compared)))  # standard errors, by Bonferroni
+        draw, found = np.random.default_rng(0), []
+        for effects, errors in zip(self.effects, self.effect_errors, strict=True):
+            tried = np.isfinite(effects)
+            middle, error = effects[tried], errors[tried]
+            if not tried.any() or not self.variance:
+                found.append(Importance(0.0, 0.0, 0.0, chance=True))
+                continue
+            draws = middle + error * draw.standard_normal((DRAWS, len(middle)))
+            shares = np.minimum(1.0, ((draws - draws.mean(1, keepdims=True)) ** 2).mean(1) / self.variance)
+            low, high = np.quantile(shares, (0.025, 0.975))
+            share = min(1.0, float((middle**2).mean()) / self.variance)
+            chance = bool((np.abs(middle) <= beyond * error).all())
+            found.append(Importance(share, float(low), float(high), chance))
+        return found
 
     def interval(self, config: int) -> tuple[float, float] | None:
-        """The 95 % interval of a config's estimate, for further seeds on the same images; None with too few seeds."""
+        """The 95 % interval of a config's estimate, for new seeds and new images; None with too few seeds."""
         middle, half = float(self.estimate[config]), float(self.half[config])
         return None if np.isnan(half) else (middle - half, middle + half)
 
 
-def fit(points: Ints, values: Floats, sizes: tuple[int, ...], image_noise: float) -> Fit:
-    """Fit the model.
+def fit(trials: Trials) -> Fit:
+    """Fit the model to at least one trial.
 
-    Args:
-        points: (trials, parameters) the level of each, from 0; at least one trial.
-        values: (trials,) what they found.
-        sizes: levels of each parameter.
-        image_noise: the standard error of one value over its images. It counts as one more observation of the
-            noise, so that the error of a few trials that happen to agree is not zero.
+    The image noise counts as one more observation of the noise, and the noise is never below it, so that the error
+    of a few trials that happen to agree is not zero.
     """
-    cells = _cells(points, values, sizes)
-    features = _features(cells.levels, sizes)
-    grams = _grams(cells, features)
-    solutions = [_solve(cells, features, grams, own, image_noise) for own in _own_widths(cells)]
-    contrasts = _contrasts(features, sizes)
+    cells, features = trials.cells, _Features.of(trials)
+    scales = _scales(trials)
     configs, effects, noise = _Average(), _Average(), _Average()
-    for weight, solution, width in _plausible(solutions):
-        configs.add(weight, *_of_configs(cells, solution, width))
-        effects.add(weight, *_of_effects(contrasts, solution, width))
+    for weight, solution, width in _plausible(list(_solutions(trials, features, scales))):
+        configs.add(weight, *solution.of_configs(width))
+        effects.add(weight, *solution.of_effects(width))
         noise.add(weight, solution.variance[[width]], np.zeros(1))
     estimate, error = configs.result()
-    ends = np.cumsum(sizes)[:-1]
+    middle, spread = effects.result()
+    ends = np.cumsum(trials.sizes)[:-1]
     return Fit(
         config_of=cells.config_of,
         estimate=estimate,
-        error=error,
-        effects=tuple(np.split(effects.result()[0], ends)) if sizes else (),
-        effect_errors=tuple(np.split(effects.result()[1], ends)) if sizes else (),
+        error=np.sqrt(error**2 + trials.image_part),
+        effects=tuple(np.split(middle, ends)) if trials.sizes else (),
+        effect_errors=tuple(np.split(spread, ends)) if trials.sizes else (),
         noise=float(np.sqrt(noise.result()[0][0])),
-        quantile=float(stdtrit(len(values), 0.975)) if len(values) > 1 else Z95,  # alone, only its images count
+        quantile=float(stdtrit(len(trials.values), 0.975)) if len(trials.values) > 1 else Z95,
         means=cells.means,
+        variance=float(trials.values.var()),
     )
 
 
 @dataclass(frozen=True)
-class _Cells:
-    """The trials, config by config."""
+class _Features:
+    """Columns of the model: one for each level of each parameter, then one for each pair of levels that was tried."""
 
-    levels: Ints  # (configs, parameters)
-    counts: Floats  # (configs,) trials of each
-    means: Floats  # (configs,)
-    within: float  # sum of squares around these means
-    config_of: Ints  # (trials,)
+    rows: Floats  # (trials, features) 1 where the trial has it
+    pair: Bools  # (features,) whether it is of a pair
+    contrasts: Floats  # (levels, features) a level's effect: less the mean of the parameter's levels that were tried
 
-
-def _cells(points: Ints, values: Floats, sizes: tuple[int, ...]) -> _Cells:
-    codes = np.ravel_multi_index(tuple(points.T), sizes) if sizes else np.zeros(len(values), np.int64)
-    _, first, config_of, counts = np.unique(codes, return_index=True, return_inverse=True, return_counts=True)
-    means = np.bincount(config_of, values) / counts
-    within = float(((values - means[config_of]) ** 2).sum())
-    return _Cells(points[first], counts.astype(float), means, within, config_of)
-
-
-def _features(levels: Ints, sizes: tuple[int, ...]) -> Floats:
-    """(configs, features) one column per level of each parameter: 1 where the config has it, else 0."""
-    parts = [np.eye(size)[column] for size, column in zip(sizes, levels.T, strict=True)]
-    return np.hstack([np.zeros((len(levels), 0)), *parts])
-
-
-def _grams(cells: _Cells, features: Floats) -> dict[float, Floats]:
-    """Per number of trials (features, features) the products of the features, over the configs with so many."""
-    of = {float(count): features[cells.counts == count] for count in np.unique(cells.counts)}
-    return {count: rows.T @ rows for count, rows in of.items()}
+    @classmethod
+    def of(cls, trials: Trials) -> "_Features":
+        single = [np.eye(size)[column] for size, column in zip(trials.sizes, trials.levels.T, strict=True)]
+        parts, contrasts = [*single], [_single_contrasts(single)]
+        for one, other in itertools.combinations(range(len(single)), 2):
+            columns = (single[one][:, :, None] * single[other][:, None, :]).reshape(len(trials.values), -1)
+            tried = columns.any(0)
+            parts.append(columns[:, tried])
+            contrasts.append(_pair_contrasts(single, one, other)[:, tried])
+        number, levels = sum(trials.sizes), len(single)
+        pairs = sum(part.shape[1] for part in parts[levels:])
+        if pairs > MOST_PAIRS:
+            parts, contrasts, pairs = parts[:levels], contrasts[:1], 0
+        rows = np.hstack([np.zeros((len(trials.values), 0)), *parts])
+        return cls(rows, np.arange(number + pairs) >= number, np.hstack(contrasts))
 
 
-def _contrasts(features: Floats, sizes: tuple[int, ...]) -> Floats:
-    """(features, features) each level less the mean of its parameter's levels tried; nan where one level was tried."""
-    tried = features.sum(0) > 0
-    parameter = np.repeat(np.arange(len(sizes)), sizes)
-    together = (parameter[:, None] == parameter) & tried
-    levels = together.sum(1, keepdims=True)
-    compared = tried[:, None] & (levels > 1)
-    return np.where(compared, np.eye(len(tried)) - together / np.maximum(1, levels), np.nan)
+def _tried(single: list[Floats]) -> list[Bools]:
+    return [np.asarray(columns.any(0)) for columns in single]
 
 
-def _own_widths(cells: _Cells) -> list[tuple[float, float]]:
-    """The widths of the configs' own deviations, each with its log prior; half the prior is on none."""
-    if len(cells.config_of) - len(cells.counts) < LEAST_REPLICATES:
-        return [(0.0, 0.0)]
-    priors = _half_cauchy(OWN_WIDTHS)
-    shares = 0.5 * priors / priors.sum()
-    return [(0.0, float(np.log(0.5))), *zip(OWN_WIDTHS.tolist(), np.log(shares).tolist(), strict=True)]
+def _centring(tried: Bools) -> Floats:
+    """(levels, levels) each level less the mean of those tried; nan where one level was tried, or none compares."""
+    compared = tried if tried.sum() > 1 else np.zeros_like(tried)
+    return np.where(compared[:, None], np.eye(len(tried)) - tried / max(1, tried.sum()), np.nan)
 
 
-def _half_cauchy(widths: Floats) -> Floats:
-    """The prior density of variance ratios on a logarithmic scale, up to a factor."""
-    return np.asarray(np.sqrt(widths) / (1 + widths))
+def _single_contrasts(single: list[Floats]) -> Floats:
+    sizes = [columns.shape[1] for columns in single]
+    found, ends = np.zeros((sum(sizes), sum(sizes))), np.cumsum([0, *sizes])
+    for start, end, tried in zip(ends, ends[1:], _tried(single), strict=False):
+        found[start:end] = np.nan if tried.sum() < 2 else 0.0
+        found[start:end, start:end] = _centring(tried)
+        found[start:end][~tried] = np.nan
+    return found
+
+
+def _pair_contrasts(single: list[Floats], one: int, other: int) -> Floats:
+    """(levels, pairs of levels) of a pair, the mean over the levels of the partner, for both of its parameters."""
+    sizes = [columns.shape[1] for columns in single]
+    starts, tried = np.cumsum([0, *sizes]), _tried(single)
+    found = np.zeros((sum(sizes), sizes[one] * sizes[other]))
+    for parameter, partner, first in ((one, other, True), (other, one, False)):
+        mean = tried[partner] / max(1, tried[partner].sum())
+        centred = np.nan_to_num(_centring(tried[parameter]))
+        block = centred[:, :, None] * mean if first else centred[:, None, :] * mean[:, None]
+        found[starts[parameter] : starts[parameter] + sizes[parameter]] = block.reshape(sizes[parameter], -1)
+    return found
+
+
+def _scales(trials: Trials) -> Floats:
+    """(trials,) each trial's noise relative to that of all: by few or many epochs, and by its config's replicates."""
+    cells = trials.cells
+    if cells.replicates < LEAST_REPLICATES or not (within := cells.squares.sum()):
+        return np.ones(len(trials.values))
+    pooled = within / cells.replicates
+    noisy, extra = trials.noisy[cells.first], cells.counts - 1
+    of_group = np.empty(len(cells.counts))
+    for group in (noisy, ~noisy):
+        squares, freedom = cells.squares[group].sum(), extra[group].sum()
+        of_group[group] = (squares + PRIOR_FREEDOM * pooled) / (freedom + PRIOR_FREEDOM)
+    own = (cells.squares + PRIOR_FREEDOM * of_group) / (extra + PRIOR_FREEDOM)
+    return np.asarray(np.sqrt(own / pooled)[cells.config_of])
+
+
+class _Precision:
+    """The inverse covariance of the trials in units of the noise, as an operator on (trials, n) arrays.
+
+    The covariance is diagonal, plus a block for the trials of each network, plus one for each replicated config.
+    """
+
+    def __init__(self, trials: Trials, scales: Floats, own: float, shared: float) -> None:
+        cells, n = trials.cells, len(trials.values)
+        _, group, members = np.unique(trials.networks, return_inverse=True, return_counts=True)
+        several = (members > 1)[group]
+        diagonal = scales**2 * np.where(several, 1 - shared, 1.0)
+        replicated = cells.counts > 1
+        if own:
+            diagonal = diagonal + np.where(replicated[cells.config_of], 0.0, own)
+        self.diagonal, every = diagonal, np.arange(n)
+        blocks = np.where(several, np.sqrt(shared) * scales, 0.0)
+        self.blocks = sparse.csr_array((blocks, (every, group)), shape=(n, len(members)))
+        self.inner = 1 + self.blocks.T.power(2) @ (1 / diagonal)  # (networks,)
+        self.log_determinant = float(np.log(diagonal).sum() + np.log(self.inner).sum())
+        self.configs = sparse.csr_array((np.ones(n), (cells.config_of, every)), shape=(len(cells.counts), n))
+        self.own = None
+        if own and replicated.any():
+            columns = self.configs[replicated].T.toarray()
+            self.own = self._blocked(columns)
+            schur = np.eye(columns.shape[1]) / own + columns.T @ self.own
+            self.log_determinant += float(np.linalg.slogdet(schur)[1] + columns.shape[1] * np.log(own))
+            self.schur = np.linalg.inv(schur)
+
+    def _blocked(self, values: Floats) -> Floats:
+        weighted = (values.T / self.diagonal).T
+        shared = ((self.blocks.T @ weighted).T / self.inner).T
+        return np.asarray(weighted - ((self.blocks @ shared).T / self.diagonal).T)
+
+    def __matmul__(self, values: Floats) -> Floats:
+        found = self._blocked(values)
+        return found if self.own is None else found - self.own @ (self.schur @ (self.own.T @ values))
+
+    @cached_property
+    def of_configs(self) -> Floats:
+        """(configs,) the sum of the precision over the trials of each config."""
+        scaled = self.configs @ sparse.diags_array(1 / self.diagonal) @ self.blocks
+        found = self.configs @ (1 / self.diagonal) - scaled.power(2) @ (1 / self.inner)
+        if self.own is not None:
+            products = self.configs @ self.own
+            found = found - ((products @ self.schur) * products).sum(1)
+        return np.asarray(found)
 
 
 @dataclass(frozen=True)
 class _Solution:
-    """The model solved for one width of the configs' own deviations, and every width of the effects."""
+    """The model solved for one combination of the other widths, and every width of the parameters' effects."""
 
-    own: float
-    total: float  # of the configs' weights
     centre: float
-    centred: Floats  # (configs, features) less their mean
-    axes: Floats  # (features, features) along which the effects are independent
+    configs: Floats  # (configs, features) along the axes: what multiplies the effects in a config's value
+    offsets: Floats  # (configs,) what else it is, above the centre
+    variances: Floats  # (configs,) of that, in units of the noise
+    contrasts: Floats  # (levels, features) along the axes
     projections: Floats  # (features,)
     shrinkage: Floats  # (features, widths)
     variance: Floats  # (widths,) of the noise
     log_weight: Floats  # (widths,)
 
-    @cached_property
-    def rotated(self) -> Floats:
-        """(configs, features) less their mean, along the axes; computed for likely widths only."""
-        return self.centred @ self.axes
+    def of_configs(self, width: int) -> tuple[Floats, Floats]:
+        """(configs,) their values and the variances of these."""
+        shrinkage = self.shrinkage[:, width]
+        values = self.centre + self.offsets + self.configs @ (self.projections * shrinkage)
+        return values, self.variance[width] * (self.configs**2 @ shrinkage + self.variances)
+
+    def of_effects(self, width: int) -> tuple[Floats, Floats]:
+        """(levels,) their effects and the variances of these."""
+        shrinkage = self.shrinkage[:, width]
+        effects = self.contrasts @ (self.projections * shrinkage)
+        return effects, self.variance[width] * (self.contrasts**2 @ shrinkage)
 
 
-def _solve(
-    cells: _Cells,
-    features: Floats,
-    grams: dict[float, Floats],
-    own_and_prior: tuple[float, float],
-    image_noise: float,
-) -> _Solution:
-    own, log_prior = own_and_prior
-    weights = 1 / (own + 1 / cells.counts)  # inverse variances of the configs' means, in units of the noise
-    total = float(weights.sum())
-    centre = float(weights @ cells.means) / total
-    means, middle = cells.means - centre, weights @ features / total
-    products = sum((gram / (own + 1 / count) for count, gram in grams.items()), -total * np.outer(middle, middle))
-    curvatures, axes = np.linalg.eigh(products)
-    curvatures = np.maximum(0.0, curvatures)
-    projections = axes.T @ (features.T @ (weights * means))
-    shrinkage = 1 / (curvatures[:, None] + 1 / WIDTHS)
-    squares = cells.within + weights @ means**2 - projections**2 @ shrinkage
-    freedom = len(cells.config_of)  # less one for the centre, plus one of the images
-    variance = np.maximum((np.maximum(0.0, squares) + image_noise**2) / freedom, np.finfo(float).tiny)
-    log_determinant = np.log1p(np.outer(curvatures, WIDTHS)).sum(0) + np.log(total) - np.log(weights).sum()
-    log_weight = log_prior + np.log(_half_cauchy(WIDTHS)) - 0.5 * (log_determinant + freedom * np.log(variance))
-    return _Solution(own, total, centre, features - middle, axes, projections, shrinkage, variance, log_weight)
+def _solutions(trials: Trials, features: _Features, scales: Floats) -> Iterator[_Solution]:
+    """The model for each combination of own width, share of the noise, and width of pairs, each as likely before."""
+    replicates = trials.cells.replicates
+    owns = OWN_WIDTHS if replicates >= LEAST_REPLICATES else OWN_WIDTHS[:1]
+    for own in owns:
+        prior = 0.0 if len(owns) == 1 else np.log(0.5 if own == 0 else 0.5 / (len(owns) - 1))
+        for shared in SHARED if replicates >= REPLICATES_FOR_SHARED else (USUAL_SHARED,):
+            yield from _solve(trials, features, _Precision(trials, scales, own, shared), own, float(prior))
+
+
+def _solve(trials: Trials, features: _Features, precision: _Precision, own: float, prior: float) -> Iterator[_Solution]:
+    cells, one = trials.cells, precision @ np.ones(len(trials.values))
+    total = float(one.sum())
+    centre = float(one @ trials.values) / total
+    values, middle = trials.values - centre, one @ features.rows / total
+    rows = features.rows - middle
+    weighted, weighted_values = precision @ rows, precision @ values
+    products, sums = rows.T @ weighted, weighted.T @ values
+    configs = rows[cells.first] - own * (precision.configs @ weighted)
+    offsets = own * (precision.configs @ weighted_values)
+    of_centre = (1 - own * (precision.configs @ one)) ** 2 / total
+    variances = of_centre + own - own**2 * precision.of_configs if own else of_centre
+    for pair_width in PAIR_WIDTHS if features.pair.any() else PAIR_WIDTHS[:1]:
+        factors = np.where(features.pair, np.sqrt(pair_width), 1.0)
+        curvatures, axes = np.linalg.eigh(products * np.outer(factors, factors))
+        curvatures, axes = np.maximum(0.0, curvatures), factors[:, None] * axes
+        projections, shrinkage = axes.T @ sums, 1 / (curvatures[:, None] + 1 / WIDTHS)
+        squares = float(values @ weighted_values) - projections**2 @ shrinkage
+        freedom = len(values)  # less one for the centre, plus one of the images
+        variance = (np.maximum(0.0, squares) + trials.image_noise**2) / freedom
+        variance = np.maximum(variance, max(trials.image_noise**2, np.finfo(float).tiny))
+        determinant = np.log1p(np.outer(curvatures, WIDTHS)).sum(0) + np.log(total) + precision.log_determinant
+        likelihood = -0.5 * (determinant + (np.maximum(0.0, squares) + trials.image_noise**2) / variance)
+        log_weight = prior + np.log(np.sqrt(WIDTHS) / (1 + WIDTHS)) + likelihood - 0.5 * freedom * np.log(variance)
+        yield _Solution(
+            centre=centre,
+            configs=configs @ axes,
+            offsets=offsets,
+            variances=variances,
+            contrasts=features.contrasts @ axes,
+            projections=projections,
+            shrinkage=shrinkage,
+            variance=variance,
+            log_weight=log_weight,
+        )
 
 
 def _plausible(solutions: list[_Solution]) -> Iterator[tuple[float, _Solution, int]]:
@@ -209,23 +389,6 @@ def _plausible(solutions: list[_Solution]) -> Iterator[tuple[float, _Solution, i
         weights = np.exp(solution.log_weight - highest)
         for width in np.flatnonzero(weights > NEGLIGIBLE):
             yield float(weights[width]), solution, int(width)
-
-
-def _of_configs(cells: _Cells, solution: _Solution, width: int) -> tuple[Floats, Floats]:
-    """(configs,) the configs' values and their variances: between the sum of effects and their means."""
-    shrinkage, noise = solution.shrinkage[:, width], solution.variance[width]
-    sums = solution.centre + solution.rotated @ (solution.projections * shrinkage)
-    sum_variances = noise * (solution.rotated**2 @ shrinkage + 1 / solution.total)
-    weight = solution.own / (solution.own + 1 / cells.counts)  # of a config's own mean
-    values = weight * cells.means + (1 - weight) * sums
-    return values, (1 - weight) ** 2 * sum_variances + noise * weight / cells.counts
-
-
-def _of_effects(contrasts: Floats, solution: _Solution, width: int) -> tuple[Floats, Floats]:
-    """(features,) the levels' effects and their variances."""
-    shrinkage = solution.shrinkage[:, width]
-    along = contrasts @ solution.axes
-    return along @ (solution.projections * shrinkage), solution.variance[width] * (along**2 @ shrinkage)
 
 
 class _Average:

@@ -44,7 +44,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, metavar="DIR", help="a folder with CIFAR-10")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
     for name, config in CONFIGS.items():
         print(f"{name:24} {bits(config, arguments.data)}", flush=True)
 

@@ -16,10 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from moe import Config, Store, run
 from moe.data import DataSet, load
+from moe.machine import cpus
 from moe.result import Result
 from moe.store.location import place_at
 from moe.training.numerics import available_devices, best_precision
@@ -81,7 +80,7 @@ def main() -> None:
     print(f"without a store        {spread(without)} s")
     print(f"with an empty store    {spread(empty)} s; over without: {spread(ratios)}")
     print(f"all stages stored      {spread(stored)} s")
-    print(f"\n{data.source}; {torch.get_num_threads()} threads; {config}\n{here}")
+    print(f"\n{data.source}; {cpus()} CPUs; {config}\n{here}")
 
 
 def measured(config: Config, data: DataSet) -> tuple[float, float, float]:

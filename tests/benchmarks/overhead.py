@@ -39,7 +39,6 @@ from typing import Any
 
 from moe.config import Config
 from moe.result import Epoch, Result, StageResult
-from study import machine
 from study.folder import Folder
 from study.search.ledger import Ledger
 from study.space import Space, parse
@@ -224,7 +223,7 @@ def drive() -> None:
         on_trial_result(searcher, trial_id, row)
 
     place, cpus = Path(sys.argv.pop(1)), int(sys.argv.pop(1))
-    machine.cpus = lambda: cpus
+    study.search.resources.cpus = lambda: cpus
     Folder.write_record = write_and_mark  # type: ignore[method-assign, assignment]
     RayActorManager.add_actor = add_and_count
     StudySearch.on_trial_result = pass_on  # type: ignore[method-assign]

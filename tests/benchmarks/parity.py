@@ -19,7 +19,6 @@ from statistics import fmean, variance
 from typing import Any
 
 import numpy as np
-import torch
 
 from moe import Config, run
 from moe.config import PRECISIONS
@@ -54,7 +53,6 @@ def main() -> None:
         precision=options.precision,
         **flags,
     )
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     run(Config(protocol="notebook", train_examples=100, test_examples=100), data)  # torch loads some parts lazily
     theirs, ours = [], []
     with tempfile.TemporaryDirectory() as folder:

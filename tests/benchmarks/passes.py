@@ -64,44 +64,43 @@ def assumed(config: Config, stop: int | None = None) -> Trial:
     return Trial(config, epochs, epochs)
 
 
-def ours(trials: Iterable[Trial], score_examples: int, reuse: bool) -> Cost:
+def ours(trials: Iterable[Trial], reuse: bool) -> Cost:
     """What the pipeline takes for these trials, one after another.
 
     Args:
         trials: in the order in which they are run.
-        score_examples: as in `moe.run`.
         reuse: with one store, empty at first; else with none.
     """
-    return sum(ours_each(trials, score_examples, reuse), Cost())
+    return sum(ours_each(trials, reuse), Cost())
 
 
-def ours_each(trials: Iterable[Trial], score_examples: int, reuse: bool) -> Iterator[Cost]:
+def ours_each(trials: Iterable[Trial], reuse: bool) -> Iterator[Cost]:
     """What each trial takes after those before it."""
     store = _Store()
     for trial in trials:
-        yield _ours(trial, score_examples, store if reuse else _Store())
+        yield _ours(trial, store if reuse else _Store())
 
 
-def peers(trials: Iterable[Trial], score_examples: int) -> Cost:
+def peers(trials: Iterable[Trial]) -> Cost:
     """What the peer takes for these trials, given the epochs that each stage used."""
-    return sum(peers_each(trials, score_examples), Cost())
+    return sum(peers_each(trials), Cost())
 
 
-def peers_each(trials: Iterable[Trial], score_examples: int) -> Iterator[Cost]:
+def peers_each(trials: Iterable[Trial]) -> Iterator[Cost]:
     """What the peer takes for each trial."""
     for trial in trials:
         config, mixed = trial.config, trial.used["mixture"]
-        subgates = mixed * _epoch("mixture", config) + score_examples
+        subgates = mixed * _epoch("mixture", config) + config.scored_examples
         vggs = sum(trial.used[name] * _epoch(name, config) for name in FROZEN)
         vggs += mixed * len(FROZEN) * (config.train_examples + config.test_examples)  # in every batch of the mixture
-        vggs += (1 + len(FROZEN)) * score_examples  # the baseline by itself, then in the mixture
+        vggs += (1 + len(FROZEN)) * config.scored_examples  # the baseline by itself, then in the mixture
         yield Cost(vggs + subgates, subgates, sum(trial.used.values()))
 
 
 #: how trials can be run, and what each of them takes then
-WAYS: dict[str, Callable[[list[Trial], int], Iterable[Cost]]] = {
-    "ours": lambda trials, scored: ours_each(trials, scored, reuse=True),
-    "no reuse": lambda trials, scored: ours_each(trials, scored, reuse=False),
+WAYS: dict[str, Callable[[list[Trial]], Iterable[Cost]]] = {
+    "ours": lambda trials: ours_each(trials, reuse=True),
+    "no reuse": lambda trials: ours_each(trials, reuse=False),
     "peer": peers_each,
 }
 Sums = dict[str, Cost]  # by way
@@ -114,10 +113,10 @@ COLUMNS: dict[str, Callable[[Sums], float]] = {
 }
 
 
-def table(studies: list[list[Trial]], scored: int) -> str:
+def table(studies: list[list[Trial]]) -> str:
     """Image passes in millions: of each study's first trials, of all, and of the last ones."""
     trials, edge = len(studies[0]), max(1, len(studies[0]) // 10)
-    costs = [{way: list(count(trials, scored)) for way, count in WAYS.items()} for trials in studies]
+    costs = [{way: list(count(trials)) for way, count in WAYS.items()} for trials in studies]
     parts = {f"{mark} trials": slice(mark) for mark in (trials // 4, trials // 2, trials) if mark}
     parts |= {f"the first {edge}": slice(edge), f"the last {edge}": slice(-edge, None)}
     lines = [f"{'million passes':<16}" + "".join(f"{name:>20}" for name in COLUMNS)]
@@ -153,11 +152,10 @@ class _Store:
         return passes
 
 
-def _ours(trial: Trial, score_examples: int, store: _Store) -> Cost:
+def _ours(trial: Trial, store: _Store) -> Cost:
     config = trial.config
-    learn, stop = config.train_examples, config.test_examples
+    learn, scored = config.train_examples, config.scored_examples
     once = config.protocol == HOLDOUT  # the frozen networks predict once, not in each epoch
-    scored = max(stop, score_examples) if once else stop
     requests = plan(config, "any", replace(ANY, precision=config.precision))
     vggs, trained, checkpoints = 0, 0, {}
     for name in FROZEN:
@@ -168,16 +166,14 @@ def _ours(trial: Trial, score_examples: int, store: _Store) -> Cost:
     spec = resolved(requests["mixture"], checkpoints).spec
     mixed = store.train(spec, trial.used["mixture"])
     for checkpoint in checkpoints.values():
-        vggs += store.predict(checkpoint, "stop", stop)
-        if scored > stop:
-            vggs += store.predict(checkpoint, f"score-{scored}", scored - stop)
+        vggs += store.predict(checkpoint, "score", scored)
         if not once:
             vggs += mixed * learn
         elif mixed:
             vggs += store.predict(checkpoint, "train", learn)
     subgate = Checkpoint("mixture", spec.address, trial.read["mixture"])
     subgates = mixed * _epoch("mixture", config)
-    subgates += store.predict(subgate, f"score-{scored}", scored)
+    subgates += store.predict(subgate, "score", scored)
     return Cost(vggs + subgates, subgates, trained + mixed)
 
 

@@ -193,7 +193,7 @@ class Trainer:
         return loss / total, right / total
 
 
-def run_one(config: Config, data: DataSet, score_examples: int, threads: int, workers: int = WORKERS) -> Row:
+def run_one(config: Config, data: DataSet, threads: int, workers: int = WORKERS) -> Row:
     """Train the five stages of a config, whose protocol has to be `holdout`, and score mixture and baseline."""
     began = time.perf_counter()
     if config.protocol != HOLDOUT:
@@ -216,7 +216,7 @@ def run_one(config: Config, data: DataSet, score_examples: int, threads: int, wo
     mixture = Mixture(networks).to(trainer.device)
     trainer.count(mixture.subgates)
     epochs["mixture"] = trainer.fit(mixture, mixture_loss, cifar10(data, learn), cifar10(data, stop))
-    scored = trainer.loader(cifar10(data, validation[:score_examples]), EVALUATION_BATCH, shuffle=False)
+    scored = trainer.loader(cifar10(data, validation[: config.scored_examples]), EVALUATION_BATCH, shuffle=False)
     _, baseline_accuracy = trainer.evaluate(networks["baseline"], functional.cross_entropy, scored)
     _, mixture_accuracy = trainer.evaluate(mixture, mixture_loss, scored)
     gain, seconds = mixture_accuracy - baseline_accuracy, time.perf_counter() - began
@@ -225,7 +225,7 @@ def run_one(config: Config, data: DataSet, score_examples: int, threads: int, wo
 
 
 def run_study(
-    configs: list[Config], dataset: str, folder: Path | None, score_examples: int, cpus: int, workers: int = WORKERS
+    configs: list[Config], dataset: str, folder: Path | None, cpus: int, workers: int = WORKERS
 ) -> tuple[list[Row], float]:
     """Run these configs under Ray Tune, one after another, each on `cpus` CPUs and a GPU where there is one.
 
@@ -249,7 +249,7 @@ def run_study(
 
     def trainable(config: Row) -> None:
         data = load(dataset, folder, download=False)
-        tune.report(run_one(Config(**config), data, score_examples, cpus, workers))
+        tune.report(run_one(Config(**config), data, cpus, workers))
 
     rows = [dict(config) for config in configs]
     values = {name: sorted({row[name] for row in rows}) for name in rows[0]}
@@ -286,7 +286,7 @@ def main() -> None:
     options = vars(parser.parse_args())
     folder, threads, workers = (options.pop(name) for name in ("data", "threads", "workers"))
     config = Config(**options)
-    found = run_one(config, load("auto", folder), config.test_examples, threads, workers)
+    found = run_one(config, load("auto", folder), threads, workers)
     print(
         f"gain {100 * found['gain']:+.2f} points, mixture {found['mixture_accuracy']:.1%}, "
         f"baseline {found['baseline_accuracy']:.1%}, {found['passes']:,} passes, {found['seconds']:.1f} s"

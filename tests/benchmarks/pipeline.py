@@ -193,7 +193,7 @@ def main() -> None:
             result = train_mixture(config, data, devices=[device]).result
             times.setdefault(precision, []).append(result.totals.seconds)
         if peer_epochs:
-            found = run_one(usual.replace(epochs=peer_epochs), data, usual.test_examples, options.threads)
+            found = run_one(usual.replace(epochs=peer_epochs), data, options.threads)
             times.setdefault("peer", []).append(found["seconds"] * options.epochs / peer_epochs)
         print({name: round(taken[-1], 2) for name, taken in times.items()}, flush=True)
     print(f"\nmedian (least–most) of {options.runs} runs")

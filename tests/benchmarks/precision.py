@@ -1,6 +1,6 @@
 """Accuracy in float32 and in bfloat16 over the same seeds, by which `--precision auto` was chosen.
 
-    python -m tests.benchmarks.precision --data DIR [--seeds 10] [--threads 1]
+    python -m tests.benchmarks.precision --data DIR [--seeds 10]
 
 2,500 images, 4 epochs, all networks small, scored on the 5,000 validation images.
 """
@@ -9,8 +9,6 @@ import argparse
 import math
 import statistics
 from pathlib import Path
-
-import torch
 
 from moe.config import PRECISIONS, Config
 from moe.data import load
@@ -41,11 +39,10 @@ def main() -> None:
     """Train with each seed in each precision."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a folder with CIFAR-10")
-    for name, default in {"seeds": 10, "train-examples": 2500, "epochs": 4, "threads": 1}.items():
+    for name, default in {"seeds": 10, "train-examples": 2500, "epochs": 4}.items():
         parser.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
     options = parser.parse_args()
     here = circumstances()
-    torch.set_num_threads(options.threads)
     data, found = load("auto", options.data), []
     print(data.source)
     for seed in range(options.seeds):
@@ -54,7 +51,7 @@ def main() -> None:
             config = Config(
                 epochs=options.epochs, train_examples=options.train_examples, seed=seed, precision=precision
             )
-            scores[precision] = run(config, data, score_examples=5000).score
+            scores[precision] = run(config, data).score
         found.append(scores)
         print(
             f"seed {seed}: " + ", ".join(f"{name} {scores[name].mixture_accuracy:.1%}" for name in scores),

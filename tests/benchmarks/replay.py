@@ -77,7 +77,7 @@ def replay(space: Space, trials: int, studies: int) -> str:
     for stop in STOPS:
         lines.append(f"\nEvery stage stops after {stop} epochs" if stop else "\nEvery stage trains to its last epoch")
         simulated = [[assumed(config, stop) for config in configs] for configs in searches]
-        lines.append(table(simulated, space.score_examples()))
+        lines.append(table(simulated))
     return "\n".join(lines)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from moe.machine import cpus
 from study import machine
 
 
@@ -22,7 +23,7 @@ def circumstances() -> str:
     """This machine, how busy it is, the versions and the commit, on a line. Call it before the work begins."""
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions().items())
     busy = f"a load of {os.getloadavg()[0]:.1f}"
-    return f"{machine.cpus()} CPUs ({_model()}), {machine.gpus()} GPUs, {busy}; {versions}; commit {machine.commit()}"
+    return f"{cpus()} CPUs ({_model()}), {machine.gpus()} GPUs, {busy}; {versions}; commit {machine.commit()}"
 
 
 def _model() -> str:

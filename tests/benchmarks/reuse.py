@@ -25,7 +25,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from study import machine
+from moe.machine import cpus
 from study.folder import Folder, FolderError
 from study.study import COMPLETE, Record, Study
 from tests.benchmarks.passes import Cost, Trial, from_records, ours, peers, table
@@ -56,12 +56,8 @@ class Past:
         return from_records(self.records)
 
     @property
-    def score_examples(self) -> int:
-        return self.study.space.score_examples()
-
-    @property
     def cost(self) -> Cost:
-        return ours(self.trials, self.score_examples, reuse=True)
+        return ours(self.trials, reuse=True)
 
     @property
     def warning(self) -> str:
@@ -71,8 +67,8 @@ class Past:
         return f"{trained} epochs were trained; expected {needed}, as with an empty store" if trained != needed else ""
 
     def __str__(self) -> str:
-        first = self.records[0].done  # all have the same device and threads
-        how = f"{first.device}, {first.threads} threads a trial, {self.study.precision}"
+        first = self.records[0].done  # all have the same device
+        how = f"{first.device}, {self.study.precision}"
         space = f"{self.study.space.name} ({self.study.space.size} points)"
         return f"{len(self.records)} trials of {space}; {self.study.source}; {how}"
 
@@ -131,7 +127,7 @@ def complete(path: Path) -> Past:
 
 def counted(pasts: Sequence[Past]) -> str:
     """The image passes of one study or of several that are alike."""
-    return f"{pasts[0]}\n\n{table([past.trials for past in pasts], pasts[0].score_examples)}"
+    return f"{pasts[0]}\n\n{table([past.trials for past in pasts])}"
 
 
 def finished(path: Path) -> str:
@@ -194,22 +190,22 @@ def _peer_study(past: Past, chosen: Sequence[int]) -> tuple[list[Row], float]:
     configs = [past.records[place].config for place in chosen]
     began = time.perf_counter()
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        task = (configs, past.study.dataset, folder, past.score_examples, machine.cpus())
+        task = (configs, past.study.dataset, folder, cpus())
         found, _ = process.submit(run_study, *task).result()
     return found, time.perf_counter() - began
 
 
 def compare_round(past: Past, seconds: float, chosen: Sequence[int], found: list[Row], wall: float) -> Round:
     """A round, from what the peer found in the chosen trials and its wall time."""
-    trials, scored = past.trials, past.score_examples
+    trials = past.trials
     ran = [Trial(trials[place].config, row["epochs"], row["epochs"]) for place, row in zip(chosen, found, strict=True)]
-    theirs = peers(ran, scored)
+    theirs = peers(ran)
     assert theirs.passes == sum(row["passes"] for row in found)
     notes = (past.warning,) if past.warning else ()
     if len(chosen) == len(trials):
         return Round(past.cost, theirs, seconds, wall, notes)
     took = sum(row["seconds"] for row in found)
-    whole = peers(trials, scored)  # with the epochs that ours used
+    whole = peers(trials)  # with the epochs that ours used
     numbers = ", ".join(str(past.records[place].trial) for place in chosen)
     rate = took / theirs.passes
     notes += (f"peer ESTIMATED from trials {numbers}: {took:,.0f} s, {1e6 * rate:,.0f} s per million passes",)
