@@ -62,7 +62,7 @@ class SharedOptions(Model):
     ] = None
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"] | None,
-        Field(description="of products; auto (default): bfloat16 on CPUs with AMX, else float32"),
+        Field(description="of products; auto (default): bfloat16 on CPUs with instructions for it, else float32"),
     ] = None
     store: Annotated[
         str | None, Field(title="PATH|URL", description="of trained stages (default: MOE_STORE, or the user's cache)")

@@ -24,7 +24,7 @@ from tests.benchmarks.passes import Cost, Trial, assumed
 from tests.study_helpers import STARTED, a_record, a_study
 
 SMALL = {"train_examples": 40, "test_examples": 20, "batch_size": 40}
-HASTY = {**SMALL, "patience": 1, "learning_rate": 0.01}
+HASTY = {**SMALL, "patience": 1, "learning_rate": 0.005}
 CONFIGS = [
     Config(epochs=2, **SMALL),
     Config(epochs=1, **SMALL),  # within the first

@@ -39,7 +39,7 @@ INVALID = [
     ("--address https://head --ca .", "--ca is .: Is a directory; expected"),
     ("--address URL -- --data s3://bucket/d", "--data is s3:/bucket/d; expected"),
     ("--address URL -- --results s3://bucket/r", "--results is s3:/bucket/r; expected"),
-    ("--address URL -- --trials 0", "--trials is 0; expected"),
+    ("--address URL -- --trials 0", "--trials is '0'; expected"),
     ("--address URL -- --space nowhere.yaml", "--space 'nowhere.yaml' is"),
     ("--address URL -- --address auto", "--address is auto after --; expected"),
     ("--address URL -- --resume", "--resume is after --; expected"),

@@ -18,12 +18,12 @@ def cpu_with(monkeypatch):
     ("device", "units", "precision"),
     [
         ("cpu", ["amx_bf16", "avx512_bf16"], "bfloat16"),
-        ("cpu", ["avx512_bf16"], "float32"),
+        ("cpu", ["avx512_bf16"], "bfloat16"),
         ("cpu", [], "float32"),
         ("cuda", ["amx_bf16"], "float32"),
     ],
 )
-def test_bfloat16_fits_cpus_with_amx_alone(cpu_with, device, units, precision):
+def test_bfloat16_fits_cpus_with_instructions_for_it(cpu_with, device, units, precision):
     cpu_with(*units)
     assert best_precision(device) == precision
 
@@ -39,7 +39,13 @@ def test_cpus_share_bfloat16_stages_where_they_have_the_same_units_and_float32_o
 
 
 @pytest.mark.parametrize(
-    ("limit", "precision"), [("AVX512_CORE", "float32"), ("avx512_core_amx", "bfloat16"), ("DEFAULT", "bfloat16")]
+    ("limit", "precision"),
+    [
+        ("AVX512_CORE", "float32"),
+        ("avx512_core_amx", "bfloat16"),
+        ("DEFAULT", "bfloat16"),
+        ("AVX512_CORE_BF16", "float32"),
+    ],
 )
 def test_bfloat16_fits_a_cpu_whose_amx_may_be_used(monkeypatch, cpu_with, limit, precision):
     cpu_with("amx_bf16")

@@ -61,6 +61,8 @@ def beside(tmp_path_factory):
 
 def start(home, *arguments, **environment):
     """A study that is running, in a process group of its own as a terminal would have it."""
+    if not {"--refine", "--resume"} & set(arguments):
+        arguments += ("--refine", "0")
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "MOE_STORE": str(home / "stages"), **environment}
     environment = {name: value for name, value in environment.items() if value is not None}
     return subprocess.Popen(

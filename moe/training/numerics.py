@@ -35,11 +35,16 @@ class Numerics:
 def best_precision(device_type: str) -> Precision:
     """The precision in which a kind of device, "cpu" or "cuda", trains fastest without losing accuracy.
 
-    It is bfloat16 on CPUs with AMX, a unit for products of such matrices; the README has the measurements.
+    It is bfloat16 on CPUs with instructions for such products, AMX or avx512_bf16; `tests/benchmarks/README.md` has the
+    measurements on both.
     """
-    limits = [os.environ.get(name, "").upper() for name in MOST_INSTRUCTIONS]
-    allowed = all("AMX" in limit or limit in ("", "ALL", "DEFAULT") for limit in limits)
-    return BFLOAT16 if device_type == "cpu" and allowed and "amx_bf16" in _bfloat16_units() else FLOAT32
+    units = set(_bfloat16_units())
+    for limit in (os.environ.get(name, "").upper() for name in MOST_INSTRUCTIONS):
+        if "BF16" in limit or "FP16" in limit:
+            units &= {"avx512_bf16"}
+        elif "AMX" not in limit and limit not in ("", "ALL", "DEFAULT"):
+            units.clear()
+    return BFLOAT16 if device_type == "cpu" and units else FLOAT32
 
 
 def _bfloat16_units() -> list[str]:

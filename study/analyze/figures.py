@@ -51,8 +51,8 @@ AXES: dict[Objective, str] = {
     "mixture_accuracy": "mixture accuracy, %",
     "fair_gain": "fair gain, percentage points",
 }
-ESTIMATES = 15, 60  # along the trials, at least and at most
-FEW_CELLS = 200_000  # of configs and levels, in all estimates together; beyond, fewer estimates are drawn
+ESTIMATES = 6, 60  # along the trials, at least and at most
+FEW_TRIALS = 10_000  # in all estimates together; beyond, fewer estimates are drawn
 FIRST_ESTIMATE = 2  # after three trials
 FEW = 60  # trials that can be seen one by one
 MOST_NUMBERS, LEAST_SPAN = 20, 5  # of an axis of trials
@@ -92,8 +92,7 @@ def trials(figure: Figure, analysis: Analysis) -> None:
 def _running_estimate(analysis: Analysis) -> tuple[Ints, Floats, Floats]:
     """After which trials, as places among the complete ones; the highest estimate then, and half its interval; in %."""
     last = len(analysis.complete) - 1
-    cells = len(analysis.best.estimate) * sum(map(len, analysis.study.space.grids.values()))
-    number = int(np.clip(FEW_CELLS // max(1, cells), *ESTIMATES))
+    number = int(np.clip(FEW_TRIALS // (last + 1), *ESTIMATES))
     places = np.unique(np.linspace(min(last, FIRST_ESTIMATE), last, number).round().astype(int))
     observations = analysis.observations[analysis.study.objective]
     fits = [fit(observations.first(place + 1)) for place in places]

@@ -32,7 +32,7 @@ def evaluate(job: Job, config: Config, send: Callable[[Row], None]) -> None:
     gpus = job.resources.gpus_per_trial
     if gpus == 0 and config.precision == BFLOAT16 != best_precision("cpu"):
         warnings.append(
-            f"bfloat16 may be slow on {socket.gethostname()}, whose CPU has no AMX or may not use it; "
+            f"bfloat16 may be slow on {socket.gethostname()}, whose CPU lacks or may not use instructions for it; "
             "--precision float32 may be faster"
         )
     with _failures_reported(reporter, config, gpus):

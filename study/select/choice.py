@@ -13,6 +13,7 @@ import numpy as np
 
 from moe.config import Config
 from moe.result import Result
+from study.select.interval import Crossed, crossed
 from study.select.model import LEAST_SEEDS, Bools, Fit, Ints, Trials, fit
 from study.study import SEARCH, Objective, Record, Study
 
@@ -126,8 +127,33 @@ def observations(study: Study, complete: Sequence[Record], objective: Objective)
         networks=_networks(complete),
         noisy=_noisy(complete),
         image_noise=math.sqrt(squared),
-        image_part=USUAL_IMAGE_SHARE * squared,
+        image_part=_image_share(complete, objective) * squared,
     )
+
+
+def _image_share(complete: Sequence[Record], objective: Objective) -> float:
+    """The part of the images' noise that stays over seeds, from the configs with enough seeds on the same images."""
+    groups: dict[Config, list[Record]] = {}
+    for record in complete:
+        if record.done.right:
+            groups.setdefault(record.config.replace(seed=0), []).append(record)
+    found = [_crossed(group, objective) for group in groups.values() if len(group) >= LEAST_SEEDS]
+    expected = sum(one.both * one.seeds for one in found)  # of the images' noise, were none of it to stay
+    if not expected:
+        return USUAL_IMAGE_SHARE
+    stays = sum(one.between_images - one.both for one in found)
+    return min(1.0, max(0.0, stays / (expected + stays)))
+
+
+def _crossed(records: Sequence[Record], objective: Objective) -> Crossed:
+    """The differences between mixture and baseline over the seeds of a config; for an accuracy, the mixture's alone."""
+    rows = []
+    for record in records:
+        right, images = record.done.right, record.done.scored_examples
+        assert right
+        row = right.bits("mixture", images).astype(float)
+        rows.append(row if objective == "mixture_accuracy" else row - right.bits("baseline", images))
+    return crossed(np.array(rows))
 
 
 def _networks(complete: Iterable[Record]) -> Ints:

@@ -31,6 +31,7 @@ SHARED = (0.0, 0.2, 0.4, 0.6)  # share of the noise that trials with one baselin
 USUAL_SHARED = 0.4  # until replicates show it
 NEGLIGIBLE = 1e-4  # a combination of widths with less weight is left out
 MOST_PAIRS = 300  # columns of pairs; a space with more is taken as additive, so that a fit ends within seconds
+MOST_OWN = 300  # replicated configs; beyond, their own deviations count as noise
 Z95 = 1.959964
 DRAWS = 500  # of the effects, for the interval of an importance
 LEAST_SEEDS = 4  # of a config whose estimate has an interval: one seed does not show the noise between seeds
@@ -191,24 +192,25 @@ def fit(trials: Trials) -> Fit:
 class _Features:
     """Columns of the model: one for each level of each parameter, then one for each pair of levels that was tried."""
 
-    rows: Floats  # (trials, features) 1 where the trial has it
+    rows: Floats  # (configs, features) 1 where the config has it
     pair: Bools  # (features,) whether it is of a pair
     contrasts: Floats  # (levels, features) a level's effect: less the mean of the parameter's levels that were tried
 
     @classmethod
     def of(cls, trials: Trials) -> "_Features":
-        single = [np.eye(size)[column] for size, column in zip(trials.sizes, trials.levels.T, strict=True)]
+        levels = trials.levels[trials.cells.first]
+        single = [np.eye(size)[column] for size, column in zip(trials.sizes, levels.T, strict=True)]
         parts, contrasts = [*single], [_single_contrasts(single)]
         for one, other in itertools.combinations(range(len(single)), 2):
-            columns = (single[one][:, :, None] * single[other][:, None, :]).reshape(len(trials.values), -1)
+            columns = (single[one][:, :, None] * single[other][:, None, :]).reshape(len(levels), -1)
             tried = columns.any(0)
             parts.append(columns[:, tried])
             contrasts.append(_pair_contrasts(single, one, other)[:, tried])
-        number, levels = sum(trials.sizes), len(single)
-        pairs = sum(part.shape[1] for part in parts[levels:])
+        number, alone = sum(trials.sizes), len(single)
+        pairs = sum(part.shape[1] for part in parts[alone:])
         if pairs > MOST_PAIRS:
-            parts, contrasts, pairs = parts[:levels], contrasts[:1], 0
-        rows = np.hstack([np.zeros((len(trials.values), 0)), *parts])
+            parts, contrasts, pairs = parts[:alone], contrasts[:1], 0
+        rows = np.hstack([np.zeros((len(levels), 0)), *parts])
         return cls(rows, np.arange(number + pairs) >= number, np.hstack(contrasts))
 
 
@@ -261,51 +263,56 @@ def _scales(trials: Trials) -> Floats:
 
 
 class _Precision:
-    """The inverse covariance of the trials in units of the noise, as an operator on (trials, n) arrays.
+    """The inverse covariance W of the trials in units of the noise, summed over the trials of each config.
 
-    The covariance is diagonal, plus a block for the trials of each network, plus one for each replicated config.
+    The covariance is diagonal, plus a block for the trials of each network, plus one for each replicated config. C is
+    (configs, trials), 1 where the trial is of the config.
     """
 
     def __init__(self, trials: Trials, scales: Floats, own: float, shared: float) -> None:
         cells, n = trials.cells, len(trials.values)
         _, group, members = np.unique(trials.networks, return_inverse=True, return_counts=True)
-        several = (members > 1)[group]
+        several, replicated = (members > 1)[group], cells.counts > 1
         diagonal = scales**2 * np.where(several, 1 - shared, 1.0)
-        replicated = cells.counts > 1
         if own:
             diagonal = diagonal + np.where(replicated[cells.config_of], 0.0, own)
-        self.diagonal, every = diagonal, np.arange(n)
-        blocks = np.where(several, np.sqrt(shared) * scales, 0.0)
+        every, blocks = np.arange(n), np.where(several, np.sqrt(shared) * scales, 0.0)
+        self.inverse = 1 / diagonal  # (trials,)
         self.blocks = sparse.csr_array((blocks, (every, group)), shape=(n, len(members)))
-        self.inner = 1 + self.blocks.T.power(2) @ (1 / diagonal)  # (networks,)
-        self.log_determinant = float(np.log(diagonal).sum() + np.log(self.inner).sum())
+        self.inner = 1 + self.blocks.T.power(2) @ self.inverse  # (networks,)
         self.configs = sparse.csr_array((np.ones(n), (cells.config_of, every)), shape=(len(cells.counts), n))
-        self.own = None
-        if own and replicated.any():
-            columns = self.configs[replicated].T.toarray()
-            self.own = self._blocked(columns)
-            schur = np.eye(columns.shape[1]) / own + columns.T @ self.own
-            self.log_determinant += float(np.linalg.slogdet(schur)[1] + columns.shape[1] * np.log(own))
-            self.schur = np.linalg.inv(schur)
+        self.sums = self.configs @ self.inverse  # (configs,)
+        self.shared = sparse.csr_array(self.configs @ sparse.diags_array(self.inverse) @ self.blocks)
+        self.log_determinant = float(np.log(diagonal).sum() + np.log(self.inner).sum())
+        self.replicated = np.flatnonzero(replicated) if own else np.zeros(0, np.int64)
+        columns = np.zeros((len(cells.counts), len(self.replicated)))
+        columns[self.replicated, np.arange(len(self.replicated))] = 1.0
+        self.own = self._blocked(columns)
+        schur = np.eye(len(self.replicated)) / (own or 1.0) + self.own[self.replicated]
+        self.schur = np.linalg.inv(schur)
+        self.log_determinant += float(np.linalg.slogdet(schur)[1] + len(self.replicated) * np.log(own or 1.0))
 
     def _blocked(self, values: Floats) -> Floats:
-        weighted = (values.T / self.diagonal).T
-        shared = ((self.blocks.T @ weighted).T / self.inner).T
-        return np.asarray(weighted - ((self.blocks @ shared).T / self.diagonal).T)
+        return np.asarray(self.sums[:, None] * values - self.shared @ ((self.shared.T @ values) / self.inner[:, None]))
 
-    def __matmul__(self, values: Floats) -> Floats:
-        found = self._blocked(values)
-        return found if self.own is None else found - self.own @ (self.schur @ (self.own.T @ values))
+    def of_features(self, values: Floats) -> Floats:
+        """C W C' times (configs, n)."""
+        return self._blocked(values) - self.own @ (self.schur @ (self.own.T @ values))
+
+    def of_trials(self, values: Floats) -> tuple[Floats, float]:
+        """C W times (trials,), and the square of the values under W."""
+        weighted = values * self.inverse
+        of_networks = self.blocks.T @ weighted
+        found = self.configs @ weighted - self.shared @ (of_networks / self.inner)
+        part = self.schur @ found[self.replicated]
+        square = values @ weighted - of_networks**2 @ (1 / self.inner) - found[self.replicated] @ part
+        return np.asarray(found - self.own @ part), float(square)
 
     @cached_property
     def of_configs(self) -> Floats:
-        """(configs,) the sum of the precision over the trials of each config."""
-        scaled = self.configs @ sparse.diags_array(1 / self.diagonal) @ self.blocks
-        found = self.configs @ (1 / self.diagonal) - scaled.power(2) @ (1 / self.inner)
-        if self.own is not None:
-            products = self.configs @ self.own
-            found = found - ((products @ self.schur) * products).sum(1)
-        return np.asarray(found)
+        """(configs,) the diagonal of C W C'."""
+        blocked = self.sums - self.shared.power(2) @ (1 / self.inner)
+        return np.asarray(blocked - ((self.own @ self.schur) * self.own).sum(1))
 
 
 @dataclass(frozen=True)
@@ -338,7 +345,8 @@ class _Solution:
 def _solutions(trials: Trials, features: _Features, scales: Floats) -> Iterator[_Solution]:
     """The model for each combination of own width, share of the noise, and width of pairs, each as likely before."""
     replicates = trials.cells.replicates
-    owns = OWN_WIDTHS if replicates >= LEAST_REPLICATES else OWN_WIDTHS[:1]
+    shown = replicates >= LEAST_REPLICATES and (trials.cells.counts > 1).sum() <= MOST_OWN
+    owns = OWN_WIDTHS if shown else OWN_WIDTHS[:1]
     for own in owns:
         prior = 0.0 if len(owns) == 1 else np.log(0.5 if own == 0 else 0.5 / (len(owns) - 1))
         for shared in SHARED if replicates >= REPLICATES_FOR_SHARED else (USUAL_SHARED,):
@@ -346,23 +354,23 @@ def _solutions(trials: Trials, features: _Features, scales: Floats) -> Iterator[
 
 
 def _solve(trials: Trials, features: _Features, precision: _Precision, own: float, prior: float) -> Iterator[_Solution]:
-    cells, one = trials.cells, precision @ np.ones(len(trials.values))
+    one = precision.of_features(np.ones((len(trials.cells.counts), 1)))[:, 0]
     total = float(one.sum())
-    centre = float(one @ trials.values) / total
-    values, middle = trials.values - centre, one @ features.rows / total
-    rows = features.rows - middle
-    weighted, weighted_values = precision @ rows, precision @ values
-    products, sums = rows.T @ weighted, weighted.T @ values
-    configs = rows[cells.first] - own * (precision.configs @ weighted)
-    offsets = own * (precision.configs @ weighted_values)
-    of_centre = (1 - own * (precision.configs @ one)) ** 2 / total
+    centre = float(precision.of_trials(trials.values)[0].sum()) / total
+    values = trials.values - centre
+    rows = features.rows - one @ features.rows / total
+    weighted = precision.of_features(rows)
+    weighted_values, square = precision.of_trials(values)
+    products, sums = rows.T @ weighted, rows.T @ weighted_values
+    configs, offsets = rows - own * weighted, own * weighted_values
+    of_centre = (1 - own * one) ** 2 / total
     variances = of_centre + own - own**2 * precision.of_configs if own else of_centre
     for pair_width in PAIR_WIDTHS if features.pair.any() else PAIR_WIDTHS[:1]:
         factors = np.where(features.pair, np.sqrt(pair_width), 1.0)
         curvatures, axes = np.linalg.eigh(products * np.outer(factors, factors))
         curvatures, axes = np.maximum(0.0, curvatures), factors[:, None] * axes
         projections, shrinkage = axes.T @ sums, 1 / (curvatures[:, None] + 1 / WIDTHS)
-        squares = float(values @ weighted_values) - projections**2 @ shrinkage
+        squares = square - projections**2 @ shrinkage
         freedom = len(values)  # less one for the centre, plus one of the images
         variance = (np.maximum(0.0, squares) + trials.image_noise**2) / freedom
         variance = np.maximum(variance, max(trials.image_noise**2, np.finfo(float).tiny))

@@ -162,7 +162,7 @@ def fresh(space: str | None, trials: int, data: Path | None) -> tuple[Past, floa
         scratch = Path(folder)
         (scratch / "small.yaml").write_text(json.dumps(SMALL))
         command = [sys.executable, "-m", "study.run", "--sampler", "tpe", "--name", "ours"]
-        command += ["--trials", str(trials), "--space", space or str(scratch / "small.yaml")]
+        command += ["--trials", str(trials), "--refine", "0", "--space", space or str(scratch / "small.yaml")]
         command += ["--store", str(scratch / "store"), "--results", str(scratch / "results")]
         command += ["--data", str(data)] if data else []
         began = time.perf_counter()
