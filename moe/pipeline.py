@@ -21,7 +21,7 @@ from moe.networks import Subgates, frozen_outputs, log_probs, parameters, picks_
 from moe.result import Result, Right, Score, StageResult, Totals
 from moe.scheduler import OnEpoch, Scheduler, StageTask, TrainedStage, empty_network
 from moe.schema import fields
-from moe.stages import STAGES, Request, plan, resolved
+from moe.stages import PIPELINE, STAGES, Request, plan, resolved
 from moe.store.store import NoStore, Store
 from moe.store.tensors import State
 from moe.training.loop import Examples, batches, stop_epoch, to_floats
@@ -38,7 +38,7 @@ class TrainedMixture:
     @property
     def networks(self) -> dict[str, nn.Module]:
         """The trained networks by stage, frozen; the mixture's own are the subgates. The store has to be open."""
-        return {name: self.stages[name].network for name in STAGES}
+        return {name: self.stages[name].network for name in PIPELINE}
 
 
 def run(
@@ -86,7 +86,7 @@ def train_mixture(
             stages, scores, right = _train_and_score(requests, images, Scheduler(opened, on_epoch), devices)
     finally:
         opened.flush()
-    results = {name: _stage_result(stages[name]) for name in STAGES}
+    results = {name: _stage_result(stages[name]) for name in PIPELINE}
     result = Result(
         config=config,
         dataset=data.name,
