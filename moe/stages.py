@@ -61,9 +61,10 @@ class Stage:
 ten_way = partial(vgg, outputs=CLASSES)
 two_way = partial(vgg, outputs=2)
 
-#: networks like the baseline, each with random numbers of its own; an ensemble that costs as much as a mixture has five
-#: networks at most, its baseline included
-GENERALISTS = tuple(f"generalist-{number}" for number in range(1, 5))
+#: networks for all classes beside the baseline, each with random numbers of its own: of the experts' size, and of the
+#: baseline's, as many as an ensemble can have that costs no more than a mixture
+GENERALISTS = ("generalist-1", "generalist-2")
+MEMBERS = ("generalist-3", "generalist-4", "generalist-5", "generalist-6")
 
 STAGES = {
     stage.name: stage
@@ -79,17 +80,18 @@ STAGES = {
             needs=("baseline", "gate", "artificial", "natural"),
         ),
         *(Stage(name, ten_way, every_class, "use_large_experts", control=True) for name in GENERALISTS),
+        *(Stage(name, ten_way, every_class, "use_large_baseline_classifier", control=True) for name in MEMBERS),
     )
 }
 
 #: the stages of the pipeline
-PIPELINE = {name: stage for name, stage in STAGES.items() if not stage.control}
+PIPELINE = tuple(name for name, stage in STAGES.items() if not stage.control)
 
 
 def networks(config: Config) -> nn.ModuleDict:
     """The untrained networks of a config, by stage."""
     return nn.ModuleDict(
-        {name: stage.network(stage.size(config), precision=config.precision) for name, stage in PIPELINE.items()}
+        {name: STAGES[name].network(STAGES[name].size(config), precision=config.precision) for name in PIPELINE}
     )
 
 
@@ -144,27 +146,19 @@ def plan(config: Config, data: str, numerics: Numerics) -> dict[str, Request]:
     """
     assert numerics.precision == config.precision
     requests: dict[str, Request] = {}
-    for stage in PIPELINE.values():
-        inputs = tuple(requests[name] for name in stage.needs)
-        requests[stage.name] = request(config, stage.name, data, numerics, inputs=inputs)
+    for stage in PIPELINE:
+        inputs = tuple(requests[name] for name in STAGES[stage].needs)
+        requests[stage] = request(config, stage, data, numerics, inputs)
     return requests
 
 
-def request(
-    config: Config,
-    stage: str,
-    data: str,
-    numerics: Numerics,
-    *,
-    size: str | None = None,
-    inputs: "tuple[Request, ...]" = (),
-) -> Request:
-    """What a config asks of one stage; its network may have another size than the config's."""
+def request(config: Config, stage: str, data: str, numerics: Numerics, inputs: "tuple[Request, ...]" = ()) -> Request:
+    """What a config asks of one stage."""
     row = STAGES[stage]
     spec = Spec(
         stage=stage,
         version=row.version,
-        network=size or row.size(config),
+        network=row.size(config),
         data=data,
         numerics=numerics,
         inputs=inputs,

@@ -1,8 +1,7 @@
 """What a confirmation concludes, by a rule that stands in its output. Arithmetic only.
 
 The mixture has to beat each of its decisive controls. As all of these comparisons must hold, each is made at 5 %
-without an adjustment (intersection-union test); the other statements of a confirmation are adjusted by Holm's
-procedure.
+without an adjustment (intersection-union test); other statements are adjusted by Holm's procedure.
 """
 
 from collections.abc import Mapping, Sequence
