@@ -34,6 +34,11 @@ class Arm:
     or_baseline: bool = False  # right also where the baseline is: the best that weights could do
     decisive: bool = False  # the mixture has to beat it
 
+    @property
+    def competes(self) -> bool:
+        """Whether it needs no label: the others are bounds, not competitors."""
+        return self.gate != TRUTH and not self.or_baseline
+
 
 ARMS = {
     "baseline": Arm("the baseline", "baseline"),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from study.select.interval import PERSISTENT, Crossed, seeds_needed
+from study.select.interval import Crossed, seeds_needed
 
 Word = Literal["improves", "ensemble effect", "no improvement", "inconclusive", "no verdict"]
 IMPROVES: Final = "improves"
@@ -87,21 +87,11 @@ def judge(gain: Crossed, controls: Mapping[str, Control], margin: float, planned
 
 def _missing(undecided: Mapping[str, Crossed], margin: float) -> str:
     """How many seeds would decide these comparisons."""
-    needed = [needs(each, margin) for each in undecided.values()]
+    needed = [seeds_needed(margin, each.noise, each.images) for each in undecided.values()]
     if any(seeds is None for seeds in needed):
         return f"no number of seeds resolves {100 * margin:g} points on {next(iter(undecided.values())).images} images"
     most = max(seeds for seeds in needed if seeds is not None)
     return f"about {most} fresh seeds would resolve {100 * margin:g} points in these comparisons"
-
-
-def needs(difference: Crossed, margin: float) -> int | None:
-    """The seeds that resolve a difference as large as the margin, with the noise that was seen."""
-    noise = difference.both * difference.seeds  # of one seed, from its images; the discordance is not needed for it
-    persistent = difference.image_part**2
-    total = (noise + persistent) * difference.images
-    share = persistent / (noise + persistent) if total else PERSISTENT
-    deviation = max(0.0, difference.seed_deviation**2 - noise) ** 0.5
-    return seeds_needed(margin, deviation, total, difference.images, share)
 
 
 def _low(difference: Crossed) -> float:

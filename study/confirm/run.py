@@ -1,0 +1,204 @@
+"""A confirmation: plan --> seeds under Ray --> the test labels, once --> verdict and exit code."""
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from moe.config import Config
+from moe.console import Exit, duration, emit, fail, warn
+from moe.controls import members
+from moe.data import DataError, DataSet
+from moe.schema import decode
+from moe.stages import MEMBERS
+from study.cluster.preflight import check_nodes
+from study.confirm import price
+from study.confirm.options import PROGRAM, ConfirmOptions
+from study.confirm.outcome import Outcome, conclude, scored
+from study.confirm.plan import (
+    Confirmation,
+    Plan,
+    Role,
+    SeedRecord,
+    file_name,
+    planned_trials,
+)
+from study.confirm.planning import planned
+from study.confirm.report import NAMES, opened_before, report
+from study.confirm.seed import train_and_predict
+from study.data import load_data
+from study.folder import Folder, write_json
+from study.search.resources import Resources
+from study.search.stopping import Stop
+from study.search.tasks import run_tasks
+from study.search.trial import Job
+from study.select.choice import brief
+from study.select.interval import resolves
+from study.study import Record, Study
+
+Trial = tuple[Role, Config]
+
+
+@dataclass
+class Confirmer:
+    """A study and what it takes to confirm its choice."""
+
+    options: ConfirmOptions
+    study: Study
+    data: DataSet
+    resources: Resources
+    command: str
+    stop: Stop
+    print: Callable[[str], None]
+
+    @property
+    def folder(self) -> Folder:
+        """The study's folder."""
+        return Folder(self.options.folder)
+
+    def run(self) -> Exit:
+        """All of it; the exit code."""
+        records = self.folder.read_records(self.study)
+        confirmation, plan = planned(self.options, self.folder.path, self.study, records, self.command)
+        if confirmation.result.exists():
+            self.print(f"{confirmation.path} is finished; --again makes another confirmation, with other seeds\n")
+            return self._show(confirmation)
+        self.print(self.announcement(plan, records))
+        if self.options.dry_run:
+            self.print("  Nothing was written.")
+            return Exit.DONE
+        if not confirmation.planned:
+            confirmation.write_plan(plan)
+        if missing := self._train(confirmation, plan):
+            trials = len(planned_trials(plan))
+            warn(
+                PROGRAM,
+                f"interrupted with {trials - missing} of {trials} trainings; no test label was read. "
+                f"Continue with: {self.command}",
+            )
+            return Exit.INTERRUPTED
+        self._score(confirmation, plan)
+        return self._show(confirmation)
+
+    def announcement(self, plan: Plan, records: Sequence[Record]) -> str:
+        """What is confirmed, its price, and what it resolves."""
+        count, images = len(plan.seeds), len(self.data.test_labels)
+        configs = " and ".join(f"{NAMES[each.role]} ({brief(each.config)})" for each in plan.configs)
+        takes = {
+            NAMES[each.role]: price.seconds(records, each.config, len(set(members(each.config)) & set(MEMBERS)))
+            for each in plan.configs
+        }
+        total = count * sum(takes.values()) / self.resources.concurrency
+        noise, seen = price.seen(records, plan.configs[0].config)
+        least, twice = (100 * resolves(seeds, noise, images) for seeds in (count, 2 * count))
+        origin = f"seen on {seen} seeds of the choice" if seen else "assumed, as the choice has too few seeds"
+        sentences = (
+            f"Confirm study {self.study.name}: {count} fresh seeds, from {plan.seeds[0]} on, of {configs}, each with "
+            "its controls",
+            opened_before(plan.earlier),
+            f"Price: {', '.join(f'{duration(each)} a seed of {name}' for name, each in takes.items())}; about "
+            f"{duration(total)} in all with {self.resources.concurrency} at a time, as the study's own trials took",
+            f"Power: with {count} seeds and a standard deviation between seeds of {100 * noise.seeds:.1f} points, "
+            f"{origin}, it finds gains of {least:.1f} points and more in 80 % of cases; with {2 * count} seeds, of "
+            f"{twice:.1f}",
+        )
+        return "\n  ".join(filter(None, sentences))
+
+    def _train(self, confirmation: Confirmation, plan: Plan) -> int:
+        """Train and predict what has no record yet; how many trainings are missing at the end."""
+        present = confirmation.read_records(plan)
+        trials = [trial for trial in planned_trials(plan) if file_name(trial[0], trial[1].seed) not in present]
+        if not trials:
+            return 0
+        progress = Progress(len(trials), self.print)
+        self.print(
+            f"  {len(trials)} trainings to go; records in {confirmation.path}, scored when the last one has ended"
+        )
+
+        def done(found: tuple[SeedRecord, list[str]]) -> None:
+            record, warnings = found
+            confirmation.write_record(record)
+            progress.ended(record, warnings)
+
+        job = Job(
+            dataset=self.study.dataset,
+            folder=self._data_folder(),
+            data=self.study.data,
+            resources=self.resources,
+            store=self.options.location,
+        )
+
+        def work(trial: Trial) -> tuple[SeedRecord, list[str]]:
+            return train_and_predict(job, *trial)
+
+        with self.stop.while_trials_run(lambda: Exit.INTERRUPTED):
+            try:
+                run_tasks(work, trials, self.resources, self.options.address, self.stop, done)
+            except KeyboardInterrupt:  # a signal while Ray started
+                self.stop.signalled = True
+        return len(trials) - progress.count
+
+    def _data_folder(self) -> Path | None:
+        folder = self.options.data or self.study.data_folder
+        return Path(folder).resolve() if folder else None
+
+    def _score(self, confirmation: Confirmation, plan: Plan) -> None:
+        """Open the test labels: every seed has ended."""
+        labels = self.data.test_labels.numpy()
+        for record in confirmation.read_records(plan).values():
+            if record.predicted is not None:
+                confirmation.write_record(scored(record, labels))
+        outcome = conclude(plan, confirmation.read_records(plan), labels)
+        write_json(confirmation.result, outcome.as_json())
+
+    def _show(self, confirmation: Confirmation) -> Exit:
+        text = confirmation.result.read_text("utf-8")
+        if self.options.print_json:
+            emit(text, end="")
+        else:
+            emit(report(decode(Outcome, text), self.study.dataset))
+            emit(f"\nEverything is in {confirmation.path}: plan.json, result.json, a record per seed and config")
+        return Exit.DONE
+
+
+@dataclass
+class Progress:
+    """Prints which seeds have ended, and nothing of what they predict."""
+
+    trials: int
+    print: Callable[[str], None]
+    count: int = 0
+    seconds: float = 0.0
+
+    def ended(self, record: SeedRecord, warnings: Sequence[str]) -> None:
+        """A seed of a config has ended."""
+        self.count += 1
+        for sentence in warnings:
+            self.print(f"warning: {sentence}")
+        outcome = f"failed, and is not replaced: {record.error}" if record.error else f"{duration(record.seconds)}"
+        self.print(f"seed {record.config.seed} of {NAMES[record.role]}: {outcome} | {self.count} of {self.trials} done")
+
+
+def confirm(options: ConfirmOptions, study: Study, resources: Resources | None, command: str, stop: Stop) -> Exit:
+    """Confirm a study's choice; the exit code.
+
+    Args:
+        resources: of each training; None on a cluster, whose nodes are not checked yet.
+
+    Raises:
+        ClusterError: a machine, or Ray, cannot run it.
+        FolderError: the study or its confirmation cannot be used.
+    """
+    shown = partial(print, file=sys.stderr, flush=True) if options.print_json else emit
+    try:
+        data = load_data(options.data, study)
+    except DataError as error:
+        return fail(PROGRAM, str(error))
+    if resources is None:
+        folder = options.data or study.data_folder
+        place = Path(folder).resolve() if folder else None
+        resources = check_nodes(options, dataset=data.name, data_folder=place, fingerprint=data.fingerprint)
+    with nullcontext() if options.dry_run else Folder(options.folder).locked():
+        return Confirmer(options, study, data, resources, command, stop, shown).run()
