@@ -6,7 +6,7 @@ Where a gate picks a branch, what both branches predict is kept. Labels of the t
 compares the predictions with them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -133,22 +133,18 @@ def products(network: nn.Module) -> int:
 
 def _predict(trained: _Trained, members: Sequence[str], images: Tensor, devices: Sequence[torch.device]) -> Predicted:
     """What all arms predict for (N, 3, 32, 32) bytes."""
-    stages = {name: stage for name, stage in trained.stages.items() if name != "mixture"}
-    networks = {**stages, **{f"in place of {name}": stage for name, stage in trained.in_place.items()}}
-    work: dict[str, Callable[[], Tensor]] = {
-        name: lambda stage=stage: predict(stage.network, images)  # type: ignore[misc]
-        for name, stage in networks.items()
-    }
-    for name, stage in {"weights": trained.stages["mixture"], "generalists' weights": trained.subgates}.items():
-        work[name] = lambda stage=stage: branches(stage.network, images)  # type: ignore[misc]
-    with ThreadPoolExecutor(len(side_by_side(devices, len(work)))) as pool:
-        outputs = dict(zip(work, pool.map(_on_one_thread, work.values()), strict=True))
-    return predictions(outputs, members)
+    in_place = {f"in place of {name}": stage for name, stage in trained.in_place.items()}
+    subgates = {"weights": trained.stages["mixture"], "generalists' weights": trained.subgates}
+    named = {**{name: stage for name, stage in trained.stages.items() if name != "mixture"}, **in_place, **subgates}
+    distinct = {stage.checkpoint: stage for stage in named.values()}  # a generalist may stand in as it is
 
+    def output(stage: TrainedStage) -> Tensor:
+        with one_thread():
+            return (branches if stage.checkpoint.stage == "mixture" else predict)(stage.network, images)
 
-def _on_one_thread(work: Callable[[], Tensor]) -> Tensor:
-    with one_thread():
-        return work()
+    with ThreadPoolExecutor(len(side_by_side(devices, len(distinct)))) as pool:
+        outputs = dict(zip(distinct, pool.map(output, distinct.values()), strict=True))
+    return predictions({name: outputs[stage.checkpoint] for name, stage in named.items()}, members)
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,12 +10,11 @@ from moe.config import Config
 from moe.console import Exit, duration, emit, fail, warn
 from moe.controls import members
 from moe.data import DataError, DataSet
-from moe.schema import decode
 from moe.stages import MEMBERS
 from study.cluster.preflight import check_nodes
 from study.confirm import price
 from study.confirm.options import PROGRAM, ConfirmOptions
-from study.confirm.outcome import Outcome, conclude, scored
+from study.confirm.outcome import conclude, scored
 from study.confirm.plan import (
     Confirmation,
     Plan,
@@ -25,12 +23,11 @@ from study.confirm.plan import (
     file_name,
     planned_trials,
 )
-from study.confirm.planning import planned
-from study.confirm.report import NAMES, opened_before, report
+from study.confirm.report import NAMES, opened_before
 from study.confirm.seed import train_and_predict
 from study.data import load_data
-from study.folder import Folder, write_json
-from study.search.resources import Resources
+from study.folder import write_json
+from study.search.resources import Resources, local
 from study.search.stopping import Stop
 from study.search.tasks import run_tasks
 from study.search.trial import Job
@@ -43,47 +40,39 @@ Trial = tuple[Role, Config]
 
 @dataclass
 class Confirmer:
-    """A study and what it takes to confirm its choice."""
+    """A planned confirmation and what it takes to run it."""
 
     options: ConfirmOptions
     study: Study
+    confirmation: Confirmation
+    plan: Plan
     data: DataSet
     resources: Resources
-    command: str
     stop: Stop
     print: Callable[[str], None]
 
-    @property
-    def folder(self) -> Folder:
-        """The study's folder."""
-        return Folder(self.options.folder)
-
-    def run(self) -> Exit:
-        """All of it; the exit code."""
-        records = self.folder.read_records(self.study)
-        confirmation, plan = planned(self.options, self.folder.path, self.study, records, self.command)
-        if confirmation.result.exists():
-            self.print(f"{confirmation.path} is finished; --again makes another confirmation, with other seeds\n")
-            return self._show(confirmation)
-        self.print(self.announcement(plan, records))
+    def run(self, records: Sequence[Record], command: str) -> Exit:
+        """Train what is missing, then score; the exit code."""
+        self.print(self.announcement(records))
         if self.options.dry_run:
             self.print("  Nothing was written.")
             return Exit.DONE
-        if not confirmation.planned:
-            confirmation.write_plan(plan)
-        if missing := self._train(confirmation, plan):
-            trials = len(planned_trials(plan))
+        if not self.confirmation.planned:
+            self.confirmation.write_plan(self.plan)
+        if missing := self._train():
+            trials = len(planned_trials(self.plan))
             warn(
                 PROGRAM,
                 f"interrupted with {trials - missing} of {trials} trainings; no test label was read. "
-                f"Continue with: {self.command}",
+                f"Continue with: {command}",
             )
             return Exit.INTERRUPTED
-        self._score(confirmation, plan)
-        return self._show(confirmation)
+        self._score()
+        return Exit.DONE
 
-    def announcement(self, plan: Plan, records: Sequence[Record]) -> str:
+    def announcement(self, records: Sequence[Record]) -> str:
         """What is confirmed, its price, and what it resolves."""
+        plan = self.plan
         count, images = len(plan.seeds), len(self.data.test_labels)
         configs = " and ".join(f"{NAMES[each.role]} ({brief(each.config)})" for each in plan.configs)
         takes = {
@@ -106,8 +95,9 @@ class Confirmer:
         )
         return "\n  ".join(filter(None, sentences))
 
-    def _train(self, confirmation: Confirmation, plan: Plan) -> int:
+    def _train(self) -> int:
         """Train and predict what has no record yet; how many trainings are missing at the end."""
+        confirmation, plan = self.confirmation, self.plan
         present = confirmation.read_records(plan)
         trials = [trial for trial in planned_trials(plan) if file_name(trial[0], trial[1].seed) not in present]
         if not trials:
@@ -144,23 +134,14 @@ class Confirmer:
         folder = self.options.data or self.study.data_folder
         return Path(folder).resolve() if folder else None
 
-    def _score(self, confirmation: Confirmation, plan: Plan) -> None:
+    def _score(self) -> None:
         """Open the test labels: every seed has ended."""
-        labels = self.data.test_labels.numpy()
+        confirmation, plan, labels = self.confirmation, self.plan, self.data.test_labels.numpy()
         for record in confirmation.read_records(plan).values():
             if record.predicted is not None:
                 confirmation.write_record(scored(record, labels))
         outcome = conclude(plan, confirmation.read_records(plan), labels)
         write_json(confirmation.result, outcome.as_json())
-
-    def _show(self, confirmation: Confirmation) -> Exit:
-        text = confirmation.result.read_text("utf-8")
-        if self.options.print_json:
-            emit(text, end="")
-        else:
-            emit(report(decode(Outcome, text), self.study.dataset))
-            emit(f"\nEverything is in {confirmation.path}: plan.json, result.json, a record per seed and config")
-        return Exit.DONE
 
 
 @dataclass
@@ -181,24 +162,33 @@ class Progress:
         self.print(f"seed {record.config.seed} of {NAMES[record.role]}: {outcome} | {self.count} of {self.trials} done")
 
 
-def confirm(options: ConfirmOptions, study: Study, resources: Resources | None, command: str, stop: Stop) -> Exit:
-    """Confirm a study's choice; the exit code.
+def confirm(
+    options: ConfirmOptions,
+    study: Study,
+    records: Sequence[Record],
+    planned: tuple[Confirmation, Plan],
+    command: str,
+    stop: Stop,
+) -> Exit:
+    """Run a planned confirmation; the exit code. The study's folder is locked, except for a dry run.
 
     Args:
-        resources: of each training; None on a cluster, whose nodes are not checked yet.
+        records: of the study.
+        planned: the confirmation and its plan, which may be written already.
 
     Raises:
         ClusterError: a machine, or Ray, cannot run it.
-        FolderError: the study or its confirmation cannot be used.
+        FolderError: its data or its records cannot be used.
     """
-    shown = partial(print, file=sys.stderr, flush=True) if options.print_json else emit
     try:
         data = load_data(options.data, study)
     except DataError as error:
         return fail(PROGRAM, str(error))
-    if resources is None:
+    if options.address == "local":
+        resources = local(options)
+    else:
         folder = options.data or study.data_folder
         place = Path(folder).resolve() if folder else None
         resources = check_nodes(options, dataset=data.name, data_folder=place, fingerprint=data.fingerprint)
-    with nullcontext() if options.dry_run else Folder(options.folder).locked():
-        return Confirmer(options, study, data, resources, command, stop, shown).run()
+    shown = partial(print, file=sys.stderr, flush=True) if options.print_json else emit
+    return Confirmer(options, study, *planned, data, resources, stop, shown).run(records, command)
