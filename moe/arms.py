@@ -33,6 +33,7 @@ class Arm:
     gate: str | None = None  # what picks the branch, where there is one
     or_baseline: bool = False  # right also where the baseline is: the best that weights could do
     decisive: bool = False  # the mixture has to beat it
+    exchanged: bool = False  # the mixture with one part exchanged, of interest beside the mixture only
 
     @property
     def competes(self) -> bool:
@@ -50,9 +51,13 @@ ARMS = {
     "two_networks": Arm("the average of baseline and a second network", "two networks", decisive=True),
     "generalists": Arm("the mixture with generalists for experts", "generalists", GATE, decisive=True),
     "matched_ensemble": Arm("the average of as many networks as the mixture costs", "matched", decisive=True),
-    "exchanged_experts": Arm("the mixture's subgates over generalists", "exchanged experts", GATE),
-    "exchanged_baseline": Arm("the mixture over the average of two networks", "exchanged baseline", GATE),
-    "oracle_subgates": Arm("baseline or gated expert, whichever is right", "expert", GATE, or_baseline=True),
+    "exchanged_experts": Arm("the mixture's subgates over generalists", "exchanged experts", GATE, exchanged=True),
+    "exchanged_baseline": Arm(
+        "the mixture over the average of two networks", "exchanged baseline", GATE, exchanged=True
+    ),
+    "oracle_subgates": Arm(
+        "baseline or gated expert, whichever is right", "expert", GATE, or_baseline=True, exchanged=True
+    ),
 }
 DECISIVE = tuple(name for name, arm in ARMS.items() if arm.decisive)
 

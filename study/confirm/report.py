@@ -76,10 +76,12 @@ def _arms(role: Role, config: ConfigOutcome, planned: int) -> str:
             _cell(arm.mixture_minus),
         )
         for name, arm in config.arms.items()
+        if not ARMS[name].exchanged
     ]
     title = (
         f"{NAMES[role][0].upper()}{NAMES[role][1:]} ({brief(config.config)}) on {len(config.seeds)} of {planned} "
-        f"seeds, in points with 95 % intervals; * decisive, {config.networks} networks in the last of them:"
+        f"seeds, in points with 95 % intervals; * decisive, {config.networks} networks in the last of them"
+        f"{'; no verdict is given on it' * (role == DEFAULT)}:"
     )
     return f"{title}\n{table(('', 'accuracy', 'minus baseline', 'mixture minus it'), rows)}"
 
@@ -87,7 +89,11 @@ def _arms(role: Role, config: ConfigOutcome, planned: int) -> str:
 def _sources(config: ConfigOutcome, classes: Sequence[str]) -> str:
     def rows(parts: Sequence[Parts]) -> Iterator[tuple[str, ...]]:
         for part in parts:
-            yield (part.words, points(part.difference), *(f"{100 * share:+.1f}" for share in part.classes))
+            yield (
+                part.words,
+                points(part.difference),
+                *(f"{round(100 * share, 1) + 0.0:+.1f}" for share in part.classes),
+            )
 
     heads = ("points", *classes)
     return (
@@ -99,7 +105,10 @@ def _sources(config: ConfigOutcome, classes: Sequence[str]) -> str:
 
 
 def _statements(statements: Sequence[Statement]) -> str:
-    rows = [(one.words, _cell(one), f"{one.p:.4f}", f"{one.adjusted_p:.4f}") for one in statements]
+    def shown(p: float | None) -> str:
+        return "" if p is None else "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+
+    rows = [(one.words, _cell(one), shown(one.p), shown(one.adjusted_p)) for one in statements]
     return f"Other statements; p adjusted by Holm over all of them:\n{table(('', 'points', 'p', 'adjusted p'), rows)}"
 
 
