@@ -24,9 +24,10 @@ from study.confirm.plan import (
     planned_trials,
 )
 from study.confirm.report import NAMES, opened_before
-from study.confirm.seed import train_and_predict
+from study.confirm.seed import Ended, train_and_predict
 from study.data import load_data
 from study.folder import write_json
+from study.machine import ClusterError
 from study.search.resources import Resources, local
 from study.search.stopping import Stop
 from study.search.tasks import run_tasks
@@ -84,9 +85,9 @@ class Confirmer:
         least, twice = (100 * resolves(seeds, noise, images) for seeds in (count, 2 * count))
         origin = f"seen on {seen} seeds of the choice" if seen else "assumed, as the choice has too few seeds"
         sentences = (
+            opened_before(plan.earlier),
             f"Confirm study {self.study.name}: {count} fresh seeds, from {plan.seeds[0]} on, of {configs}, each with "
             "its controls",
-            opened_before(plan.earlier),
             f"Price: {', '.join(f'{duration(each)} a seed of {name}' for name, each in takes.items())}; about "
             f"{duration(total)} in all with {self.resources.concurrency} at a time, as the study's own trials took",
             f"Power: with {count} seeds and a standard deviation between seeds of {100 * noise.seeds:.1f} points, "
@@ -107,10 +108,11 @@ class Confirmer:
             f"  {len(trials)} trainings to go; records in {confirmation.path}, scored when the last one has ended"
         )
 
-        def done(found: tuple[SeedRecord, list[str]]) -> None:
-            record, warnings = found
-            confirmation.write_record(record)
-            progress.ended(record, warnings)
+        def done(found: Ended) -> None:
+            if found.record is None:
+                raise ClusterError(found.problem)
+            confirmation.write_record(found.record)
+            progress.ended(found.record, found.warnings)
 
         job = Job(
             dataset=self.study.dataset,
@@ -120,7 +122,7 @@ class Confirmer:
             store=self.options.location,
         )
 
-        def work(trial: Trial) -> tuple[SeedRecord, list[str]]:
+        def work(trial: Trial) -> Ended:
             return train_and_predict(job, *trial)
 
         with self.stop.while_trials_run(lambda: Exit.INTERRUPTED):
