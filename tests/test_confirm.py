@@ -7,21 +7,26 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from moe.arms import ARMS
+from moe.data import DataError
+from moe.training.loop import TrainingError
 from study.analyze.tables import write_all
 from study.confirm.__main__ import main
 from study.confirm.options import parse
 from study.confirm.outcome import conclude, scored
 from study.confirm.plan import CHOICE, SeedRecord, openings, packed_classes, planned_trials
 from study.confirm.planning import planned
-from study.confirm.price import seconds, seen
+from study.confirm.price import USUAL_DEVIATION, seconds, seen
 from study.confirm.report import report
 from study.folder import Folder, FolderError
+from study.select.interval import PERSISTENT, Noise, resolves
+from study.space import parse as parse_space
 from study.study import Run, now
 from tests.study_helpers import STARTED, a_record, a_study
 
@@ -211,6 +216,87 @@ def test_what_varies_is_seen_on_three_seeds_of_the_choice_or_assumed():
     records = [a_record(number, replicate=number) for number in range(1, 5)]
     assert seen(records, records[0].config).seeds == 0  # results without bits
     assert seconds(records, records[0].config, 0) == pytest.approx(1.65 * 60)
+
+
+TINY = {"train_examples": 60, "test_examples": 20, "batch_size": 20}
+
+
+@pytest.fixture
+def here(monkeypatch, data):
+    """Training in this process, one seed after the other; a number ends it after so many."""
+    ends = []
+    few = replace(data, test_images=data.test_images[:100], test_labels=data.test_labels[:100])
+
+    def run_tasks(work, tasks, resources, address, stop, done):
+        for number, task in enumerate(tasks):
+            if ends and number == ends[0]:
+                del ends[0]
+                stop.signalled = True
+                return
+            done(work(task))
+
+    monkeypatch.setattr("study.confirm.run.run_tasks", run_tasks)
+    monkeypatch.setattr("study.confirm.run.load_data", lambda folder, study: few)
+    monkeypatch.setattr("study.search.worker.data", lambda job: few)
+    return ends
+
+
+def a_tiny_study(path):
+    """One config, which is the choice and the default, on the data of these tests."""
+    record = a_record(1, 0.01, epochs=1, **TINY)
+    study = a_study(space=parse_space("small", {"epochs": 1, **TINY}), data="f" * 64)
+    return a_folder(path, study, [record.replace(result=record.done.replace(data="f" * 64))])[0].path
+
+
+def test_ended_after_any_seed_and_resumed_it_has_the_bytes_of_one_that_was_not(tmp_path, here, capsys):
+    words = ("--seeds", "3", "--no-store")
+    straight, stopped = (a_tiny_study(tmp_path / name) for name in ("straight", "stopped"))
+    assert main([str(straight), *words]) == 0
+    capsys.readouterr()
+    here += [1, 1]
+    for ended in (1, 2):
+        assert main([str(stopped), *words]) == 75
+        written = [json.loads(path.read_text()) for path in (stopped / "confirm").glob("*-*.json")]
+        assert len(written) == ended
+        assert all(record["right"] is None and record["predicted"] for record in written)
+        assert not (stopped / "confirm" / "result.json").exists()
+        printed = capsys.readouterr()
+        assert "Verdict" not in printed.out
+        assert "Continue with: python -m study.confirm" in printed.err
+    plan = (stopped / "confirm" / "plan.json").read_bytes()
+    assert main([str(stopped), *words]) == 0
+    assert "Verdict: no verdict" in capsys.readouterr().out
+    assert (stopped / "confirm" / "plan.json").read_bytes() == plan
+    results = [(folder / "confirm" / "result.json").read_bytes() for folder in (straight, stopped)]
+    assert results[0] == results[1]
+    for path in (straight / "confirm").glob("*-*.json"):
+        one, other = (json.loads((folder / "confirm" / path.name).read_text()) for folder in (straight, stopped))
+        assert one["predicted"] is other["predicted"] is None
+        assert one["right"] == other["right"]
+
+
+def test_a_dry_run_prints_price_and_power_and_writes_nothing(tmp_path, here, capsys):
+    folder = a_tiny_study(tmp_path)
+    before = sorted(folder.rglob("*"))
+    assert main([str(folder), "--dry-run", "--seeds", "10"]) == 0
+    printed = capsys.readouterr().out
+    assert "10 fresh seeds, from 500 on" in printed
+    usual = Noise(USUAL_DEVIATION, 0.1, PERSISTENT)  # of a config with one seed
+    assert f"gains of {100 * resolves(10, usual, 100):.1f} points" in printed
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_seed_that_diverges_is_recorded_and_another_error_is_not(tmp_path, here, capsys, monkeypatch):
+    def run_controls(config, *_):
+        raise TrainingError("the loss is nan") if config.seed == 500 else DataError("no data here")
+
+    monkeypatch.setattr("study.confirm.seed.run_controls", run_controls)
+    folder = a_tiny_study(tmp_path)
+    assert main([str(folder), "--seeds", "3", "--no-store"]) == 4
+    assert "no data here" in capsys.readouterr().err
+    written = {path.name: json.loads(path.read_text()) for path in (folder / "confirm").glob("*-*.json")}
+    assert sorted(written) == ["choice-0500.json"]
+    assert all(record["error"] == "the loss is nan" for record in written.values())
 
 
 @pytest.fixture(scope="module")
