@@ -24,6 +24,7 @@ from study.confirm.plan import CHOICE, SeedRecord, openings, packed_classes, pla
 from study.confirm.planning import planned
 from study.confirm.price import USUAL_DEVIATION, seconds, seen
 from study.confirm.report import report
+from study.files import seal
 from study.folder import Folder, FolderError
 from study.select.interval import PERSISTENT, Noise, resolves
 from study.space import parse as parse_space
@@ -103,6 +104,17 @@ def test_a_running_study_is_refused(tmp_path, capsys):
     assert "in use" in capsys.readouterr().err
 
 
+def test_a_record_that_was_edited_is_refused(tmp_path):
+    a_folder(tmp_path)
+    confirmation, plan = plan_of(tmp_path)
+    confirmation.write_plan(plan)
+    finish(confirmation, plan)
+    path = confirmation.path / "choice-0500.json"
+    path.write_text(path.read_text().replace('"networks": 3', '"networks": 4'))
+    with pytest.raises(FolderError, match="checksum"):
+        confirmation.read_records(plan)
+
+
 def test_a_study_without_complete_trials_is_refused(tmp_path):
     folder, *_ = a_folder(tmp_path, records=[a_record(1, state="failed")])
     assert main([str(folder.path)]) == 4
@@ -138,7 +150,7 @@ def test_another_confirmation_has_other_seeds_and_names_the_earlier_ones_of_all_
     finish(first, plan)
     for name, data in (("twin", "d" * 64), ("stranger", "e" * 64)):
         shutil.copytree(tmp_path / "example", tmp_path / name)
-        changed = plan.replace(study=name, data=data).model_dump_json()
+        changed = seal(plan.replace(study=name, data=data).as_json())
         (tmp_path / name / "confirm" / "plan.json").write_text(changed)
     second, other = plan_of(tmp_path, "--again", "--seeds", "3")
     assert second.path.name == "confirm-2"

@@ -5,8 +5,8 @@
                            result.json         written last
                    confirm-2/ ...              with --again
 
-A record holds predicted classes until every seed has ended. Only then are they compared with the test labels, and
-replaced by one bit per image and arm.
+Plan and records carry checksums. A record holds predicted classes until every seed has ended. Only then are they
+compared with the test labels, and replaced by one bit per image and arm.
 """
 
 import hashlib
@@ -24,9 +24,11 @@ from numpy.typing import NDArray
 
 from moe.arms import Bools, Predicted
 from moe.config import Config
+from moe.files import read_regular
 from moe.result import Count, Positive, Seconds
-from moe.schema import Model, decode
-from study.folder import FolderError, write_json
+from moe.schema import Model
+from study.files import seal, unseal, write_text
+from study.folder import Folder, FolderError
 from study.study import COMPLETE, FAILED, Moment
 
 VERSION: Final = 1  # of these files
@@ -138,8 +140,8 @@ class Confirmation:
 
     def write_plan(self, plan: Plan) -> None:
         """Write the plan, so that it is on disk before anything else happens."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / "plan.json", plan.as_json())
+        Folder(self.path.parent).subfolder(self.path.name)
+        write_text(self.path / "plan.json", seal(plan.as_json()))
         for folder in (self.path, self.path.parent):
             descriptor = os.open(folder, os.O_RDONLY)
             try:
@@ -162,7 +164,7 @@ class Confirmation:
 
     def write_record(self, record: SeedRecord) -> None:
         """Write a record whole."""
-        write_json(self.path / f"{record.name}.json", record.as_json())
+        write_text(self.path / f"{record.name}.json", seal(record.as_json()))
 
 
 def planned_trials(plan: Plan) -> list[tuple[Role, Config]]:
@@ -210,7 +212,7 @@ def failed(records: Sequence[SeedRecord]) -> list[SeedRecord]:
 
 def _read(model: type[Value], path: Path) -> Value:
     try:
-        return decode(model, path.read_bytes())
+        return unseal(model, read_regular(path))
     except OSError as error:
         raise FolderError(f"{path}: {error.strerror}") from None
     except ValueError as error:

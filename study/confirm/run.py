@@ -26,7 +26,7 @@ from study.confirm.plan import (
 from study.confirm.report import NAMES, opened_before
 from study.confirm.seed import Ended, train_and_predict
 from study.data import load_data
-from study.folder import write_json
+from study.files import write_json
 from study.machine import ClusterError
 from study.search.resources import Resources, local
 from study.search.stopping import Stop
