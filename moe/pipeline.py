@@ -21,7 +21,7 @@ from moe.networks import Subgates, frozen_outputs, log_probs, parameters, picks_
 from moe.result import Result, Right, Score, StageResult, Totals
 from moe.scheduler import OnEpoch, Scheduler, StageTask, TrainedStage, empty_network
 from moe.schema import fields
-from moe.stages import STAGES, Request, plan, resolved
+from moe.stages import PIPELINE, STAGES, Request, plan, resolved
 from moe.store.store import NoStore, Store
 from moe.store.tensors import State
 from moe.training.loop import Examples, batches, stop_epoch, to_floats
@@ -38,7 +38,7 @@ class TrainedMixture:
     @property
     def networks(self) -> dict[str, nn.Module]:
         """The trained networks by stage, frozen; the mixture's own are the subgates. The store has to be open."""
-        return {name: self.stages[name].network for name in STAGES}
+        return {name: self.stages[name].network for name in PIPELINE}
 
 
 def run(
@@ -86,7 +86,7 @@ def train_mixture(
             stages, scores, right = _train_and_score(requests, images, Scheduler(opened, on_epoch), devices)
     finally:
         opened.flush()
-    results = {name: _stage_result(stages[name]) for name in STAGES}
+    results = {name: _stage_result(stages[name]) for name in PIPELINE}
     result = Result(
         config=config,
         dataset=data.name,
@@ -132,18 +132,39 @@ def _train_and_score(
     requests: Mapping[str, Request], images: Subset, scheduler: Scheduler, devices: Sequence[torch.device]
 ) -> tuple[dict[str, TrainedStage], Score, Right]:
     """Train the frozen stages side by side, then the mixture on their outputs."""
-    tasks = [StageTask(requests[name], partial(examples, images, name)) for name in STAGES["mixture"].needs]
-    beside = _side_by_side(devices)
-    frozen = scheduler.run_all(tasks, beside)
-    predicted = _predict_side_by_side(frozen, images, len(beside))
-    task = StageTask(
-        resolved(requests["mixture"], {name: stage.checkpoint for name, stage in frozen.items()}),
-        lambda device: _mixture_examples(images, frozen, predicted),
-    )
-    mixture = scheduler.run(task, devices[0])
+    frozen = train_frozen([requests[name] for name in STAGES["mixture"].needs], images, scheduler, devices)
+    mixture, predicted = train_subgates(requests["mixture"], frozen, images, scheduler, devices)
     scored = {name: each.scored for name, each in predicted.items()}
     weights = mixture.predictions("score", lambda network: _blend_weights(network, images, scored))
     return {**frozen, "mixture": mixture}, *score(scored, weights, images.score_labels)
+
+
+def train_frozen(
+    requests: Sequence[Request], images: Subset, scheduler: Scheduler, devices: Sequence[torch.device]
+) -> dict[str, TrainedStage]:
+    """Train stages that need no others, side by side."""
+    tasks = [StageTask(request, partial(examples, images, request.spec.stage)) for request in requests]
+    return scheduler.run_all(tasks, side_by_side(devices, len(tasks)))
+
+
+def train_subgates(
+    request: Request,
+    frozen: Mapping[str, TrainedStage],
+    images: Subset,
+    scheduler: Scheduler,
+    devices: Sequence[torch.device],
+) -> tuple[TrainedStage, dict[str, Predictions]]:
+    """Train a mixture's subgates on the outputs of trained stages, which are also returned.
+
+    Args:
+        frozen: by the stage whose part it has in the mixture; it need not be that stage.
+    """
+    predicted = _predict_side_by_side(frozen, images, len(side_by_side(devices, len(frozen))))
+    task = StageTask(
+        resolved(request, {name: stage.checkpoint for name, stage in frozen.items()}),
+        lambda device: _mixture_examples(images, frozen, predicted),
+    )
+    return scheduler.run(task, devices[0]), predicted
 
 
 def _totals(stages: Mapping[str, StageResult], seconds: float) -> Totals:
@@ -152,9 +173,8 @@ def _totals(stages: Mapping[str, StageResult], seconds: float) -> Totals:
     return Totals(**{**sums, "seconds": seconds})
 
 
-def _side_by_side(devices: Sequence[torch.device]) -> Sequence[torch.device]:
-    """A device for each stage that trains at the same time: a GPU takes several, because one stage leaves it idle."""
-    stages = len(STAGES["mixture"].needs)
+def side_by_side(devices: Sequence[torch.device], stages: int) -> Sequence[torch.device]:
+    """A device for each of the stages that run at the same time: a GPU takes several, because one leaves it idle."""
     each = 1 if devices[0].type == "cpu" else -(-stages // len(devices))
     return (tuple(devices) * each)[:stages]
 

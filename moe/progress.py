@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from moe.result import Epoch
 from moe.scheduler import OnEpoch
-from moe.stages import STAGES
+from moe.stages import PIPELINE
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def bars(epochs: int) -> Iterator[OnEpoch]:
     """Show a bar of so many epochs for each stage; yields the callback that updates them after each epoch."""
     columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.fields[loss]}"), console=Console(stderr=True)) as progress:
-        tasks = {name: progress.add_task(name, total=epochs, start=False, loss="") for name in STAGES}
+        tasks = {name: progress.add_task(name, total=epochs, start=False, loss="") for name in PIPELINE}
 
         def on_epoch(stage: str, epoch: int, epochs: int, result: Epoch, reused: bool) -> None:
             progress.start_task(tasks[stage])

@@ -1,6 +1,6 @@
-"""The pipeline as a table of five stages, and the specs that they are trained from.
+"""Stages as a table, those of the pipeline and those of its controls, and the specs that they are trained from.
 
-    Config --plan--> five Requests, each a Spec and the epochs that it may use
+    Config --plan--> five Requests, one per stage of the pipeline: a Spec and the epochs that it may use
 
 A spec is everything that decides a stage's weights except how long it trains; its hash is their address in the store.
 Nothing here trains, reads a file or draws a random number.
@@ -43,13 +43,14 @@ def _among(labels: Tensor, classes: tuple[int, ...]) -> Tensor:
 
 @dataclass(frozen=True)
 class Stage:
-    """One of the five trainings: a row of the table below."""
+    """One training: a row of the table below."""
 
     name: str
     network: Callable[..., nn.Module]  # from a size, small or large, and a precision
     view: View  # which images it trains on, with which labels
     size_flag: str | None = None  # the config's field that makes its network large
     needs: tuple[str, ...] = ()
+    control: bool = False  # no part of the pipeline: a confirmation trains it
     version: int = 2  # increase it when a code change alters the weights
 
     def size(self, config: Config) -> str:
@@ -59,6 +60,11 @@ class Stage:
 
 ten_way = partial(vgg, outputs=CLASSES)
 two_way = partial(vgg, outputs=2)
+
+#: networks for all classes beside the baseline, each with random numbers of its own: of the experts' size, and of the
+#: baseline's, as many as an ensemble can have that costs no more than a mixture
+GENERALISTS = ("generalist-1", "generalist-2")
+MEMBERS = ("generalist-3", "generalist-4", "generalist-5", "generalist-6")
 
 STAGES = {
     stage.name: stage
@@ -73,14 +79,19 @@ STAGES = {
             every_class,
             needs=("baseline", "gate", "artificial", "natural"),
         ),
+        *(Stage(name, ten_way, every_class, "use_large_experts", control=True) for name in GENERALISTS),
+        *(Stage(name, ten_way, every_class, "use_large_baseline_classifier", control=True) for name in MEMBERS),
     )
 }
+
+#: the stages of the pipeline
+PIPELINE = tuple(name for name, stage in STAGES.items() if not stage.control)
 
 
 def networks(config: Config) -> nn.ModuleDict:
     """The untrained networks of a config, by stage."""
     return nn.ModuleDict(
-        {name: stage.network(stage.size(config), precision=config.precision) for name, stage in STAGES.items()}
+        {name: STAGES[name].network(STAGES[name].size(config), precision=config.precision) for name in PIPELINE}
     )
 
 
@@ -134,20 +145,26 @@ def plan(config: Config, data: str, numerics: Numerics) -> dict[str, Request]:
     The mixture's inputs are still requests: their checkpoints are known after training.
     """
     assert numerics.precision == config.precision
-    seen = {name: value for name, value in config if name not in NOT_SEEN}
     requests: dict[str, Request] = {}
-    for stage in STAGES.values():
-        spec = Spec(
-            stage=stage.name,
-            version=stage.version,
-            network=stage.size(config),
-            data=data,
-            numerics=numerics,
-            inputs=tuple(requests[name] for name in stage.needs),
-            **seen,
-        )
-        requests[stage.name] = Request(spec, config.epochs)
+    for stage in PIPELINE:
+        inputs = tuple(requests[name] for name in STAGES[stage].needs)
+        requests[stage] = request(config, stage, data, numerics, inputs)
     return requests
+
+
+def request(config: Config, stage: str, data: str, numerics: Numerics, inputs: "tuple[Request, ...]" = ()) -> Request:
+    """What a config asks of one stage."""
+    row = STAGES[stage]
+    spec = Spec(
+        stage=stage,
+        version=row.version,
+        network=row.size(config),
+        data=data,
+        numerics=numerics,
+        inputs=inputs,
+        **{name: value for name, value in config if name not in NOT_SEEN},
+    )
+    return Request(spec, config.epochs)
 
 
 def resolved(request: Request, checkpoints: Mapping[str, Checkpoint]) -> Request:

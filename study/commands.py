@@ -15,6 +15,11 @@ from moe.cli import Parser
 COMMANDS = {
     "run": ("study.run", "study.options", "search for the config in which the mixture beats its baseline by most"),
     "analyze": ("study.analyze", "study.analyze.__main__", "report on studies: configs, effects, figures"),
+    "confirm": (
+        "study.confirm",
+        "study.confirm.options",
+        "fresh seeds, controls and test images: a verdict on a study",
+    ),
     "reproduce": ("study.reproduce", "study.reproduce.__main__", "train a trial again and compare every number"),
     "submit": ("study.submit", "study.cluster.options", "run a study on a cluster"),
     "moe": ("moe", "moe.__main__", "train one mixture, or classify pictures with a saved one"),

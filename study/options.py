@@ -3,7 +3,7 @@
 import argparse
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Le
 from pydantic import Field, field_validator
@@ -18,6 +18,7 @@ RESUME_COMMAND = "STUDY_RESUME_COMMAND"  # environment variable: the command tha
 MOST_TRIALS = 100_000
 EVERY_POINT = 0  # what `--trials all` is read as
 MOST_SEED = 2_000_000  # a study's seeds are 1,000 apart and fit 31 bits
+RESOURCES = ("gpus_per_trial", "cpus_per_trial", "concurrency", "address")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -41,7 +42,36 @@ def _default(name: str, meaning: str, **settings: Any) -> Any:
     return Field(description=f"{meaning}, by default {DEFAULTS[name]}", **settings)
 
 
-class Options(SharedOptions):
+class RayOptions(SharedOptions):
+    """What every command takes that trains under Ray; None where one is not given."""
+
+    program: ClassVar[str] = PROGRAM
+    results: Annotated[Path, Field(title="DIR", description="the folder of all studies")] = Path("results")
+    gpus_per_trial: Annotated[float | None, Field(title="G", description="by default 1 if there is a GPU, else 0")] = (
+        None
+    )
+    cpus_per_trial: Annotated[
+        int | None, Ge(1), Le(4096), Field(title="C", description="by default an equal share")
+    ] = None
+    concurrency: Annotated[int | None, Ge(1), Le(4096), Field(title="K", description="trials at a time")] = None
+    address: Annotated[str, Field(title="ADDRESS", description="of a Ray cluster: local, auto or HOST:PORT")] = "local"
+
+    @field_validator("gpus_per_trial", mode="before")
+    @classmethod
+    def _gpus(cls, gpus: float | None) -> float | None:
+        if gpus is None or gpus == 0 or 0.01 <= gpus <= 1 or (gpus > 1 and float(gpus).is_integer()):
+            return gpus
+        raise ValueError(f"gpus_per_trial is {gpus:g}; expected 0, a fraction from 0.01 to 1 or a whole number")
+
+    @field_validator("address")
+    @classmethod
+    def _address(cls, address: str) -> str:
+        if address in ("local", "auto") or re.fullmatch(r"[^\s:/]+:\d{1,5}", address):
+            return address
+        raise ValueError(f"address is {address!r}; expected local, auto or HOST:PORT")
+
+
+class Options(RayOptions):
     """The command line; None where an option is not given."""
 
     trials: Annotated[int | None, Ge(EVERY_POINT), Le(MOST_TRIALS), Field(title="N|all")] = None
@@ -65,16 +95,7 @@ class Options(SharedOptions):
     ] = None
     dry_run: Annotated[bool, Field(description="print the plan and its cost, and exit")] = False
     name: Annotated[str | None, Field(title="NAME", description="of the study, by default the next free one")] = None
-    results: Annotated[Path, Field(title="DIR", description="the folder of all studies")] = Path("results")
     resume: Annotated[bool, Field(description="continue the study --name, or the newest one")] = False
-    gpus_per_trial: Annotated[float | None, Field(title="G", description="by default 1 if there is a GPU, else 0")] = (
-        None
-    )
-    cpus_per_trial: Annotated[
-        int | None, Ge(1), Le(4096), Field(title="C", description="by default an equal share")
-    ] = None
-    concurrency: Annotated[int | None, Ge(1), Le(4096), Field(title="K", description="trials at a time")] = None
-    address: Annotated[str, Field(title="ADDRESS", description="of a Ray cluster: local, auto or HOST:PORT")] = "local"
 
     @field_validator("name")
     @classmethod
@@ -83,20 +104,6 @@ class Options(SharedOptions):
             return None if name is None else study_name(name)
         except argparse.ArgumentTypeError as error:
             raise ValueError(f"name {error}") from None
-
-    @field_validator("gpus_per_trial", mode="before")
-    @classmethod
-    def _gpus(cls, gpus: float | None) -> float | None:
-        if gpus is None or gpus == 0 or 0.01 <= gpus <= 1 or (gpus > 1 and float(gpus).is_integer()):
-            return gpus
-        raise ValueError(f"gpus_per_trial is {gpus:g}; expected 0, a fraction from 0.01 to 1 or a whole number")
-
-    @field_validator("address")
-    @classmethod
-    def _address(cls, address: str) -> str:
-        if address in ("local", "auto") or re.fullmatch(r"[^\s:/]+:\d{1,5}", address):
-            return address
-        raise ValueError(f"address is {address!r}; expected local, auto or HOST:PORT")
 
 
 def parse(arguments: list[str] | None = None) -> Options:
@@ -121,8 +128,7 @@ def parser() -> Parser:
     folder = command.add_argument_group("results and data")
     add_options(folder, Options, "name", "results", "resume", "data", "dataset")
     add_options(folder.add_mutually_exclusive_group(), Options, "store", "no_store")
-    resources = ("gpus_per_trial", "cpus_per_trial", "concurrency", "address")
-    add_options(command.add_argument_group("resources"), Options, *resources)
+    add_options(command.add_argument_group("resources"), Options, *RESOURCES)
     return command
 
 

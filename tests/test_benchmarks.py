@@ -14,7 +14,7 @@ from moe.config import PRECISIONS
 from moe.networks import Layers
 from moe.pipeline import train_mixture
 from moe.result import Epoch, StageResult
-from moe.stages import STAGES
+from moe.stages import PIPELINE
 from moe.store.store import Store
 from study.folder import Folder
 from study.space import PRESETS, parse
@@ -120,7 +120,7 @@ def test_the_peers_passes_are_those_that_it_counts(data, config):
 def test_where_stages_stop_early_a_larger_number_of_epochs_costs_nothing():
     eight, thirty = (Config(epochs=epochs) for epochs in (8, 30))
     early = list(passes.ours_each([assumed(eight, 5), assumed(thirty, 5)], reuse=True))
-    assert early[0].epochs == 5 * len(STAGES)
+    assert early[0].epochs == 5 * len(PIPELINE)
     assert early[1] == Cost()
     late = list(passes.ours_each([assumed(eight), assumed(thirty)], reuse=True))
     assert late[1].epochs == 4 * (30 - 8) + 30  # the mixture stands on other checkpoints
@@ -165,7 +165,7 @@ def a_past(tmp_path, *, epochs_trained):
     for number, trained in enumerate(epochs_trained, 1):
         record = a_record(number, epochs=number)
         totals = record.done.totals.replace(epochs_trained=trained)
-        stages = dict.fromkeys(STAGES, a_stage(number))
+        stages = dict.fromkeys(PIPELINE, a_stage(number))
         folder.write_record(record.replace(result=record.done.replace(totals=totals, stages=stages)))
     return folder.path
 

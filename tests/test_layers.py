@@ -36,7 +36,10 @@ def test_ray_is_imported_only_where_trials_are_run_and_jobs_submitted():
     assert all(str(path.relative_to(ROOT)).startswith(RAY) for path in using)
 
 
-@pytest.mark.parametrize("module", ["moe", "moe.config", "moe.cli", "study.run", "study.space", "study.search.trial"])
+@pytest.mark.parametrize(
+    "module",
+    ["moe", "moe.config", "moe.cli", "study.run", "study.space", "study.search.trial", "study.confirm.__main__"],
+)
 def test_what_checks_input_loads_neither_torch_nor_ray_nor_optuna(module):
     code = f"import sys, {module}; print([name for name in ('torch', 'ray', 'optuna') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from study.select.interval import Crossed, crossed, holm, resolves, seeds_needed
+from study.select.interval import Crossed, Noise, crossed, holm, resolves, seeds_needed
 
 POINT = 0.01
 IMAGES = 10_000
@@ -79,6 +79,14 @@ def test_the_interval_of_right_and_wrong_answers_covers():
     assert 0.92 < covers / 400 < 0.98
 
 
+def test_the_noise_that_is_seen_is_the_noise_that_was_drawn():
+    rng = np.random.default_rng(3)
+    noises = [draw(rng, seeds=20, deviation=1.3 * POINT).noise for _ in range(200)]
+    seeds, discordance, persistent = np.array(noises).mean(0)
+    assert seeds == pytest.approx(1.3 * POINT, rel=0.05)
+    assert (discordance, persistent) == (pytest.approx(0.14, rel=0.02), pytest.approx(0.3, rel=0.05))
+
+
 def test_few_seeds_have_no_interval():
     assert draw(np.random.default_rng(0), seeds=4, deviation=POINT).interval is None
     with pytest.raises(ValueError, match="1 seeds"):
@@ -107,14 +115,15 @@ def test_holm_multiplies_the_smallest_most_and_keeps_their_order():
     ("deviation", "points", "seeds"), [(1.3, 1, 20), (1.3, 2, 6), (1.0, 1, 12), (0.5, 1, 6), (1.3, 0.5, 80)]
 )
 def test_the_seeds_needed_are_those_simulated(deviation, points, seeds):
-    found = seeds_needed(points * POINT, deviation * POINT, 0.15, IMAGES, persistent=0.04)
+    noise = Noise(deviation * POINT, 0.15, persistent=0.04)
+    found = seeds_needed(points * POINT, noise, IMAGES)
     assert 0.6 * seeds <= found <= 1.25 * seeds  # the simulation tried 3, 4, 5, 6, 8, 10, 12, 15, 20, ... seeds
-    assert resolves(found, deviation * POINT, 0.15, IMAGES, 0.04) <= points * POINT
+    assert resolves(found, noise, IMAGES) <= points * POINT
 
 
 def test_ten_seeds_of_the_measured_deviation_resolve_about_a_point_and_a_half():
-    assert resolves(10, 1.3 * POINT, 0.15, IMAGES, 0.04) == pytest.approx(0.0138, abs=0.0005)
+    assert resolves(10, Noise(1.3 * POINT, 0.15, 0.04), IMAGES) == pytest.approx(0.0138, abs=0.0005)
 
 
 def test_no_number_of_seeds_resolves_less_than_the_images_do():
-    assert seeds_needed(0.5 * POINT, POINT, 0.14, IMAGES, persistent=0.3) is None
+    assert seeds_needed(0.5 * POINT, Noise(POINT, 0.14, persistent=0.3), IMAGES) is None

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from study.select.interval import Crossed
-from study.select.verdict import Control, judge, needs, rule
+from study.select.interval import Crossed, seeds_needed
+from study.select.verdict import Control, judge, rule
 from tests.test_select_interval import IMAGES, POINT, draw
 
 NAMES = ("the two-network ensemble", "generalists for experts", "the compute-matched ensemble")
@@ -85,7 +85,7 @@ def test_what_is_missing_is_a_number_of_seeds_for_the_comparisons_that_are_open(
     assert found.word == "inconclusive"
     assert NAMES[1] in found.why
     assert NAMES[0] not in found.why
-    assert f"about {needs(sure(1.1, half=1.5), POINT)} fresh seeds" in found.missing
+    assert f"about {seeds_needed(POINT, sure(1.1, half=1.5).noise, IMAGES)} fresh seeds" in found.missing
 
 
 def test_few_or_failed_seeds_give_no_verdict():

@@ -6,7 +6,7 @@ import torch
 
 from moe.config import PRECISIONS, Config
 from moe.schema import fields
-from moe.stages import NOT_SEEN, STAGES, Checkpoint, Spec, plan, resolved
+from moe.stages import GENERALISTS, MEMBERS, NOT_SEEN, PIPELINE, STAGES, Checkpoint, Spec, plan, request, resolved
 from moe.training.numerics import Numerics
 
 NUMERICS = Numerics(device="cpu", torch="2.15", instructions="AVX2")
@@ -77,7 +77,7 @@ def test_each_stage_sees_its_classes_under_its_labels(stage, rows, labels):
 )
 def test_a_size_flag_changes_the_address_of_its_networks_and_of_the_mixture_alone(flag, stages):
     before, after = (plan(Config(**{flag: large}), "data", NUMERICS) for large in (False, True))
-    assert {name for name in STAGES if before[name].spec.address != after[name].spec.address} == stages
+    assert {name for name in PIPELINE if before[name].spec.address != after[name].spec.address} == stages
 
 
 @pytest.mark.parametrize("field", sorted(fields(Spec).keys() - NOT_SEEN))
@@ -112,6 +112,18 @@ def test_the_numerics_are_part_of_the_address(field):
 def test_epochs_are_how_far_one_reads_and_no_part_of_the_address():
     one, ten = (plan(Config(epochs=epochs), "data", NUMERICS)["gate"].spec for epochs in (1, 10))
     assert one.address == ten.address
+
+
+@pytest.mark.parametrize(
+    ("names", "flag"), [(GENERALISTS, "use_large_experts"), (MEMBERS, "use_large_baseline_classifier")]
+)
+def test_generalists_have_the_size_of_the_experts_and_of_the_baseline_and_an_address_of_their_own(names, flag):
+    baseline = plan(Config(), "data", NUMERICS)["baseline"].spec
+    for name in names:
+        small, large = (request(Config(**{flag: size}), name, "data", NUMERICS).spec for size in (False, True))
+        assert (small.network, large.network) == ("small", "large")
+        assert small.hashed() == {**baseline.hashed(), "stage": name}
+        assert small.address != baseline.address
 
 
 def test_the_mixtures_spec_names_the_checkpoints_that_its_inputs_came_to():

@@ -17,7 +17,7 @@ from moe.metrics import score
 from moe.pipeline import train_mixture
 from moe.scheduler import Scheduler, StageTask
 from moe.schema import fields
-from moe.stages import NOT_SEEN, STAGES, Checkpoint, Request, Spec, plan, resolved
+from moe.stages import NOT_SEEN, PIPELINE, STAGES, Checkpoint, Request, Spec, plan, resolved
 from moe.store.entries import folder_of
 from moe.store.files import Local, PlaceError, Remote
 from moe.store.maintenance import find_damage
@@ -518,7 +518,7 @@ def folder_and_manifest(place, stage):
 
 def intact(place):
     """Whether all content is what its name says, and all that manifests need is there."""
-    for stage in STAGES:
+    for stage in PIPELINE:
         for address in place.folders(stage):
             assert find_damage(place, f"{stage}/{address}").faults == {}
     return True
@@ -548,7 +548,7 @@ class TestRunsOverAStore:
         result, warned = again(LONGER, data, place)
         assert (result.score, histories(result)) == (longer_alone.score, histories(longer_alone))
         assert {name: epochs for name, epochs in trained_epochs(result).items() if name != "mixture"} == {
-            name: 1 for name in STAGES if name != "mixture"
+            name: 1 for name in PIPELINE if name != "mixture"
         }
         assert warned == []
         assert intact(place)
@@ -632,7 +632,7 @@ class TestPlacesThatFail:
     def test_a_place_that_always_fails_changes_no_score(self, template, data):
         result, warned = again(SMALL, data, Faulty(memory(), 1, "from then on"))
         assert (result.score, histories(result)) == (template.result.score, histories(template.result))
-        assert trained_epochs(result) == dict.fromkeys(STAGES, 2)
+        assert trained_epochs(result) == dict.fromkeys(PIPELINE, 2)
         assert len(warned) == 2
         assert "cannot be written" in " ".join(warned)
         assert "cannot be read" in " ".join(warned)
@@ -651,7 +651,7 @@ class TestPlacesThatFail:
     def test_what_a_place_lacks_is_trained_although_it_cannot_be_written(self, template, data):
         result, warned = again(SMALL, data, ReadOnly(memory()))
         assert result.score == template.result.score
-        assert trained_epochs(result) == dict.fromkeys(STAGES, 2)
+        assert trained_epochs(result) == dict.fromkeys(PIPELINE, 2)
         assert len(warned) == 1
 
     def test_damage_in_a_place_that_cannot_be_written_changes_no_score(self, template, place, data):
@@ -747,7 +747,7 @@ class TestNothingIsReadThatIsNotHashed:
 
     def agree(self, stages, others):
         """The stages with the same address in both, whose bits are seen to be the same."""
-        shared = {name for name in STAGES if stages[name].chain.spec.address == others[name].chain.spec.address}
+        shared = {name for name in PIPELINE if stages[name].chain.spec.address == others[name].chain.spec.address}
         for name in shared:
             one, other = stages[name], others[name]
             common = min(len(one.chain.epochs), len(other.chain.epochs))
@@ -764,7 +764,7 @@ class TestNothingIsReadThatIsNotHashed:
         config = BASE.replace(**{field: CHANGES[field]})
         shared = self.agree(unchanged, brought(config, data)[1])
         expected = {
-            "epochs": set(STAGES) - {"mixture"},
+            "epochs": set(PIPELINE) - {"mixture"},
             "use_large_experts": {"baseline", "gate"},
             "use_large_gating_mlp": {"baseline", "artificial", "natural"},
             "use_large_baseline_classifier": {"gate", "artificial", "natural"},
@@ -772,4 +772,4 @@ class TestNothingIsReadThatIsNotHashed:
         assert shared - {"mixture"} == expected.get(field, set())
 
     def test_devices_are_in_no_address_and_change_no_bits(self, data, unchanged):
-        assert self.agree(unchanged, brought(BASE, data, devices=[CPU] * 3)[1]) == set(STAGES)
+        assert self.agree(unchanged, brought(BASE, data, devices=[CPU] * 3)[1]) == set(PIPELINE)

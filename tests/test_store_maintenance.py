@@ -16,7 +16,7 @@ from moe import run
 from moe.config import Config
 from moe.files import read_regular
 from moe.result import Epoch
-from moe.stages import STAGES, plan
+from moe.stages import PIPELINE, plan
 from moe.store.__main__ import main, size
 from moe.store.entries import Entries, folder_of
 from moe.store.files import Local, PlaceError
@@ -128,7 +128,7 @@ def of_a_later_format(place, folder):
 class TestWhatLiesInAStore:
     def test_it_is_what_was_trained(self, folder, trained):
         entries = read_entries(Local(folder))
-        assert {entry.folder.split("/")[0] for entry in entries} == set(STAGES)
+        assert {entry.folder.split("/")[0] for entry in entries} == set(PIPELINE)
         assert {entry.epochs for entry in entries} == {2}
         assert sum(entry.bytes for entry in entries) == sum_of(trained[0])
         assert all(0 <= time.time() - entry.used < 600 for entry in entries)
@@ -268,7 +268,7 @@ class TestGc:
         used.write_text("5.0")
         assert main(["--store", str(folder), "gc", "--max-bytes", str(sum_of(folder) - 1)]) == 0
         assert "1 chain (" in capsys.readouterr().out
-        assert {path.split("/")[0] for path in paths(folder)} == set(STAGES) - {"gate"}
+        assert {path.split("/")[0] for path in paths(folder)} == set(PIPELINE) - {"gate"}
         with Store(str(folder), warn=warned) as store:
             again = run(SMALL, data, store)
         assert again.score == trained[1].score
@@ -503,7 +503,7 @@ class TestCommandLine:
         assert done.returncode == 0, done.stderr
         head, *rows, last = done.stdout.splitlines()
         assert head.split()[0] == "stage"
-        assert {row.split()[0] for row in rows} == set(STAGES)
+        assert {row.split()[0] for row in rows} == set(PIPELINE)
         assert all(re.search(r" small +2(, stopped)? +batch_size=20 test_examples=50 +100 +[12] ", row) for row in rows)
         assert last == f"5 chains, 10 epochs, {decimal(sum_of(folder))} in {folder}"
 

@@ -8,7 +8,7 @@ from moe.config import Config
 from moe.data.subset import subset
 from moe.networks import FrozenOutputs
 from moe.pipeline import examples
-from moe.stages import STAGES, Request, plan
+from moe.stages import PIPELINE, Request, plan
 from moe.training.loop import Chain, End, Examples, TrainingError, adam, best_epoch, derive_seed, stop_epoch, train
 from moe.training.numerics import configure_numerics
 
@@ -74,7 +74,7 @@ def figures(chain):
 
 @pytest.mark.parametrize(
     ("stage", "precision"),
-    [*((stage, "float32") for stage in STAGES), ("natural", "bfloat16"), ("mixture", "bfloat16")],
+    [*((stage, "float32") for stage in PIPELINE), ("natural", "bfloat16"), ("mixture", "bfloat16")],
 )
 def test_four_epochs_straight_equal_two_and_two_bit_for_bit(stage, precision, data):
     spec, learn, stop = spec_and_examples(stage, data, patience=9, precision=precision)

@@ -24,7 +24,7 @@ from moe.store.files import PlaceError
 from moe.store.location import place_at
 from study import machine
 from study.machine import ClusterError
-from study.options import Options
+from study.options import RayOptions
 from study.search.ray_cluster import check_cluster, connected, connected_nodes
 from study.search.resources import Resources, allot
 
@@ -66,7 +66,7 @@ class Check(NamedTuple):
         return f"{'ok' if self.ok else 'failed':<8}{self.name:<16}{self.sentence}"
 
 
-def check_nodes(options: Options, *, dataset: str, data_folder: Path | None, fingerprint: str) -> Resources:
+def check_nodes(options: RayOptions, *, dataset: str, data_folder: Path | None, fingerprint: str) -> Resources:
     """Check that every node can run the study's trials; what a trial gets of the cluster.
 
     Args:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from moe.console import Exit, emit, warn
-from moe.data import DataError, DataSet, load
+from moe.data import DataError, DataSet
 from moe.export import ExportError, Origin, how_to_predict, save
 from moe.pipeline import train_mixture
 from moe.progress import bars
@@ -17,11 +17,11 @@ from moe.store import Store
 from moe.training.loop import TrainingError
 from moe.training.numerics import available_cpus, available_devices, configure_numerics, device_name
 from study import machine
+from study.data import load_data
 from study.folder import FolderError
-from study.reproduce.compare import HASH_LENGTH, Condition, Number, compare, conditions
+from study.reproduce.compare import Condition, Number, compare, conditions
 from study.reproduce.original import Original
 from study.reproduce.report import comparison_table, describe_conditions, explanation, verdict
-from study.study import Study
 
 #: why a trial cannot be trained again or saved; each has a sentence for people
 ERRORS = (FolderError, DataError, TrainingError, ExportError, torch.OutOfMemoryError)
@@ -40,7 +40,7 @@ def reproduce(original: Original, folder: Path | None, location: str | None, fil
         ERRORS: data or machine do not allow it, or the mixture cannot be saved.
     """
     study, record = original.study, original.record
-    data = _load_data(folder, study)
+    data = load_data(folder, study)
     devices = available_cpus() if original.result.device == "cpu" else available_devices()
     known = _configure(original, devices[0], data)
     _print_start(original, data, known)
@@ -56,28 +56,6 @@ def reproduce(original: Original, folder: Path | None, location: str | None, fil
             save(file, trained.networks, trained.result, origin)
             emit(how_to_predict(file))
     return Exit.DIFFERS if any(number.differs for number in numbers) else Exit.DONE
-
-
-def _load_data(folder: Path | None, study: Study) -> DataSet:
-    """The study's data: from a folder if one is given, else from where the study had them.
-
-    Raises:
-        DataError: they cannot be read.
-        FolderError: they are not there, or are others.
-    """
-    if not folder and study.data_folder:
-        folder = Path(study.data_folder)
-        if not folder.exists():
-            raise FolderError(
-                f"study {study.name} had its data in {folder}, which is not here; name their folder with --data"
-            )
-    data = load(study.dataset, folder)
-    if data.fingerprint != study.data:
-        raise FolderError(
-            f"the data are {data.fingerprint[:HASH_LENGTH]} ({data.source}); expected {study.data[:HASH_LENGTH]}, "
-            f"those of study {study.name}: name their folder with --data"
-        )
-    return data
 
 
 def _configure(original: Original, device: torch.device, data: DataSet) -> list[Condition]:

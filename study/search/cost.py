@@ -11,7 +11,7 @@ import torch
 
 from moe.config import ARTIFICIAL, CLASSES, HOLDOUT, NATURAL, NOTEBOOK, Config, Precision
 from moe.networks import IMAGE, FrozenOutputs
-from moe.stages import STAGES, plan
+from moe.stages import PIPELINE, STAGES, plan
 from moe.training.cuda_graph import own_stream, synchronize
 from moe.training.loop import Examples, Trainer, adam, evaluate, initial_network
 from moe.training.numerics import Numerics, configure_numerics, one_thread
@@ -91,8 +91,8 @@ def _seconds(work: Callable[[], Any], device: torch.device) -> float:
 def price(config: Config, speed: Speed) -> dict[str, Price]:
     """The price of each stage of a config."""
     prices, frozen = {}, 0.0
-    for name, stage in STAGES.items():
-        size = SUBGATES if name == "mixture" else stage.size(config)
+    for name in PIPELINE:
+        size = SUBGATES if name == "mixture" else STAGES[name].size(config)
         evaluation, predicted = speed.evaluation[size], config.scored_examples
         epoch = SHARES.get(name, 1) * (config.train_examples * speed.training[size] + config.test_examples * evaluation)
         if name != "mixture":

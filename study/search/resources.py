@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from moe.cli import option, refuse
 from moe.machine import cpus
 from study import machine
-from study.options import PROGRAM, Options
+from study.options import RayOptions
 
 MOST_THREADS = 4
 TRIALS_BEFORE_THREADS = 8
@@ -53,23 +53,23 @@ class Node:
         return min(self.places(cpus, gpus), max(1, self.memory // TRIAL_BYTES))
 
 
-def local(options: Options) -> Resources:
+def local(options: RayOptions) -> Resources:
     """What each trial gets on this machine; options that need more than it has exit with code 2."""
     return allot(options, [Node(cpus(), machine.gpus(), machine.memory() - REST_BYTES)])
 
 
-def allot(options: Options, nodes: Sequence[Node]) -> Resources:
+def allot(options: RayOptions, nodes: Sequence[Node]) -> Resources:
     """What each trial gets of these machines; options that need more than any of them has exit with code 2."""
     most, gpus = max(node.cpus for node in nodes), max(node.gpus for node in nodes)
     gpus_per_trial = options.gpus_per_trial if options.gpus_per_trial is not None else min(1, gpus)
     where = "that there are" if len(nodes) == 1 else "of the largest node"
-    _check("gpus_per_trial", gpus_per_trial, gpus, f"GPUs {where}")
-    _check("cpus_per_trial", options.cpus_per_trial, most, f"CPUs {where}")
+    _check(options, "gpus_per_trial", gpus_per_trial, gpus, f"GPUs {where}")
+    _check(options, "cpus_per_trial", options.cpus_per_trial, most, f"CPUs {where}")
 
     def places(cpus_per_trial: int) -> int:
         return sum(node.places(cpus_per_trial, gpus_per_trial) for node in nodes)
 
-    _check("concurrency", options.concurrency, places(options.cpus_per_trial or 1), "places for such a trial")
+    _check(options, "concurrency", options.concurrency, places(options.cpus_per_trial or 1), "places for such a trial")
     least = options.cpus_per_trial or (1 if gpus_per_trial else _threads(nodes))
     at_once = options.concurrency or sum(node.fitting(least, gpus_per_trial) for node in nodes)
     roomy = [count for count in range(1, min(MOST_THREADS, most) + 1) if places(count) >= at_once]
@@ -86,6 +86,6 @@ def _threads(nodes: Sequence[Node]) -> int:
     return max(1, min(MOST_THREADS, shared, max(node.cpus for node in nodes)))
 
 
-def _check(field: str, asked: float | None, present: int, what: str) -> None:
+def _check(options: RayOptions, field: str, asked: float | None, present: int, what: str) -> None:
     if asked is not None and asked > present:
-        refuse(PROGRAM, f"{option(field)} is {asked:g}; expected at most {present}, the {what}")
+        refuse(options.program, f"{option(field)} is {asked:g}; expected at most {present}, the {what}")

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,14 @@ PERSISTENT = 0.04  # share of the image noise that all seeds have in common, as 
 MOST_SEEDS = 500  # that are looked for
 
 Interval = tuple[float, float]
+
+
+class Noise(NamedTuple):
+    """What makes a difference of two accuracies vary."""
+
+    seeds: float  # standard deviation between seeds, on infinitely many images
+    discordance: float  # variance of one image's difference: about the share that exactly one of the two gets right
+    persistent: float  # share of that which all seeds have in common
 
 
 @dataclass(frozen=True)
@@ -77,9 +85,11 @@ class Crossed:
         return float(2 * stdtr(min(freedom, 1e9), -abs(self.mean) / math.sqrt(self.variance)))
 
     @property
-    def seed_deviation(self) -> float:
-        """The standard deviation of one seed's mean."""
-        return math.sqrt(self.between_seeds * self.seeds)
+    def noise(self) -> Noise:
+        """What was seen of seeds and images."""
+        own, common = self.both * self.seeds, max(0.0, self.between_images - self.both)  # variances of a seed's mean
+        deviation = math.sqrt(max(0.0, self.between_seeds * self.seeds - own))
+        return Noise(deviation, (own + common) * self.images, common / (own + common) if own + common else 0.0)
 
 
 def crossed(differences: NDArray[Any]) -> Crossed:
@@ -118,24 +128,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def resolves(seeds: int, seed_deviation: float, discordance: float, images: int, persistent: float) -> float:
-    """The smallest true difference that so many seeds find in 80 % of cases.
-
-    Args:
-        seed_deviation: of the difference between seeds on infinitely many images.
-        discordance: share of images that exactly one of the two gets right.
-        persistent: share of the image noise that all seeds have in common.
-    """
-    noise = discordance / images
-    variance = (seed_deviation**2 + (1 - persistent) * noise) / seeds + persistent * noise
+def resolves(seeds: int, noise: Noise, images: int) -> float:
+    """The smallest true difference that so many seeds find in 80 % of cases."""
+    image = noise.discordance / images
+    variance = (noise.seeds**2 + (1 - noise.persistent) * image) / seeds + noise.persistent * image
     return (_quantile(seeds - 1, 1 - ALPHA / 2) + _quantile(seeds - 1, POWER)) * math.sqrt(variance)
 
 
-def seeds_needed(
-    difference: float, seed_deviation: float, discordance: float, images: int, persistent: float
-) -> int | None:
+def seeds_needed(difference: float, noise: Noise, images: int) -> int | None:
     """The fewest seeds that resolve a difference; None where 500 do not."""
-    for seeds in range(3, MOST_SEEDS + 1):
-        if resolves(seeds, seed_deviation, discordance, images, persistent) <= difference:
-            return seeds
-    return None
+    few = range(3, MOST_SEEDS + 1)
+    return next((seeds for seeds in few if resolves(seeds, noise, images) <= difference), None)

@@ -1,15 +1,14 @@
 """What a confirmation concludes, by a rule that stands in its output. Arithmetic only.
 
 The mixture has to beat each of its decisive controls. As all of these comparisons must hold, each is made at 5 %
-without an adjustment (intersection-union test); the other statements of a confirmation are adjusted by Holm's
-procedure.
+without an adjustment (intersection-union test); other statements are adjusted by Holm's procedure.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from study.select.interval import PERSISTENT, Crossed, seeds_needed
+from study.select.interval import Crossed, seeds_needed
 
 Word = Literal["improves", "ensemble effect", "no improvement", "inconclusive", "no verdict"]
 IMPROVES: Final = "improves"
@@ -28,11 +27,16 @@ def rule(margin: float) -> str:
         "The rule, fixed before the test images were opened, of 95 % intervals for new seeds and new images: "
         "(1) improves: the gain is above 0, and so is the mixture minus each decisive control. "
         "(2) Else ensemble effect: the gain is above 0, and a decisive control is above the baseline, and the mixture "
-        f"is less than {100 * margin:g} points above it. "
-        f"(3) Else no improvement: the gain is not above 0 and less than {100 * margin:g} points. "
-        f"(4) Else inconclusive. Fewer than {LEAST_SEEDS} seeds, or fewer than {COMPLETE_SHARE:.0%} of those planned, "
-        "give no verdict."
+        f"is less than {amount(margin)} above it. "
+        f"(3) Else no improvement: the gain is not above 0 and less than {amount(margin)}. "
+        f"(4) Else inconclusive. Fewer than {LEAST_SEEDS} seeds, or fewer than {100 * COMPLETE_SHARE:g} % of those "
+        "planned, give no verdict."
     )
+
+
+def amount(margin: float) -> str:
+    """A margin in words."""
+    return f"{100 * margin:g} point{'s' * (margin != 0.01)}"
 
 
 class Control(NamedTuple):
@@ -62,7 +66,9 @@ def judge(gain: Crossed, controls: Mapping[str, Control], margin: float, planned
     """
     if gain.seeds < max(LEAST_SEEDS, COMPLETE_SHARE * planned):
         why = f"{gain.seeds} of {planned} planned seeds are complete"
-        return Verdict(NO_VERDICT, why, f"a verdict takes {LEAST_SEEDS} seeds and {COMPLETE_SHARE:.0%} of the plan")
+        return Verdict(
+            NO_VERDICT, why, f"a verdict takes {LEAST_SEEDS} seeds and {100 * COMPLETE_SHARE:g} % of the plan"
+        )
     beaten = [name for name, control in controls.items() if _low(control.mixture_minus) > 0]
     equals = [
         name
@@ -75,10 +81,10 @@ def judge(gain: Crossed, controls: Mapping[str, Control], margin: float, planned
         return Verdict(
             ENSEMBLE_EFFECT,
             f"the mixture is above its baseline, and so {'is' if len(equals) == 1 else 'are'} {_and(equals)}, "
-            f"which the mixture exceeds by less than {100 * margin:g} points, if at all",
+            f"which the mixture exceeds by less than {amount(margin)}, if at all",
         )
     if _low(gain) <= 0 and _high(gain) < margin:
-        return Verdict(NO_IMPROVEMENT, f"the gain is not above 0, and it is less than {100 * margin:g} points")
+        return Verdict(NO_IMPROVEMENT, f"the gain is not above 0, and it is less than {amount(margin)}")
     open_ones = {} if _low(gain) > 0 else {"the baseline": gain}
     open_ones |= {name: control.mixture_minus for name, control in controls.items() if name not in beaten}
     return Verdict(
@@ -88,21 +94,11 @@ def judge(gain: Crossed, controls: Mapping[str, Control], margin: float, planned
 
 def _missing(undecided: Mapping[str, Crossed], margin: float) -> str:
     """How many seeds would decide these comparisons."""
-    needed = [needs(each, margin) for each in undecided.values()]
+    needed = [seeds_needed(margin, each.noise, each.images) for each in undecided.values()]
     if any(seeds is None for seeds in needed):
-        return f"no number of seeds resolves {100 * margin:g} points on {next(iter(undecided.values())).images} images"
+        return f"no number of seeds resolves {amount(margin)} on {next(iter(undecided.values())).images} images"
     most = max(seeds for seeds in needed if seeds is not None)
-    return f"about {most} fresh seeds would resolve {100 * margin:g} points in these comparisons"
-
-
-def needs(difference: Crossed, margin: float) -> int | None:
-    """The seeds that resolve a difference as large as the margin, with the noise that was seen."""
-    noise = difference.both * difference.seeds  # of one seed, from its images; the discordance is not needed for it
-    persistent = difference.image_part**2
-    total = (noise + persistent) * difference.images
-    share = persistent / (noise + persistent) if total else PERSISTENT
-    deviation = max(0.0, difference.seed_deviation**2 - noise) ** 0.5
-    return seeds_needed(margin, deviation, total, difference.images, share)
+    return f"about {most} fresh seeds would resolve {amount(margin)} in these comparisons"
 
 
 def _low(difference: Crossed) -> float:

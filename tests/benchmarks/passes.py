@@ -17,7 +17,7 @@ import torch
 
 from moe.config import CLASSES, HOLDOUT, Config
 from moe.result import Result
-from moe.stages import STAGES, Checkpoint, Spec, plan, resolved
+from moe.stages import PIPELINE, STAGES, Checkpoint, Spec, plan, resolved
 from moe.training.numerics import Numerics
 from study.study import COMPLETE, Record
 from tests.benchmarks.report import spread
@@ -37,8 +37,8 @@ class Trial:
     @classmethod
     def of(cls, result: Result) -> "Trial":
         """The trial of a result."""
-        used = {name: len(result.stages[name].epochs) for name in STAGES}
-        return cls(result.config, used, {name: result.stages[name].best_epoch for name in STAGES})
+        used = {name: len(result.stages[name].epochs) for name in PIPELINE}
+        return cls(result.config, used, {name: result.stages[name].best_epoch for name in PIPELINE})
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def from_records(records: Iterable[Record]) -> list[Trial]:
 
 def assumed(config: Config, stop: int | None = None) -> Trial:
     """A trial of which each stage uses all its epochs, or so many at most, and is read at the last."""
-    epochs = dict.fromkeys(STAGES, min(config.epochs, stop or config.epochs))
+    epochs = dict.fromkeys(PIPELINE, min(config.epochs, stop or config.epochs))
     return Trial(config, epochs, epochs)
 
 

@@ -25,7 +25,7 @@ from moe.data import DataSet, load
 from moe.data.subset import subset
 from moe.networks import IMAGE, parameters
 from moe.pipeline import TrainedMixture, examples, train_mixture
-from moe.stages import STAGES, Request, plan
+from moe.stages import PIPELINE, STAGES, Request, plan
 from moe.training.cuda_graph import own_stream
 from moe.training.loop import Chain, train
 from moe.training.numerics import available_devices, configure_numerics, device_name
@@ -88,7 +88,7 @@ def operations(network: nn.Module) -> int:
 def floor(config: Config, device: torch.device) -> float:
     """The least seconds for all training steps of a config."""
     rate, total = rates(device, config.precision), 0.0
-    for stage in STAGES.values():
+    for stage in (STAGES[name] for name in PIPELINE):
         network = stage.network(stage.size(config))
         images = SHARES.get(stage.name, 1.0) * config.train_examples
         steps = images / config.batch_size
@@ -120,7 +120,7 @@ def same(one: Chain, other: Chain) -> bool:
 
 def alike(one: TrainedMixture, other: TrainedMixture) -> bool:
     """Whether all five stages of two runs came to the same bits."""
-    losses = [[run.stages[name].chain.losses for name in STAGES] for run in (one, other)]
+    losses = [[run.stages[name].chain.losses for name in PIPELINE] for run in (one, other)]
     ours, theirs = (
         [value for network in run.networks.values() for value in network.state_dict().values()] for run in (one, other)
     )

@@ -1,0 +1,81 @@
+"""`python -m study.confirm results/NAME`: fresh seeds and controls of the choice, scored once on the test images."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+from moe.cli import refuse
+from moe.config import NOTEBOOK
+from moe.console import Exit, emit, fail, tolerate_encoding, warn
+from moe.schema import decode
+from study.confirm.options import PROGRAM, ConfirmOptions, parse, parser
+from study.confirm.outcome import Outcome
+from study.confirm.plan import Confirmation
+from study.confirm.report import report
+from study.folder import Folder, FolderError
+from study.machine import ClusterError
+from study.search.resources import local
+from study.search.stopping import Stop, signals
+from study.study import Study
+
+__all__ = ["main", "parser"]
+
+
+def main(arguments: Sequence[str] | None = None) -> Exit:
+    """Run the command; the exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = parse(words)
+    stop = Stop()
+    tolerate_encoding()
+    try:
+        with signals(stop):
+            return _run(options, shlex.join([*PROGRAM.split(), *words]), stop)
+    except (FolderError, ClusterError) as error:
+        return fail(PROGRAM, str(error))
+    except OSError as error:
+        if not error.filename:
+            raise
+        return fail(PROGRAM, f"{error.filename}: {error.strerror}")
+    except KeyboardInterrupt:
+        warn(PROGRAM, "interrupted; nothing was run")
+        return Exit.INTERRUPTED
+
+
+def _run(options: ConfirmOptions, command: str, stop: Stop) -> Exit:
+    folder = Folder(options.folder)
+    study = folder.read_study()
+    if study.protocol == NOTEBOOK:
+        refuse(
+            PROGRAM, f"study {study.name} has protocol notebook, whose trials used the test images; expected holdout"
+        )
+    if study.dataset == "shapes" and options.data:
+        refuse(PROGRAM, f"--data is {options.data}; expected none: the study is on shapes, which are drawn by code")
+    if options.address == "local":
+        local(options)
+    from study.confirm.planning import planned  # pandas and Optuna, once the options are checked
+
+    with nullcontext() if options.dry_run else folder.locked():
+        records = folder.read_records(study)
+        confirmation, plan = planned(options, folder.path, study, records, command)
+        if confirmation.result.exists():
+            again = f"{confirmation.path} is finished; --again makes another confirmation, with other seeds"
+            return _show(options, study, confirmation, again)
+        from study.confirm.run import confirm  # torch and Ray, once the plan stands
+
+        code = confirm(options, study, records, (confirmation, plan), command, stop)
+        written = f"Everything is in {confirmation.path}: plan.json, result.json, a record per seed and config"
+        return _show(options, study, confirmation, written) if confirmation.result.exists() else code
+
+
+def _show(options: ConfirmOptions, study: Study, confirmation: Confirmation, note: str) -> Exit:
+    text = confirmation.result.read_text("utf-8")
+    if options.print_json:
+        emit(text, end="")
+    else:
+        emit(f"\n{report(decode(Outcome, text), study.dataset)}\n\n{note}")
+    return Exit.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,219 @@
+"""What a confirmation fixes before the test images are opened, and what it records of each seed. No torch, no Ray.
+
+    results/<name>/confirm/plan.json           written first
+                           choice-0500.json    one record per config and seed: predictions, later which images are right
+                           result.json         written last
+                   confirm-2/ ...              with --again
+
+Plan and records carry checksums. A record holds predicted classes until every seed has ended. Only then are they
+compared with the test labels, and replaced by one bit per image and arm.
+"""
+
+import hashlib
+import os
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeVar
+
+import numpy as np
+from annotated_types import Ge
+from numpy.typing import NDArray
+
+from moe.arms import Bools, Predicted
+from moe.config import Config
+from moe.files import read_regular
+from moe.result import Count, Positive, Seconds
+from moe.schema import Model
+from study.files import seal, unseal, write_text
+from study.folder import Folder, FolderError
+from study.study import COMPLETE, FAILED, Moment
+
+VERSION: Final = 1  # of these files
+CHOICE: Final = "choice"
+DEFAULT: Final = "default"
+Value = TypeVar("Value", bound=Model)
+Role = Literal["choice", "default"]
+
+
+class Planned(Model):
+    """A config to confirm."""
+
+    role: Role
+    config: Config  # with the first of the seeds
+    screened: float | None  # its gain in its first trial; None where it has no complete one
+
+
+class Plan(Model):
+    """What is fixed before the test images are opened."""
+
+    schema_version: Literal[1] = VERSION
+    study: str
+    choice: str  # SHA-256 of best.json
+    configs: tuple[Planned, ...]  # the choice is primary
+    seeds: tuple[Count, ...]
+    margin: Annotated[float, Ge(0)]  # a fraction
+    alpha: float
+    formula: str
+    contrasts: tuple[str, ...]  # the decisive ones, then those adjusted together
+    data: str  # the data set's fingerprint
+    earlier: tuple[str, ...]  # when the test images of these data were opened before, and by which study
+    commit: str | None
+    versions: dict[str, str]
+    command: str
+    planned: Moment
+
+
+class SeedRecord(Model):
+    """One config trained on one seed, with its controls."""
+
+    schema_version: Literal[1] = VERSION
+    role: Role
+    config: Config
+    state: Literal["complete", "failed"]
+    error: str | None = None  # why it failed: it is not replaced
+    started: Moment
+    ended: Moment
+    seconds: Seconds
+    device: str = ""
+    networks: Count = 0  # in the compute-matched ensemble
+    validation_gain: float = 0.0
+    images: Positive | None = None
+    predicted: dict[str, str] | None = None  # until every seed has ended
+    right: dict[str, str] | None = None  # after that: by arm, the base64 of numpy.packbits
+
+    @property
+    def name(self) -> str:
+        """Of its file, without the ending."""
+        return file_name(self.role, self.config.seed)
+
+    def classes(self) -> Predicted:
+        """What was predicted, before it is scored."""
+        assert self.predicted is not None
+        return {
+            name: np.frombuffer(zlib.decompress(b64decode(text)), np.uint8) for name, text in self.predicted.items()
+        }
+
+    def bits(self, arm: str) -> Bools:
+        """(images,) bool: where an arm is right, once it is scored."""
+        assert self.right is not None
+        packed = np.frombuffer(b64decode(self.right[arm]), np.uint8)
+        return np.unpackbits(packed, count=self.images).astype(bool)
+
+
+def file_name(role: Role, seed: int) -> str:
+    """Of a record, without the ending."""
+    return f"{role}-{seed:04d}"
+
+
+def packed_classes(classes: NDArray[np.uint8]) -> str:
+    """Predicted classes as a record has them."""
+    return b64encode(zlib.compress(classes.tobytes(), 9)).decode()
+
+
+def packed_bits(right: Bools) -> str:
+    """(images,) bool as a record has it."""
+    return b64encode(np.packbits(right).tobytes()).decode()
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """One confirmation's folder within a study's."""
+
+    path: Path
+
+    @property
+    def result(self) -> Path:
+        """Written last."""
+        return self.path / "result.json"
+
+    @property
+    def planned(self) -> bool:
+        """Whether it has begun."""
+        return (self.path / "plan.json").exists()
+
+    def read_plan(self) -> Plan:
+        """The plan; raises a FolderError if it is damaged."""
+        return _read(Plan, self.path / "plan.json")
+
+    def write_plan(self, plan: Plan) -> None:
+        """Write the plan, so that it is on disk before anything else happens."""
+        Folder(self.path.parent).subfolder(self.path.name)
+        write_text(self.path / "plan.json", seal(plan.as_json()))
+        for folder in (self.path, self.path.parent):
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def read_records(self, plan: Plan) -> dict[str, SeedRecord]:
+        """The records that there are, by name, in the plan's order; raises a FolderError if one does not fit."""
+        found = {}
+        for role, config in planned_trials(plan):
+            path = self.path / f"{file_name(role, config.seed)}.json"
+            if not path.exists():
+                continue
+            record = _read(SeedRecord, path)
+            if (record.role, record.config) != (role, config):
+                raise FolderError(f"{path} is of another config; expected the one that plan.json names")
+            found[record.name] = record
+        return found
+
+    def write_record(self, record: SeedRecord) -> None:
+        """Write a record whole."""
+        write_text(self.path / f"{record.name}.json", seal(record.as_json()))
+
+
+def planned_trials(plan: Plan) -> list[tuple[Role, Config]]:
+    """Every config on every seed, seed by seed."""
+    return [(each.role, each.config.replace(seed=seed)) for seed in plan.seeds for each in plan.configs]
+
+
+def confirmations(folder: Path) -> list[Confirmation]:
+    """Those of a study's folder that have begun, the first one first."""
+    paths = [folder / "confirm", *sorted(folder.glob("confirm-*"), key=lambda path: (len(path.name), path.name))]
+    return [each for path in paths if (each := Confirmation(path)).planned]
+
+
+def next_confirmation(folder: Path) -> Confirmation:
+    """The folder of the next one."""
+    count = len(confirmations(folder))
+    return Confirmation(folder / (f"confirm-{count + 1}" if count else "confirm"))
+
+
+def openings(results: Path, data: str) -> tuple[str, ...]:
+    """When, by the studies in a results folder, the test images of these data were opened."""
+    found = []
+    for path in sorted(results.glob("*/study.json")):
+        for each in confirmations(path.parent):
+            plan = each.read_plan()
+            if plan.data == data and each.result.exists():
+                found.append((plan.planned, f"{path.parent.name} on {plan.planned:%Y-%m-%d}"))
+    return tuple(words for _, words in sorted(found))
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def complete(records: Mapping[str, SeedRecord], role: Role) -> list[SeedRecord]:
+    """The complete records of a config."""
+    return [record for record in records.values() if record.role == role and record.state == COMPLETE]
+
+
+def failed(records: Sequence[SeedRecord]) -> list[SeedRecord]:
+    """The failed ones."""
+    return [record for record in records if record.state == FAILED]
+
+
+def _read(model: type[Value], path: Path) -> Value:
+    try:
+        return unseal(model, read_regular(path))
+    except OSError as error:
+        raise FolderError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise FolderError(f"{path} is damaged ({error}); expected what study.confirm wrote") from None

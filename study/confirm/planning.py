@@ -1,0 +1,125 @@
+"""Which confirmation to go on with, or the plan of a new one. No torch, no Ray."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from moe.arms import ARMS, DECISIVE
+from moe.cli import refuse
+from moe.config import Config
+from study import machine
+from study.analyze.tables import best
+from study.confirm import price
+from study.confirm.options import MARGIN, MOST_SEEDS, PROGRAM, SEEDS, ConfirmOptions
+from study.confirm.outcome import DEFAULT_GAIN, SECONDARY
+from study.confirm.plan import (
+    CHOICE,
+    DEFAULT,
+    Confirmation,
+    Plan,
+    Planned,
+    Role,
+    confirmations,
+    digest,
+    next_confirmation,
+    openings,
+)
+from study.folder import FolderError
+from study.select.choice import Choice, choose
+from study.select.interval import ALPHA, FORMULA
+from study.study import COMPLETE, CONFIRM_FROM, Record, Study, now
+
+
+def planned(
+    options: ConfirmOptions, folder: Path, study: Study, records: Sequence[Record], command: str
+) -> tuple[Confirmation, Plan]:
+    """The confirmation to go on with, or a new one, and its plan; nothing is written.
+
+    Options that do not fit a plan that there is exit with code 2.
+
+    Raises:
+        FolderError: best.json is not what the records give, or not what was planned for.
+    """
+    choice, earlier = _choice(options, folder, study, records), confirmations(folder)
+    if earlier and not (options.again and earlier[-1].result.exists()):
+        plan = earlier[-1].read_plan()
+        _check_same(options, earlier[-1], plan, folder)
+        return earlier[-1], plan
+    used, seeds = sum(len(each.read_plan().seeds) for each in earlier), options.seeds or SEEDS
+    if used + seeds > MOST_SEEDS:
+        refuse(PROGRAM, f"--seeds is {seeds}; expected at most {MOST_SEEDS - used}, as {used} of the study are used")
+    return next_confirmation(folder), _new(options, folder, study, choice, records, command, CONFIRM_FROM + used)
+
+
+def _choice(options: ConfirmOptions, folder: Path, study: Study, records: Sequence[Record]) -> Choice:
+    """What the study chooses, if best.json is that choice."""
+    choice = choose(study, [record for record in records if record.state == COMPLETE])
+    if choice is None:
+        raise FolderError(f"{folder} has no complete trial; there is nothing to confirm")
+    try:
+        written = json.loads((folder / "best.json").read_bytes())
+    except (OSError, ValueError):
+        written = None
+    if written != json.loads(json.dumps(best(study, choice))):
+        resume = shlex.join(["--resume", "--name", study.name, "--results", str(options.results)])
+        raise FolderError(
+            f"{folder / 'best.json'} is not what the study's records give: trials came later, or it was edited; "
+            f"python -m study.run {resume} writes it again"
+        )
+    return choice
+
+
+def _new(
+    options: ConfirmOptions,
+    folder: Path,
+    study: Study,
+    choice: Choice,
+    records: Sequence[Record],
+    command: str,
+    first: int,
+) -> Plan:
+    """The plan of a confirmation whose first seed is that of replicate `first`."""
+    chosen = choice.config.replace(seed=study.seed_of(first))
+    default = study.config(study.space.nearest({}), first)
+    configs: list[tuple[Role, Config]] = [(CHOICE, chosen), (DEFAULT, default)]
+    if default == chosen:
+        del configs[1]
+    seeds = tuple(study.seed_of(first + number) for number in range(options.seeds or SEEDS))
+    assert not {record.config.seed for record in records} & set(seeds)
+    return Plan(
+        study=study.name,
+        choice=digest(folder / "best.json"),
+        configs=tuple(
+            Planned(role=role, config=config, screened=price.screened(records, config)) for role, config in configs
+        ),
+        seeds=seeds,
+        margin=(options.margin or MARGIN) / 100,
+        alpha=ALPHA,
+        formula=FORMULA,
+        contrasts=(
+            *(f"mixture minus {ARMS[name].words}" for name in DECISIVE),
+            *(words for words, *_ in SECONDARY),
+            *([DEFAULT_GAIN] if len(configs) > 1 else []),
+        ),
+        data=study.data,
+        earlier=openings(options.results, study.data),
+        commit=machine.commit(),
+        versions=machine.versions(),
+        command=command,
+        planned=now(),
+    )
+
+
+def _check_same(options: ConfirmOptions, confirmation: Confirmation, plan: Plan, folder: Path) -> None:
+    """Refuse options, or a choice, that differ from a plan."""
+    advice = "a plan never changes: --again makes another once it is finished"
+    if options.seeds not in (None, len(plan.seeds)):
+        refuse(PROGRAM, f"--seeds is {options.seeds}; {confirmation.path} has {len(plan.seeds)}, and {advice}")
+    if options.margin and options.margin / 100 != plan.margin:
+        had = f"{100 * plan.margin:g}"
+        refuse(PROGRAM, f"--margin is {options.margin:g}; {confirmation.path} has {had}, and {advice}")
+    if not confirmation.result.exists() and plan.choice != digest(folder / "best.json"):
+        raise FolderError(
+            f"best.json is another than when {confirmation.path} was planned; move that folder away to plan anew"
+        )

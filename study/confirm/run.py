@@ -1,0 +1,196 @@
+"""A confirmation: plan --> seeds under Ray --> the test labels, once --> verdict and exit code."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from moe.config import Config
+from moe.console import Exit, duration, emit, fail, warn
+from moe.controls import members
+from moe.data import DataError, DataSet
+from moe.stages import MEMBERS
+from study.cluster.preflight import check_nodes
+from study.confirm import price
+from study.confirm.options import PROGRAM, ConfirmOptions
+from study.confirm.outcome import conclude, scored
+from study.confirm.plan import (
+    Confirmation,
+    Plan,
+    Role,
+    SeedRecord,
+    file_name,
+    planned_trials,
+)
+from study.confirm.report import NAMES, opened_before
+from study.confirm.seed import Ended, train_and_predict
+from study.data import load_data
+from study.files import write_json
+from study.machine import ClusterError
+from study.search.resources import Resources, local
+from study.search.stopping import Stop
+from study.search.tasks import run_tasks
+from study.search.trial import Job
+from study.select.choice import brief
+from study.select.interval import resolves
+from study.study import Record, Study
+
+Trial = tuple[Role, Config]
+
+
+@dataclass
+class Confirmer:
+    """A planned confirmation and what it takes to run it."""
+
+    options: ConfirmOptions
+    study: Study
+    confirmation: Confirmation
+    plan: Plan
+    data: DataSet
+    resources: Resources
+    stop: Stop
+    print: Callable[[str], None]
+
+    def run(self, records: Sequence[Record], command: str) -> Exit:
+        """Train what is missing, then score; the exit code."""
+        self.print(self.announcement(records))
+        if self.options.dry_run:
+            self.print("  Nothing was written.")
+            return Exit.DONE
+        if not self.confirmation.planned:
+            self.confirmation.write_plan(self.plan)
+        if missing := self._train():
+            trials = len(planned_trials(self.plan))
+            warn(
+                PROGRAM,
+                f"interrupted with {trials - missing} of {trials} trainings; no test label was read. "
+                f"Continue with: {command}",
+            )
+            return Exit.INTERRUPTED
+        self._score()
+        return Exit.DONE
+
+    def announcement(self, records: Sequence[Record]) -> str:
+        """What is confirmed, its price, and what it resolves."""
+        plan = self.plan
+        count, images = len(plan.seeds), len(self.data.test_labels)
+        configs = " and ".join(f"{NAMES[each.role]} ({brief(each.config)})" for each in plan.configs)
+        takes = {
+            NAMES[each.role]: price.seconds(records, each.config, len(set(members(each.config)) & set(MEMBERS)))
+            for each in plan.configs
+        }
+        total = count * sum(takes.values()) / self.resources.concurrency
+        noise, seen = price.seen(records, plan.configs[0].config)
+        least, twice = (100 * resolves(seeds, noise, images) for seeds in (count, 2 * count))
+        origin = f"seen on {seen} seeds of the choice" if seen else "assumed, as the choice has too few seeds"
+        sentences = (
+            opened_before(plan.earlier),
+            f"Confirm study {self.study.name}: {count} fresh seeds, from {plan.seeds[0]} on, of {configs}, each with "
+            "its controls",
+            f"Price: {', '.join(f'{duration(each)} a seed of {name}' for name, each in takes.items())}; about "
+            f"{duration(total)} in all with {self.resources.concurrency} at a time, as the study's own trials took",
+            f"Power: with {count} seeds and a standard deviation between seeds of {100 * noise.seeds:.1f} points, "
+            f"{origin}, it finds gains of {least:.1f} points and more in 80 % of cases; with {2 * count} seeds, of "
+            f"{twice:.1f}",
+        )
+        return "\n  ".join(filter(None, sentences))
+
+    def _train(self) -> int:
+        """Train and predict what has no record yet; how many trainings are missing at the end."""
+        confirmation, plan = self.confirmation, self.plan
+        present = confirmation.read_records(plan)
+        trials = [trial for trial in planned_trials(plan) if file_name(trial[0], trial[1].seed) not in present]
+        if not trials:
+            return 0
+        progress = Progress(len(trials), self.print)
+        self.print(
+            f"  {len(trials)} trainings to go; records in {confirmation.path}, scored when the last one has ended"
+        )
+
+        def done(found: Ended) -> None:
+            if found.record is None:
+                raise ClusterError(found.problem)
+            confirmation.write_record(found.record)
+            progress.ended(found.record, found.warnings)
+
+        job = Job(
+            dataset=self.study.dataset,
+            folder=self._data_folder(),
+            data=self.study.data,
+            resources=self.resources,
+            store=self.options.location,
+        )
+
+        def work(trial: Trial) -> Ended:
+            return train_and_predict(job, *trial)
+
+        with self.stop.while_trials_run(lambda: Exit.INTERRUPTED):
+            try:
+                run_tasks(work, trials, self.resources, self.options.address, self.stop, done)
+            except KeyboardInterrupt:  # a signal while Ray started
+                self.stop.signalled = True
+        return len(trials) - progress.count
+
+    def _data_folder(self) -> Path | None:
+        folder = self.options.data or self.study.data_folder
+        return Path(folder).resolve() if folder else None
+
+    def _score(self) -> None:
+        """Open the test labels: every seed has ended."""
+        confirmation, plan, labels = self.confirmation, self.plan, self.data.test_labels.numpy()
+        for record in confirmation.read_records(plan).values():
+            if record.predicted is not None:
+                confirmation.write_record(scored(record, labels))
+        outcome = conclude(plan, confirmation.read_records(plan), labels)
+        write_json(confirmation.result, outcome.as_json())
+
+
+@dataclass
+class Progress:
+    """Prints which seeds have ended, and nothing of what they predict."""
+
+    trials: int
+    print: Callable[[str], None]
+    count: int = 0
+    seconds: float = 0.0
+
+    def ended(self, record: SeedRecord, warnings: Sequence[str]) -> None:
+        """A seed of a config has ended."""
+        self.count += 1
+        for sentence in warnings:
+            self.print(f"warning: {sentence}")
+        outcome = f"failed, and is not replaced: {record.error}" if record.error else f"{duration(record.seconds)}"
+        self.print(f"seed {record.config.seed} of {NAMES[record.role]}: {outcome} | {self.count} of {self.trials} done")
+
+
+def confirm(
+    options: ConfirmOptions,
+    study: Study,
+    records: Sequence[Record],
+    planned: tuple[Confirmation, Plan],
+    command: str,
+    stop: Stop,
+) -> Exit:
+    """Run a planned confirmation; the exit code. The study's folder is locked, except for a dry run.
+
+    Args:
+        records: of the study.
+        planned: the confirmation and its plan, which may be written already.
+
+    Raises:
+        ClusterError: a machine, or Ray, cannot run it.
+        FolderError: its data or its records cannot be used.
+    """
+    try:
+        data = load_data(options.data, study)
+    except DataError as error:
+        return fail(PROGRAM, str(error))
+    if options.address == "local":
+        resources = local(options)
+    else:
+        folder = options.data or study.data_folder
+        place = Path(folder).resolve() if folder else None
+        resources = check_nodes(options, dataset=data.name, data_folder=place, fingerprint=data.fingerprint)
+    shown = partial(print, file=sys.stderr, flush=True) if options.print_json else emit
+    return Confirmer(options, study, *planned, data, resources, stop, shown).run(records, command)
