@@ -33,15 +33,13 @@ def open_regular(path: Path, most: int) -> io.BufferedReader:
         OSError: it cannot be read.
     """
     if (kind := irregular(path)) is not None:
-        raise NotRegularError(0, f"it is {kind}; expected a regular file", str(path))
+        raise NotRegularError(0, f"it is {kind}, not a regular file", str(path))
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may have become a pipe meanwhile
     file = open(descriptor, "rb")  # noqa: SIM115 - the caller closes it
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_size > most:
         file.close()
-        raise NotRegularError(
-            0, f"it has {found.st_size:,} bytes; expected a regular file of at most {most:,}", str(path)
-        )
+        raise NotRegularError(0, f"it has {found.st_size:,} bytes, more than {most:,}", str(path))
     return file
 
 

@@ -25,8 +25,8 @@ def score(log_probs: Mapping[str, Tensor], weights: Mapping[str, Tensor], labels
     truth = by_superclass(labels)[1] == 1  # (N,) natural
     picked = picks_natural(log_probs["gate"])
     frozen, oracle = frozen_outputs(log_probs), frozen_outputs(log_probs, truth)
-    mixture = blend(frozen.log_probs, weights["gate"]).argmax(1) == labels
-    baseline = log_probs["baseline"].argmax(1) == labels
+    classes = blend(frozen.log_probs, weights["gate"]).argmax(1), log_probs["baseline"].argmax(1)
+    mixture, baseline = (predicted == labels for predicted in classes)
     images = len(labels)
     return Score(
         gain=(int(mixture.sum()) - int(baseline.sum())) / images,
@@ -38,6 +38,7 @@ def score(log_probs: Mapping[str, Tensor], weights: Mapping[str, Tensor], labels
         oracle_gate_accuracy=share(blend(oracle.log_probs, weights["oracle"]).argmax(1) == labels),
         average_accuracy=share(torch.logsumexp(frozen.log_probs, 2).argmax(1) == labels),
         discordance=share(mixture != baseline),
+        constant=any(len(predicted.unique()) == 1 for predicted in classes),
     )
 
 

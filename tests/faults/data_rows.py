@@ -19,12 +19,15 @@ from unittest import mock
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from PIL import Image
 
 from moe.config import CLASS_NAMES
 from moe.data import DataError, cifar10, dataset, load, official
 from moe.data import cache as caches
 from moe.data.dataset import Arrays
+from moe.metrics import score
+from moe.stages import by_superclass
 from tests.faults.hostile import FILES
 from tests.faults.table import Fault
 
@@ -244,6 +247,21 @@ def refused_by(command: str, folder: Path) -> None:
     assert time.monotonic() - began < 2 * (1 + os.getloadavg()[0])  # other tests run beside this one
 
 
+def predicts_one_class(stage: str, folder: Path) -> None:
+    """The result marks a baseline or a mixture that predicts one class for every image."""
+    labels = torch.arange(20) % 10
+    sure = torch.eye(10)[labels].mul(20).log_softmax(1)
+    one = torch.eye(10)[torch.full_like(labels, 3)].mul(20).log_softmax(1)
+    gate = torch.eye(2)[by_superclass(labels)[1]].mul(20).log_softmax(1)
+    predicted = {"baseline": sure, "artificial": sure, "natural": sure, "gate": gate}
+    weights = torch.zeros(20, 10, 2)
+    weights[:, :, 1] = 50.0
+    for name in {"baseline": ("baseline",), "mixture": ("artificial", "natural")}[stage]:
+        predicted[name] = one
+    found = score(predicted, {"gate": weights, "oracle": weights}, labels)
+    assert getattr(found, "score", found).constant
+
+
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 119705255\n"
 STRAY = {"train_batch.sh": b"#!/bin/sh", "my_batch_job.slurm": b"#SBATCH", "notes.txt": b"mine"}
 two = {"0": "train-00000-of-00002.parquet", "1": "train-00001-of-00002.parquet"}
@@ -314,6 +332,16 @@ FAULTS = (
     *(
         Fault(kind, what, "moe.data", "named, before anything is decoded", partial(refused, files, words))
         for kind, what, files, words in REFUSED
+    ),
+    *(
+        Fault(
+            "A7",
+            f"a {stage} that predicts one class",
+            "moe.metrics",
+            "marked in the result",
+            partial(predicts_one_class, stage),
+        )
+        for stage in ("baseline", "mixture")
     ),
     Fault("A7", "a test half that repeats train images", "moe.data", "refused", repeats_train),
     *(
