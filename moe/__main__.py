@@ -41,6 +41,11 @@ def main(arguments: list[str] | None = None) -> Exit:
 
         emit(describe(config))
         return Exit.DONE
+    from moe.data.cifar10 import missing  # not torch, which takes seconds
+
+    named = None if options.dataset == "shapes" else options.data or os.environ.get("CIFAR10_DIR")
+    if problem := missing(named):
+        return fail(PROGRAM, problem)
     return _train(config, options, given)
 
 

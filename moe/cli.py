@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 
 from moe.config import Dataset
 from moe.console import Exit, warn
+from moe.files import expanded
 from moe.schema import Model, choices, expected, fields, kind
 from moe.store.location import checked, default_location
 
@@ -55,7 +56,8 @@ class SharedOptions(Model):
     """The options that `python -m moe` and `python -m study.run` share; None where one is not given."""
 
     data: Annotated[
-        Path | None, Field(title="DIR", description="a folder with CIFAR-10: official batches or Parquet files")
+        Path | None,
+        Field(title="DIR", description="CIFAR-10: its archive, or a folder with batches, Parquet files or PNGs"),
     ] = None
     dataset: Annotated[
         Dataset | None, Field(description="auto (default): CIFAR-10 if it is available, else the built-in shapes")
@@ -68,6 +70,11 @@ class SharedOptions(Model):
         str | None, Field(title="PATH|URL", description="of trained stages (default: MOE_STORE, or the user's cache)")
     ] = None
     no_store: Annotated[bool, Field(description="train every stage, and save none")] = False
+
+    @field_validator("data")
+    @classmethod
+    def _home(cls, data: Path | None) -> Path | None:
+        return data and expanded(data)
 
     @field_validator("store")
     @classmethod

@@ -9,6 +9,7 @@ A file appears whole and is never written over; one that is damaged is refused. 
 import argparse
 import datetime
 import hashlib
+import json
 import os
 import platform
 import shlex
@@ -19,11 +20,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from pydantic import field_validator
 
 from moe.config import CLASS_NAMES, CLASSES, Config
+from moe.files import open_regular
 from moe.result import Result
 from moe.schema import Model, decode
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SUFFIX = ".safetensors"
+FORMAT: Final = 1
+MOST = 4 << 30  # bytes of a file
 
 
 class ExportError(Exception):
@@ -60,7 +64,7 @@ class Origin(Model):
 class Description(Model):
     """What a saved mixture is, besides its weights."""
 
-    format: Literal[1] = 1
+    format: Literal[1] = FORMAT
     result: Result  # config, data set, scores, stages, device
     classes: tuple[str, ...]  # names by label
     origin: Origin
@@ -160,6 +164,10 @@ def load(path: Path) -> SavedMixture:
     metadata, weights = _read(path)
     try:
         content = metadata["description"]
+        if (found := _format(content)) > FORMAT:  # a newer version may have another hash
+            raise ExportError(
+                f"{path} is of a newer version: its format is {found}; expected {FORMAT}, update moe-study"
+            )
         if _sha256(content, weights) != metadata["sha256"]:
             raise ExportError(f"{path} is damaged: its content does not match its SHA-256")
         description = decode(Description, content)
@@ -174,17 +182,27 @@ def load(path: Path) -> SavedMixture:
     return SavedMixture(description=description, networks=networks)
 
 
+def _format(description: str) -> int:
+    """The format that a description names; 0 where it names none."""
+    try:
+        found = json.loads(description)["format"]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return 0
+    return found if type(found) is int else 0
+
+
 def _read(path: Path) -> tuple[dict[str, str], dict[str, "Tensor"]]:
     """Metadata and tensors of a safetensors file."""
     from safetensors import SafetensorError, safe_open
 
-    if path.exists() and not path.is_file():
-        raise ExportError(f"{path} is no regular file; expected one that --save wrote")
     try:
+        open_regular(path, MOST).close()  # safe_open would wait for a pipe
         with safe_open(path, "pt") as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
-        raise ExportError(f"{path} cannot be read: {error}; expected a file that --save wrote") from None
+        raise ExportError(
+            f"{path} cannot be read: {error.strerror or error}; expected a file that --save wrote"
+        ) from None
     except SafetensorError as error:
         raise ExportError(f"{path} is damaged or no safetensors file: {error}") from None
 

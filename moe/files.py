@@ -3,10 +3,10 @@
 A pipe or a device could make a reader wait for ever, a sparse file fill its memory.
 """
 
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 FOLDER = "a folder"
 _KINDS = {
@@ -24,7 +24,7 @@ class NotRegularError(OSError):
     """What stands in place of a file is none that can be read; `strerror` says what it is."""
 
 
-def open_regular(path: Path, most: int) -> BinaryIO:
+def open_regular(path: Path, most: int) -> io.BufferedReader:
     """A regular file of at most `most` bytes, open for reading.
 
     Raises:
@@ -33,15 +33,13 @@ def open_regular(path: Path, most: int) -> BinaryIO:
         OSError: it cannot be read.
     """
     if (kind := irregular(path)) is not None:
-        raise NotRegularError(0, f"it is {kind}; expected a regular file", str(path))
+        raise NotRegularError(0, f"it is {kind}, not a regular file", str(path))
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may have become a pipe meanwhile
-    file = os.fdopen(descriptor, "rb")
+    file = open(descriptor, "rb")  # noqa: SIM115 - the caller closes it
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_size > most:
         file.close()
-        raise NotRegularError(
-            0, f"it has {found.st_size:,} bytes; expected a regular file of at most {most:,}", str(path)
-        )
+        raise NotRegularError(0, f"it has {found.st_size:,} bytes, more than {most:,}", str(path))
     return file
 
 
@@ -69,6 +67,11 @@ def irregular(path: Path) -> str | None:
             return _KINDS[stat.S_IFLNK]
         raise
     return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "of another kind")
+
+
+def expanded(path: str | Path) -> Path:
+    """A path in which a leading ~ is the user's home folder; an unknown user's stays as it is."""
+    return Path(os.path.expanduser(path))
 
 
 def is_plain(name: str) -> bool:

@@ -27,8 +27,8 @@ def score(log_probs: Mapping[str, Tensor], weights: Mapping[str, Tensor], labels
     truth = by_superclass(labels)[1] == 1  # (N,) natural
     picked = picks_natural(log_probs["gate"])
     frozen, oracle = frozen_outputs(log_probs), frozen_outputs(log_probs, truth)
-    mixture = blend(frozen.log_probs, weights["gate"]).argmax(1) == labels
-    baseline = log_probs["baseline"].argmax(1) == labels
+    classes = blend(frozen.log_probs, weights["gate"]).argmax(1), log_probs["baseline"].argmax(1)
+    mixture, baseline = (predicted == labels for predicted in classes)
     average = torch.logsumexp(frozen.log_probs, 2).argmax(1) == labels
     oracle_gate = blend(oracle.log_probs, weights["oracle"]).argmax(1) == labels
     scored = Score(
@@ -41,6 +41,7 @@ def score(log_probs: Mapping[str, Tensor], weights: Mapping[str, Tensor], labels
         oracle_gate_accuracy=share(oracle_gate),
         average_accuracy=share(average),
         discordance=share(mixture != baseline),
+        constant=any(len(predicted.unique()) == 1 for predicted in classes),
     )
     rights = {"baseline": baseline, "mixture": mixture, "average": average, "oracle": oracle_gate}
     return scored, Right(**{name: _packed(right) for name, right in rights.items()})

@@ -62,6 +62,7 @@ class Score(Model):
     discordance: Annotated[
         Share, Field(description="share of images that exactly one of mixture and baseline gets right")
     ]
+    constant: Annotated[bool, Field(description="baseline or mixture predicts one class for every image")] = False
 
     @model_validator(mode="after")
     def _gain_is_the_difference(self) -> Self:
@@ -165,6 +166,8 @@ class Result(Model):
             f"controls: oracle gate {score.oracle_gate_accuracy:.2%}, plain average of baseline and expert "
             f"{score.average_accuracy:.2%}; exactly one of mixture and baseline is right on {score.discordance:.2%}",
         ]
+        if score.constant:
+            lines.append("baseline or mixture predicts one class for every image: its accuracy is no measure")
         if totals.seconds_reused:
             lines.append(f"{totals.seconds_reused:.0f} s of training were saved by the stage store")
         return "\n".join(lines)

@@ -79,7 +79,10 @@ def decode(model: type[Value], content: str | bytes | Mapping[str, Any]) -> Valu
         ValueError: it is no JSON, or does not fit; one sentence says which field, its value and what is valid.
     """
     if isinstance(content, Mapping):
-        content = json.dumps(content)
+        try:
+            content = json.dumps(content)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"it is no JSON: {error}") from None
     try:
         return model.model_validate_json(content, strict=True)
     except ValidationError as error:

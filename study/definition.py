@@ -6,19 +6,16 @@ with code 2.
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 
 from moe.cli import AUTO, option, refuse
 from moe.config import FLOAT32, NOTEBOOK
+from moe.files import expanded
 from study.folder import Folder, study_folders
 from study.options import DEFAULTS, EVERY_POINT, PROGRAM, Options, space_of
 from study.study import REFINE_FROM, Study
 
 BUDGETS = ("trials", "refine", "refine_seeds")  # what may change on a resume
-
-#: names of files and folders of which one is in every folder with CIFAR-10
-CIFAR10 = ("cifar-10-batches-py", "cifar-10-python.tar.gz", "*_batch*", "*.parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +99,8 @@ def _data_folder(options: Options, before: Study | None = None) -> str | None:
         return None
     if options.data:
         return str(options.data)
-    return (before and before.data_folder) or os.environ.get("CIFAR10_DIR")
+    named = (before and before.data_folder) or os.environ.get("CIFAR10_DIR")
+    return str(expanded(named)) if named else None
 
 
 def _check_same(options: Options, before: Study) -> None:
@@ -134,12 +132,7 @@ def refuse_change(before: Study, what: str, given: object, had: object) -> NoRet
 
 
 def missing_data(study: Study) -> str | None:
-    """Why a study's folder of data cannot hold CIFAR-10, by the names of its files; None where it may."""
-    if study.data_folder is None:
-        return None
-    folder = Path(study.data_folder)
-    if not folder.is_dir():
-        return f"{folder} is not a folder; expected one with CIFAR-10"
-    if any(any(folder.glob(name)) for name in CIFAR10):
-        return None
-    return f"{folder} holds no CIFAR-10; expected the official batches, their archive or Parquet files"
+    """Why a study's folder of data does not hold CIFAR-10; None where it does."""
+    from moe.data.cifar10 import missing  # numpy
+
+    return missing(study.data_folder)

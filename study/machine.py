@@ -12,7 +12,7 @@ class ClusterError(Exception):
     """A machine or cluster cannot run the study; the sentence says why."""
 
 
-PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas")
+PACKAGES = ("torch", "ray", "optuna", "numpy", "pandas")
 
 
 def memory() -> int:

@@ -10,16 +10,16 @@ coincide. Importing this file is cheap (no torch, Ray or Optuna), so that a wron
 
 import itertools
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from pydantic import field_validator, model_validator
 
 from moe.config import Config, Protocol
+from moe.files import expanded
 from moe.schema import Model, fields, kind
+from study.space_file import read_mapping
 
 #: how a space can be searched; here, so that options can list them without Optuna
 Sampler = Literal["auto", "tpe", "gp", "random", "qmc", "grid"]
@@ -172,11 +172,11 @@ def read(name_or_path: str, protocol: Protocol) -> Space:
     """
     if name_or_path in PRESETS:
         return PRESETS[name_or_path]
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path)
     if not path.is_file():
         raise ValueError(f"{name_or_path!r} is neither a preset ({', '.join(PRESETS)}) nor a YAML file that exists")
     try:
-        space = parse(path.stem, _entries(path))
+        space = parse(path.stem, read_mapping(path))
         for point in _to_try(space):
             Config(protocol=protocol, **space.values(point))
     except ValueError as error:
@@ -243,26 +243,6 @@ def _to_try(space: Space) -> Iterator[dict[str, int]]:
     ends = [(grid.index(min(grid)), grid.index(max(grid))) for grid in space.grids.values()]
     for corner in itertools.product(*ends):
         yield dict(zip(space.grids, corner, strict=True))
-
-
-def _entries(path: Path) -> dict[Any, Any]:
-    """The mapping in a YAML file, without what YAML accepts silently: a key given twice, numbers of base 8 or 60."""
-    import yaml  # a preset does without
-
-    try:
-        loader = yaml.SafeLoader(path.read_text("utf-8"))
-        root = loader.get_single_node()
-        if not isinstance(root, yaml.MappingNode):
-            raise ValueError("the file is not a mapping; expected lines like `epochs: [1, 2, 4]`")
-        if double := _double(str(key.value) for key, _ in root.value):
-            raise ValueError(f"{double} is given twice; expected each field once")
-        for key, node in root.value:
-            for item in node.value if isinstance(node, yaml.SequenceNode) else [node]:
-                if item.tag.endswith(":int") and not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", item.value):
-                    raise ValueError(f"{key.value} has {item.value}; expected a decimal number without leading zeros")
-        return dict(loader.construct_document(root))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise ValueError(f"cannot be read as YAML: {' '.join(str(error).split())}") from None
 
 
 #: last, since a space checks itself with everything above

@@ -55,4 +55,16 @@ def test_the_average_is_the_plain_mean_of_baseline_and_gated_expert():
 def test_a_gain_is_exact():
     weights = dict.fromkeys(("gate", "oracle"), leaning(5, expert=True))
     said = {**SAID, "baseline": certain([1, 1, 1, 1, 1], 10)}
-    assert score(said, weights, LABELS)[0].gain == 2 / 5
+    found, _ = score(said, weights, LABELS)
+    assert found.gain == 2 / 5
+    assert found.constant  # such a baseline is beaten easily
+
+
+def test_networks_that_predict_several_classes_are_not_marked():
+    for expert in (True, False):
+        assert not score(SAID, dict.fromkeys(("gate", "oracle"), leaning(5, expert=expert)), LABELS)[0].constant
+
+
+def test_a_mixture_that_predicts_one_class_is_marked():
+    said = {**SAID, **{name: certain([3] * 5, 10) for name in ("artificial", "natural")}}
+    assert score(said, dict.fromkeys(("gate", "oracle"), leaning(5, expert=True)), LABELS)[0].constant

@@ -19,7 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from moe.data.dataset import Arrays
+from moe.files import open_regular
 
+MOST = 1 << 30  # bytes of a data set
 STALE_S = 24 * 3600  # no writer takes that long; an older partial file is from one that was killed
 
 
@@ -32,8 +34,10 @@ def default_folder() -> Path:
 
 def load(folder: Path, name: str) -> Arrays | None:
     """A data set, memory-mapped copy-on-write; None if its file is missing, unreadable or damaged."""
+    path = folder / f"{name}.safetensors"
     try:
-        with safe_open(folder / f"{name}.safetensors", "pt") as file:
+        open_regular(path, MOST).close()  # safe_open would wait for a pipe
+        with safe_open(path, "pt") as file:
             arrays = Arrays(*(file.get_tensor(field.name).numpy() for field in fields(Arrays)))
             fingerprint = (file.metadata() or {}).get("fingerprint")
     except (OSError, SafetensorError):

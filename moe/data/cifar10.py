@@ -1,30 +1,40 @@
-"""CIFAR-10 in a folder, in one of three forms, or on the network.
+"""CIFAR-10 in a folder or up to three levels below, in a form that people have it in, or on the network.
 
-    cifar-10-batches-py/data_batch_1 ...    the official batches (or the folder itself holds them)
-    cifar-10-python.tar.gz                  the official archive of the same batches
-    train-*.parquet, test-*.parquet         the form in which CIFAR-10 is commonly redistributed
+    cifar-10-batches-py/data_batch_1 ...    the official batches, in a folder of any name
+    cifar-10-python.tar.gz                  the official archive of the same batches, under any name
+    data_batch_1.bin ...                    the binary version, or its archive
+    train-00000-of-00002.parquet ...        Parquet files as commonly redistributed; the half by the file or its folder
+    train/airplane/0001.png ...             PNG folders by class
 
-Official files are pickles, so none is opened before its md5 is compared with the one in torchvision.
+What is found is checked as far as that takes no decoding and no torch. A form that is whole goes before one that is
+not, which is named only where there is no other.
 """
 
 import hashlib
+import os
+import re
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from moe.data import parquet
-from moe.data.dataset import Arrays, DataError
+from moe.data import images, official, parquet
+from moe.data.dataset import ROWS, Arrays, DataError
 from moe.data.download import download
+from moe.files import expanded, irregular, open_regular
 
-BATCHES, ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"
-FORMS = f"{BATCHES}/, {ARCHIVE}, or train-*.parquet and test-*.parquet"
+FORMS = (
+    f"{official.BATCHES}/, {official.ARCHIVE}, the binary version, train-*.parquet and test-*.parquet, "
+    "or train/ and test/ with a folder of PNGs for each class"
+)
 OFFICIAL = "cifar10-official"  # names batches, archive and download in the cache: their images are the same
+LEVELS = 3  # below the folder that is named
+MOST_ENTRIES = 300_000  # names that are looked at
+MOST_REPEATED = 0.01  # of the test images may be train images as well
+_ARCHIVES = (".gz", ".tgz", ".tar")
+_CIFAR100 = re.compile("cifar-?100")
+_MATLAB = re.compile(r"(data_batch_\d|test_batch)\.mat")
 
 
 @dataclass(frozen=True)
@@ -36,107 +46,229 @@ class Source:
     read: Callable[[], Arrays]
 
 
-def find(folder: Path) -> Source:
-    """The form of CIFAR-10 that a folder holds; the md5 of official files is checked already.
+@dataclass(frozen=True)
+class Listing:
+    """The names in a folder."""
+
+    path: Path
+    files: frozenset[str]
+    folders: frozenset[str]
+
+
+def find(place: Path) -> Source:
+    """The form of CIFAR-10 that a folder or a file is; the md5 of official files is checked already.
 
     Raises:
         DataError: there is no such folder, nothing in it is CIFAR-10, or a file is missing or damaged.
     """
-    with _one_sentence(str(folder)):
-        if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder; expected one with {FORMS}")
-        if source := _in_batches(folder) or _in_archive(folder) or _in_parquet(folder):
-            return source
-        other = [path.name for path in (folder, *folder.iterdir()) if path.name.startswith("cifar-100")]
-        raise DataError(f"{folder} holds {f'CIFAR-100 ({other[0]})' if other else 'no CIFAR-10'}; expected {FORMS}")
+    with _one_sentence(str(place)):
+        listings = list(_walk(place))
+        incomplete: list[str] = []
+        for form in (_in_batches, _in_archive, _in_parquet, _in_binaries, _in_classes):
+            for listing in listings:
+                try:
+                    if source := form(listing):
+                        return source
+                except (DataError, OSError) as error:
+                    incomplete.append(_reason(error, listing.path))
+        raise DataError(incomplete[0] if incomplete else f"{place} {_seen(listings)}; expected {FORMS}")
+
+
+def missing(folder: str | Path | None) -> str | None:
+    """Why there is no CIFAR-10 in a folder, by `find`; None where it is, and where no folder is named."""
+    try:
+        if folder:
+            find(expanded(folder))
+    except DataError as error:
+        return str(error)
+    return None
 
 
 def online() -> Source:
     """The official archive on the network."""
-    known = _torchvision()
 
     def read() -> Arrays:
-        with _one_sentence(known.url), tempfile.TemporaryDirectory(prefix="cifar10-") as folder:
-            download(known.url, known.tgz_md5, Path(folder) / ARCHIVE)
-            return _read_archive(Path(folder) / ARCHIVE)
+        with _one_sentence(official.URL), tempfile.TemporaryDirectory(prefix="cifar10-") as folder:
+            archive = Path(folder) / official.ARCHIVE
+            download(official.URL, official.MD5[official.ARCHIVE], archive)
+            return official.read_pickles(official.in_archive(archive, official.PICKLES), official.URL)
 
-    return Source(known.url, OFFICIAL, read)
+    return Source(official.URL, OFFICIAL, read)
 
 
-def _in_batches(folder: Path) -> Source | None:
-    batches = folder / BATCHES if (folder / BATCHES).is_dir() else folder
-    if batches == folder and not any(folder.glob("*_batch*")):
+def _walk(place: Path) -> Iterator[Listing]:
+    """A folder and those below it, level by level; a file stands for itself, or for the form that it is a part of."""
+    if not os.path.lexists(place):
+        raise DataError(f"{place} is not a folder or a file that exists; expected {FORMS}")
+    if not place.is_dir():
+        if kind := irregular(place):
+            raise DataError(f"{place} is {kind}; expected a folder or a file with CIFAR-10")
+        part = place.suffix == ".parquet" or place.name in (*official.PICKLES, *official.BINARIES)
+        yield _list(place.parent) if part else Listing(place.parent, frozenset({place.name}), frozenset())
+        return
+    level, left = [_list(place)], MOST_ENTRIES
+    for _ in range(LEVELS + 1):
+        yield from level
+        below = [listing.path / name for listing in level for name in sorted(listing.folders) if name[0] != "."]
+        level = []
+        for folder in below:
+            with suppress(OSError):  # it may not be read, or is gone
+                level.append(_list(folder))
+                left -= len(level[-1].files) + len(level[-1].folders)
+            if left < 0:
+                break
+
+
+def _list(folder: Path) -> Listing:
+    with os.scandir(folder) as entries:
+        names = {entry.name: _is_folder(entry) for entry in entries}
+    folders = frozenset(name for name, is_folder in names.items() if is_folder)
+    return Listing(folder, frozenset(names) - folders, folders)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
+
+
+def _in_batches(listing: Listing) -> Source | None:
+    if not listing.files & {*official.PICKLES}:
         return None
-    known = _torchvision()
-    files = {**dict(known.train_list), **dict(known.test_list), known.meta["filename"]: known.meta["md5"]}
-    for name, md5 in files.items():
-        if not (batches / name).is_file():
-            raise DataError(f"{batches / name} is missing; expected the official files {', '.join(files)}")
-        _check_md5(batches / name, md5)
-    return Source(f"the official batches in {batches}", OFFICIAL, lambda: _read_batches(batches, str(batches)))
+    for name in official.PICKLES:
+        if name not in listing.files:
+            expected = ", ".join(official.PICKLES)
+            raise DataError(f"{listing.path / name} is missing; expected the official files {expected}")
+        with open_regular(listing.path / name, official.MOST_BATCH) as file:
+            official.check_md5(listing.path / name, file, name)
+    read = official.in_folder(listing.path)
+    where = f"the official batches in {listing.path}"
+    return Source(where, OFFICIAL, _whole(where, lambda: official.read_pickles(read, listing.path)))
 
 
-def _in_archive(folder: Path) -> Source | None:
-    archive = folder / ARCHIVE
-    if not archive.is_file():
+def _in_archive(listing: Listing) -> Source | None:
+    problem: DataError | OSError | None = None
+    for path in sorted(listing.path / name for name in listing.files if name.endswith(_ARCHIVES)):
+        inside = official.first_folder(path)
+        try:
+            if inside == official.BATCHES or (path.name.startswith("cifar-10-python") and not inside):
+                return _official_archive(path)
+            if inside == "cifar-10-batches-bin":
+                return _binary_archive(path)
+        except (DataError, OSError) as error:
+            problem = problem or error
+    if problem:
+        raise problem
+    return None
+
+
+def _binary_archive(path: Path) -> Source:
+    def read() -> Arrays:
+        return official.read_binaries(official.in_archive(path, official.BINARIES), path)
+
+    return _source(f"the binary version in {path}", _digest([path]), read)
+
+
+def _official_archive(path: Path) -> Source:
+    if not path.name.endswith(".tar"):  # without gzip it has no official md5, but its batches have
+        with open_regular(path, official.MOST_ARCHIVE) as file:
+            official.check_md5(path, file, official.ARCHIVE)
+    where = f"the official archive {path}"
+    read = _whole(where, lambda: official.read_pickles(official.in_archive(path, official.PICKLES), path))
+    return Source(where, OFFICIAL, read)
+
+
+def _in_binaries(listing: Listing) -> Source | None:
+    if not listing.files & {*official.BINARIES}:
         return None
-    _check_md5(archive, _torchvision().tgz_md5)
-    return Source(f"the official archive {archive}", OFFICIAL, lambda: _read_archive(archive))
+    if missing := [name for name in official.BINARIES if name not in listing.files]:
+        raise DataError(f"{listing.path / missing[0]} is missing; expected {', '.join(official.BINARIES)}")
+    where, read = f"the binary version in {listing.path}", official.in_folder(listing.path)
+    paths = [listing.path / name for name in official.BINARIES]
+    return _source(where, _digest(paths), lambda: official.read_binaries(read, listing.path))
 
 
-def _in_parquet(folder: Path) -> Source | None:
-    shards = {half: sorted(folder.glob(f"{half}-*.parquet")) for half in ("train", "test")}
+def _in_parquet(listing: Listing) -> Source | None:
+    shards = parquet.shards(listing.path, listing.files, listing.folders)
     if not any(shards.values()):
         return None
+    parquet.check(shards, listing.path)
+    digest = _digest([path for paths in shards.values() for path in paths])
+    return _source(f"Parquet files in {listing.path}", digest, lambda: parquet.read(shards))
+
+
+def _in_classes(listing: Listing) -> Source | None:
+    halves = [listing.path / half for half in ROWS]
+    if not {*ROWS} <= listing.folders or not all(
+        (half / name).is_dir() for half in halves for name in images.NAMES[:1]
+    ):
+        return None
+    files = {half: images.list_half(listing.path / half, half) for half in ROWS}
+    return _source(f"images by class in {listing.path}", images.digest(files), lambda: images.read(files))
+
+
+def _digest(paths: Sequence[Path]) -> str:
     digest = hashlib.sha256()
-    for half, paths in shards.items():
-        if not paths:
-            raise DataError(f"{folder} has no {half}-*.parquet; expected it beside the other half")
-        for path in paths:
-            with path.open("rb") as file:
-                digest.update(half.encode() + hashlib.file_digest(file, "sha256").digest())
-    return Source(f"Parquet files in {folder}", f"cifar10-{digest.hexdigest()}", lambda: parquet.read(shards))
+    for path in paths:
+        with open_regular(path, official.MOST_ARCHIVE) as file:
+            digest.update(path.parent.name.encode() + path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
-def _read_archive(archive: Path) -> Arrays:
-    from torchvision.datasets.utils import extract_archive
+def _source(where: str, digest: str, read: Callable[[], Arrays]) -> Source:
+    """A source that is not official: its test images must not be train images."""
 
-    with _one_sentence(str(archive)), tempfile.TemporaryDirectory(prefix="cifar10-") as folder:
-        extract_archive(archive, folder)
-        return _read_batches(Path(folder) / BATCHES, str(archive))
+    def checked() -> Arrays:
+        arrays = read()
+        if (repeated := arrays.repeated()) > MOST_REPEATED * ROWS["test"]:
+            raise DataError(f"{where} has {repeated} test images that are train images too; expected other ones")
+        return arrays
 
-
-def _read_batches(folder: Path, where: str) -> Arrays:
-    """Read with torchvision, which checks the md5 of every batch before it unpickles the first."""
-    batches = type("Batches", (_torchvision(),), {"base_folder": folder.name})
-    with _one_sentence(where), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some versions of NumPy warn about what Python 2 pickled
-        train, test = (batches(folder.parent, train=half) for half in (True, False))
-    return Arrays(
-        *(np.ascontiguousarray(train.data), np.array(train.targets, np.int64)),
-        *(np.ascontiguousarray(test.data), np.array(test.targets, np.int64)),
-    )
+    return Source(where, f"cifar10-2-{digest}", _whole(where, checked))
 
 
-def _check_md5(path: Path, expected: str) -> None:
-    from torchvision.datasets.utils import calculate_md5
+def _whole(where: str, read: Callable[[], Arrays]) -> Callable[[], Arrays]:
+    """A reader whose arrays are as long as CIFAR-10's, and whose errors are one sentence."""
 
-    if (md5 := calculate_md5(path)) != expected:
-        raise DataError(f"{path} is damaged or not the official file: its md5 is {md5}; expected {expected}")
+    def checked() -> Arrays:
+        with _one_sentence(where):
+            arrays = read()
+        if not arrays.well_formed():
+            sizes = f"{len(arrays.train_images)} train and {len(arrays.test_images)} test images"
+            raise DataError(f"{where} has {sizes}; expected {ROWS['train']} and {ROWS['test']}")
+        return arrays
+
+    return checked
+
+
+def _seen(listings: Sequence[Listing]) -> str:
+    """What a folder holds instead of CIFAR-10."""
+    paths = [listing.path / name for listing in listings for name in sorted(listing.files)]
+    for path in [listings[0].path, *(listing.path for listing in listings[1:]), *paths]:
+        archive = path.name.endswith(_ARCHIVES)
+        if _CIFAR100.match(path.name) or (archive and _CIFAR100.match(official.first_folder(path))):
+            return f"holds CIFAR-100 ({path.name})"
+        if path.name == "trainLabels.csv":
+            return f"holds Kaggle's CIFAR-10 ({path}), whose test images have no labels"
+        if _MATLAB.fullmatch(path.name):
+            return f"holds CIFAR-10 for MATLAB ({path}), which is not read"
+    some = ", ".join(str(path.relative_to(listings[0].path)) for path in paths[:3])
+    return f"holds no CIFAR-10: {len(paths)} files{f', such as {some}' if some else ''}"
+
+
+def _reason(error: Exception, where: Path) -> str:
+    """An error of ours or of the system as one sentence."""
+    if isinstance(error, DataError):
+        return str(error)
+    reason = getattr(error, "strerror", None) or error
+    return f"{getattr(error, 'filename', None) or where} cannot be read: {reason}"
 
 
 @contextmanager
 def _one_sentence(where: str) -> Iterator[None]:
-    """Turn the errors of the system and of torchvision into a `DataError`."""
+    """Turn the errors of the system into a `DataError`."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{getattr(error, 'filename', None) or where} cannot be read: {reason}") from error
-
-
-def _torchvision() -> Any:
-    """The class that holds the address and the hashes; imported when needed, which takes a second."""
-    from torchvision.datasets import CIFAR10
-
-    return CIFAR10
+    except OSError as error:
+        raise DataError(_reason(error, Path(where))) from error

@@ -3,11 +3,13 @@
 import hashlib
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: how many images each half of a data set has
 ROWS = {"train": 50_000, "test": 10_000}
@@ -36,6 +38,11 @@ class Arrays:
         expected = [form for rows in ROWS.values() for form in (((rows, *IMAGE), "uint8"), ((rows,), "int64"))]
         return [(array.shape, array.dtype.name) for array in self.named().values()] == expected
 
+    def repeated(self) -> int:
+        """How many test images are also train images."""
+        train, test = ({image.tobytes() for image in images} for images in (self.train_images, self.test_images))
+        return len(train & test)
+
     @cached_property
     def fingerprint(self) -> str:
         """The SHA-256 of the content, the same for all files that hold the same images."""
@@ -50,9 +57,9 @@ class DataSet:
     """Images and their labels; the images' channels are last in memory."""
 
     name: str  # "cifar10" or "shapes"
-    train_images: Tensor  # (50000, 3, 32, 32) uint8
-    train_labels: Tensor  # (50000,) int64
-    test_images: Tensor  # (10000, 3, 32, 32) uint8
-    test_labels: Tensor  # (10000,) int64
+    train_images: "Tensor"  # (50000, 3, 32, 32) uint8
+    train_labels: "Tensor"  # (50000,) int64
+    test_images: "Tensor"  # (10000, 3, 32, 32) uint8
+    test_labels: "Tensor"  # (10000,) int64
     fingerprint: str  # SHA-256 of the content, the same for all files that hold the same images
     source: str  # a sentence: where it came from, and why it is not CIFAR-10

@@ -1,7 +1,4 @@
-"""A download with a time limit.
-
-torchvision's own waits without limit, and its error is the same for a web page, a broken connection and a wrong hash.
-"""
+"""A download with limits in time and bytes, which says what it got instead of the archive."""
 
 import hashlib
 import http.client
@@ -16,6 +13,7 @@ from moe.data.dataset import DataError
 
 TIMEOUT_S = 10  # to connect, and for the server to send the next bytes
 LIMIT_S = 1800  # for all of it
+MOST = 256 << 20  # bytes; the archive has 170,498,071
 GZIP = b"\x1f\x8b"
 
 
@@ -43,6 +41,8 @@ def download(url: str, md5: str, path: Path) -> None:
 
 def _receive(response: http.client.HTTPResponse, file: BinaryIO) -> str:
     """Save a response and return its md5."""
+    if (length := response.length or 0) > MOST:
+        raise ValueError(f"it has {length:,} bytes; expected at most {MOST:,}")
     expected, deadline, digest = response.length or 1, time.monotonic() + LIMIT_S, hashlib.md5(usedforsecurity=False)
     while chunk := response.read1(1 << 20):
         if not file.tell() and not chunk.startswith(GZIP):
@@ -50,6 +50,8 @@ def _receive(response: http.client.HTTPResponse, file: BinaryIO) -> str:
             raise ValueError(f"it is {has}; expected a gzip archive")
         file.write(chunk)
         digest.update(chunk)
+        if file.tell() > MOST:
+            raise ValueError(f"it does not end after {MOST:,} bytes")
         if time.monotonic() > deadline:
             raise TimeoutError(f"it took longer than {LIMIT_S} s")
     if file.tell() < expected:

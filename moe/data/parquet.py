@@ -1,9 +1,14 @@
-"""CIFAR-10 in Parquet files: a struct column with an encoded image in `bytes`, and a column of labels."""
+"""CIFAR-10 in Parquet files: a struct column with an encoded image in `bytes`, and a column of labels.
 
-import io
+Which half a file belongs to is in its name or in its folder's: train-00000-of-00002.parquet, train/0000.parquet.
+"""
+
+import hashlib
 import json
+import re
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +17,78 @@ from numpy.typing import NDArray
 
 from moe.config import CLASS_NAMES, CLASSES
 from moe.data.dataset import IMAGE, ROWS, Arrays, DataError
+from moe.data.images import decode
+from moe.files import open_regular
 
 IMAGES, LABELS = ("img", "image"), ("label", "labels")  # what the columns are commonly called
-FORMATS = ("PNG", "JPEG", "WEBP")
+MOST = 4 << 30  # bytes of a file
+POINTER = b"version https://git-lfs"
+_SHARD = re.compile(r"(.*-)(\d+)-of-(\d+)\.parquet")
+_HALF = {half: re.compile(rf"(.*[-_.])?{half}([-_.].*)?\.parquet", re.IGNORECASE) for half in ROWS}
+
+
+def shards(folder: Path, files: Iterable[str], folders: Iterable[str]) -> dict[str, list[Path]]:
+    """The Parquet files of each half in a folder, or in its folders of that name."""
+    names = sorted(name for name in files if name.endswith(".parquet"))
+    found = {half: [folder / name for name in names if form.fullmatch(name)] for half, form in _HALF.items()}
+    for half in [half for half in ROWS if not found[half] and half in {*folders}]:
+        found[half] = sorted(path for path in (folder / half).iterdir() if path.name.endswith(".parquet"))
+    return found
+
+
+def check(shards: Mapping[str, list[Path]], folder: Path) -> None:
+    """Check all that is known before anything is decoded: shards, columns, classes, and numbers of rows.
+
+    Raises:
+        DataError: a file is missing, there twice, damaged, or holds something else.
+    """
+    seen: dict[str, Path] = {}
+    for half, paths in shards.items():
+        if not paths:
+            raise DataError(f"{folder} has no {half}-*.parquet; expected it beside the other half")
+        _check_complete(paths)
+        rows = 0
+        for path in paths:
+            with open_regular(path, MOST) as file:
+                if (first := file.read(len(POINTER))) == POINTER:
+                    raise DataError(f"{path} is a pointer of Git LFS; expected the file: git lfs pull fetches it")
+                digest = hashlib.sha256(first)
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+            if (other := seen.setdefault(digest.hexdigest(), path)) != path:
+                raise DataError(f"{path} is the same as {other}; expected each image once")
+            rows += _rows(path)
+        if rows != ROWS[half]:
+            raise DataError(f"{', '.join(map(str, paths))} has {rows} {half} images; expected {ROWS[half]}")
+
+
+def _check_complete(paths: list[Path]) -> None:
+    names = {path.name for path in paths}
+    for path in paths:
+        if found := _SHARD.fullmatch(path.name):
+            stem, number, count = found.groups()
+            all_names = (f"{stem}{index:0{len(number)}}-of-{count}.parquet" for index in range(min(int(count), 1000)))
+            if missing := next((name for name in all_names if name not in names), None):
+                raise DataError(f"{path.with_name(missing)} is missing; expected {int(count)} files like {path.name}")
+
+
+def _rows(path: Path) -> int:
+    """How many rows a file has, by its footer; its columns and classes are checked."""
+    with _opened(path) as file:
+        _columns(file.schema_arrow, path)
+        return int(file.metadata.num_rows)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(path) as file:
+            yield file
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{path} cannot be read as Parquet, it may be cut short: {reason}") from error
 
 
 def read(shards: Mapping[str, list[Path]]) -> Arrays:
@@ -24,31 +98,22 @@ def read(shards: Mapping[str, list[Path]]) -> Arrays:
         DataError: a file is damaged or holds something else; images are decoded after everything else is checked.
     """
     encoded = {half: {path: _read_columns(path) for path in paths} for half, paths in shards.items()}
-    for half, files in encoded.items():
-        if (rows := sum(len(labels) for _, labels in files.values())) != ROWS[half]:
-            raise DataError(f"{', '.join(map(str, files))} has {rows} {half} images; expected {ROWS[half]}")
     halves: list[NDArray[Any]] = []
     for half, files in encoded.items():
-        images = (_decode(one, f"row {row} of {path}") for path in files for row, one in enumerate(files[path][0]))
-        halves.append(np.fromiter(images, np.dtype((np.uint8, IMAGE)), ROWS[half]))
+        found = (decode(one, f"row {row} of {path}") for path in files for row, one in enumerate(files[path][0]))
+        halves.append(np.fromiter(found, np.dtype((np.uint8, IMAGE)), ROWS[half]))
         halves.append(np.array([label for _, labels in files.values() for label in labels], np.int64))
     return Arrays(*halves)
 
 
 def _read_columns(path: Path) -> tuple[list[bytes | None], list[int]]:
     """A file's encoded images and its labels."""
-    import pyarrow
     from pyarrow.compute import struct_field
-    from pyarrow.parquet import ParquetFile
 
-    try:
-        with ParquetFile(path) as file:
-            image, label = _columns(file.schema_arrow, path)
-            table = file.read([f"{image}.bytes", label])
-            contents, labels = struct_field(table[image], "bytes").to_pylist(), table[label].to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise DataError(f"{path} cannot be read as Parquet, it may be cut short: {reason}") from error
+    with _opened(path) as file:
+        image, label = _columns(file.schema_arrow, path)
+        table = file.read([f"{image}.bytes", label])
+        contents, labels = struct_field(table[image], "bytes").to_pylist(), table[label].to_pylist()
     for row, value in enumerate(labels):
         if value not in range(CLASSES):
             has = "no label" if value is None else f"the label {value}"
@@ -93,19 +158,3 @@ def _check_classes(schema: Any, label: str, path: Path) -> None:
     if names and names != (expected := CLASS_NAMES["cifar10"]):
         has = "CIFAR-100's 100 classes" if len(names) == 100 else f"the classes {reprlib.repr(names)}"
         raise DataError(f"{path} has {has}; expected {', '.join(expected)}, in this order")
-
-
-def _decode(content: bytes | None, where: str) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    if content is None:
-        raise DataError(f"{where} has no image")
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            if image.size != IMAGE[:2]:  # read from the header, before anything is decoded
-                raise DataError(f"{where} is {image.width} x {image.height} pixels; expected 32 x 32")
-            return np.asarray(image.convert("RGB"))
-    except DataError:
-        raise
-    except Exception as error:  # Pillow's decoders raise almost anything on damaged bytes
-        raise DataError(f"{where} cannot be decoded as {', '.join(FORMATS)}: {error}") from error

@@ -1,0 +1,363 @@
+# ruff: noqa: E501 - a row of the table is a line
+"""Forms of CIFAR-10 that people have, and what is wrong with some; a CIFAR-10 of 60 images stands for the real one."""
+
+import io
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+
+from moe.config import CLASS_NAMES
+from moe.data import DataError, cifar10, dataset, load, official
+from moe.data import cache as caches
+from moe.data.dataset import Arrays
+from moe.metrics import score
+from moe.stages import by_superclass
+from tests.faults.hostile import FILES
+from tests.faults.table import Fault
+
+ROWS = {"train": 50, "test": 10}
+NAMES = CLASS_NAMES["cifar10"]
+
+
+@cache
+def content() -> Arrays:
+    """The images and labels."""
+    rng = np.random.default_rng(0)
+    halves = {
+        half: (rng.integers(0, 256, (rows, 32, 32, 3), np.uint8), np.arange(rows) % 10) for half, rows in ROWS.items()
+    }
+    return Arrays(*halves["train"], *halves["test"])
+
+
+@contextmanager
+def small(folder: Path) -> Iterator[None]:
+    """A CIFAR-10 of 60 images whose official files are those that `pickles` and `archive` make."""
+    with (
+        mock.patch.dict(dataset.ROWS, ROWS),
+        mock.patch.dict(official.MD5, known()),
+        mock.patch.dict(os.environ, {"MOE_CACHE": str(folder / "cache")}),
+    ):
+        os.environ.pop("CIFAR10_DIR", None)
+        yield
+
+
+def batches() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """The name, pixels and labels of each official batch."""
+    images = np.concatenate([content().train_images, content().test_images]).transpose(0, 3, 1, 2).reshape(60, -1)
+    labels = np.concatenate([content().train_labels, content().test_labels])
+    for number, name in enumerate(official.PICKLES):
+        yield name, images[10 * number :][:10], labels[10 * number :][:10]
+
+
+def pickled() -> dict[str, bytes]:
+    return {name: pickle.dumps({"data": pixels, "labels": labels.tolist()}, 2) for name, pixels, labels in batches()}
+
+
+def binary() -> dict[str, bytes]:
+    return {
+        f"{name}.bin": np.concatenate([labels.astype(np.uint8)[:, None], pixels], 1).tobytes()
+        for name, pixels, labels in batches()
+    }
+
+
+def tar(files: dict[str, bytes], folder: str, mode: str = "w:gz") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"{folder}/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+@cache
+def archive() -> bytes:
+    return tar(pickled(), official.BATCHES)
+
+
+@cache
+def known() -> dict[str, str]:
+    import hashlib
+
+    files = {**pickled(), official.ARCHIVE: archive()}
+    return {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
+
+
+def png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def shard(images, labels, names=NAMES, label: str = "label") -> bytes:
+    """A Parquet file as Hugging Face writes it."""
+    column = pa.array(
+        [{"bytes": png(image), "path": None} for image in images],
+        pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+    )
+    table = pa.table({"img": column, label: pa.array(labels, pa.int64())})
+    features = {"info": {"features": {label: {"names": list(names), "_type": "ClassLabel"}}}}
+    buffer = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(features)}), buffer)
+    return buffer.getvalue()
+
+
+@cache
+def halves() -> tuple[bytes, bytes]:
+    """The Parquet files of both halves."""
+    found = content()
+    return shard(found.train_images, found.train_labels), shard(found.test_images, found.test_labels)
+
+
+def parquet(train: str = "train-00000-of-00001.parquet", test: str = "test-00000-of-00001.parquet") -> dict[str, bytes]:
+    return dict(zip((train, test), halves(), strict=True))
+
+
+def by_class(root: str = "") -> dict[str, bytes]:
+    found = content()
+    pairs = (("train", found.train_images, found.train_labels), ("test", found.test_images, found.test_labels))
+    return {
+        f"{root}{half}/{NAMES[label]}/{number:04d}.png": png(image)
+        for half, images, labels in pairs
+        for number, (image, label) in enumerate(zip(images, labels, strict=True))
+    }
+
+
+def under(folder: str, files: dict[str, bytes]) -> dict[str, bytes]:
+    return {f"{folder}/{name}": content for name, content in files.items()}
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder
+
+
+def found(files: Callable[[], dict[str, bytes]], named: str, folder: Path) -> None:
+    """The form is read, with every image under its label."""
+    with small(folder):
+        data = load("cifar10", write(folder / "data", files()) / named)
+        pairs = ((data.train_images, data.train_labels), (data.test_images, data.test_labels))
+        read = [
+            sorted((image.permute(1, 2, 0).numpy().tobytes(), int(label)) for image, label in zip(*pair, strict=True))
+            for pair in pairs
+        ]
+        wanted = ((content().train_images, content().train_labels), (content().test_images, content().test_labels))
+        assert read == [
+            sorted((image.tobytes(), int(label)) for image, label in zip(*pair, strict=True)) for pair in wanted
+        ]
+
+
+def refused(files: Callable[[], dict[str, bytes]], words: tuple[str, ...], folder: Path) -> None:
+    """It is refused before anything is decoded, in one sentence with these words."""
+    root = write(folder / "data", files())
+    root.mkdir(exist_ok=True)
+    with small(folder), mock.patch("PIL.Image.open", side_effect=AssertionError("decoded")):
+        began = time.monotonic()
+        sentence = cifar10.missing(root) or "accepted"
+    assert time.monotonic() - began < 2
+    assert "\n" not in sentence
+    for word in words:
+        assert word in sentence, sentence
+
+
+def repeats_train(folder: Path) -> None:
+    """The test half repeats train images."""
+    train = content()
+    twice = {"train.parquet": halves()[0], "test.parquet": shard(train.train_images[:10], train.train_labels[:10])}
+    with small(folder):
+        try:
+            load("cifar10", write(folder / "data", twice))
+        except DataError as error:
+            assert "10 test images that are train images" in str(error)  # noqa: PT017
+        else:
+            raise AssertionError("it is accepted")
+
+
+def in_place_of_a_file(make: Callable[[Path], object], name: str, folder: Path) -> None:
+    """Something else stands in place of a file of the data."""
+    root = write(
+        folder / "data", {**under(official.BATCHES, pickled()), **under("p", parquet()), "a/x.tar.gz": archive()}
+    )
+    shutil.rmtree(root / "a") if not name.startswith("a/") else None
+    if name.startswith("p/"):
+        shutil.rmtree(root / official.BATCHES)
+    elif name.startswith("a/"):
+        shutil.rmtree(root / official.BATCHES)
+        shutil.rmtree(root / "p")
+    else:
+        shutil.rmtree(root / "p")
+    (root / name).unlink()
+    make(root / name)
+    with small(folder):
+        began = time.monotonic()
+        assert cifar10.missing(root)
+        assert time.monotonic() - began < 2
+
+
+def in_place_of_the_cache(make: Callable[[Path], object], folder: Path) -> None:
+    """Something else stands in place of a data set in the cache."""
+    import warnings
+
+    with small(folder), warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        root = write(folder / "data", parquet())
+        source = cifar10.find(root)
+        (folder / "cache").mkdir()
+        make(folder / "cache" / f"{source.name}.safetensors")
+        assert caches.load(folder / "cache", source.name) is None
+        assert len(load("cifar10", root).train_labels) == 50
+
+
+def home(folder: Path) -> None:
+    """~ stands for the home folder, in --data and in CIFAR10_DIR."""
+    with small(folder), mock.patch.dict(os.environ, {"HOME": str(folder)}):
+        write(folder / "data", parquet())
+        assert cifar10.missing("~/data") is None
+        with mock.patch.dict(os.environ, {"CIFAR10_DIR": "~/data"}):
+            assert len(load("cifar10").train_labels) == 50
+
+
+def refused_by(command: str, folder: Path) -> None:
+    """A command refuses a wrong folder in under two seconds and without torch."""
+    (folder / "notes.txt").write_text("mine")
+    code = f"import sys, {command} as c; code = c.main(['--data', {str(folder)!r}]); print(int(code), 'torch' in sys.modules)"
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["4", "False"], done
+    assert "notes.txt" in done.stderr
+    assert time.monotonic() - began < 2 * (1 + os.getloadavg()[0])  # other tests run beside this one
+
+
+def predicts_one_class(stage: str, folder: Path) -> None:
+    """The result marks a baseline or a mixture that predicts one class for every image."""
+    labels = torch.arange(20) % 10
+    sure = torch.eye(10)[labels].mul(20).log_softmax(1)
+    one = torch.eye(10)[torch.full_like(labels, 3)].mul(20).log_softmax(1)
+    gate = torch.eye(2)[by_superclass(labels)[1]].mul(20).log_softmax(1)
+    predicted = {"baseline": sure, "artificial": sure, "natural": sure, "gate": gate}
+    weights = torch.zeros(20, 10, 2)
+    weights[:, :, 1] = 50.0
+    for name in {"baseline": ("baseline",), "mixture": ("artificial", "natural")}[stage]:
+        predicted[name] = one
+    found = score(predicted, {"gate": weights, "oracle": weights}, labels)
+    assert getattr(found, "score", found).constant
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 119705255\n"
+STRAY = {"train_batch.sh": b"#!/bin/sh", "my_batch_job.slurm": b"#SBATCH", "notes.txt": b"mine"}
+two = {"0": "train-00000-of-00002.parquet", "1": "train-00001-of-00002.parquet"}
+
+
+def shards_of_two(*present: str) -> dict[str, bytes]:
+    images, labels = content().train_images, content().train_labels
+    parts = {"0": shard(images[:30], labels[:30]), "1": shard(images[30:], labels[30:])}
+    return {"test-00000-of-00001.parquet": halves()[1], **{two[number]: parts[number] for number in present}}
+
+
+#: what people have, its files, and the path that they give
+FORMS: tuple[tuple[str, str, Callable[[], dict[str, bytes]], str], ...] = (
+    ("E22", "an empty cifar-10-batches-py beside an archive", lambda: {"a.tar.gz": archive(), f"{official.BATCHES}/x": b""}, ""),
+    ("E22", "an empty cifar-10-batches-py beside Parquet", lambda: {**parquet(), f"{official.BATCHES}/x": b""}, ""),
+    ("E22", "scripts named *_batch* beside Parquet", lambda: {**parquet(), **STRAY}, ""),
+    ("E22", "damaged batches beside Parquet", lambda: {**parquet(), **pickled(), "data_batch_2": b"x"}, ""),
+    ("E22", "other Parquet files beside", lambda: {**parquet(), "results.parquet": b"x", "sub/train.parquet": b"y"}, ""),
+    ("E23", "batches one level down", lambda: under(official.BATCHES, pickled()), ""),
+    ("E23", "batches two levels down", lambda: under(f"raw/{official.BATCHES}", pickled()), ""),
+    ("E23", "Keras 3's folder", lambda: under(f"cifar-10-batches-py-target/{official.BATCHES}", pickled()), ""),
+    ("E23", "Keras's archive", lambda: {"cifar-10-batches-py.tar.gz": archive()}, ""),
+    ("E23", "a browser's second download", lambda: {"cifar-10-python (1).tar.gz": archive()}, ""),
+    ("E23", "an archive of any name", lambda: {"data/download.tgz": archive()}, ""),
+    ("E23", "the archive as DIR", lambda: {"a.tar.gz": archive()}, "a.tar.gz"),
+    ("E23", "the archive without gzip", lambda: {"cifar-10-python.tar": tar(pickled(), official.BATCHES, "w:")}, ""),
+    ("E23", "a batch as DIR", lambda: pickled(), "data_batch_3"),
+    ("E23", "a Parquet file as DIR", lambda: parquet(), "train-00000-of-00001.parquet"),
+    ("E23", "a clone from a hub", lambda: under("plain_text", parquet()), ""),
+    ("E23", "a hub's cache", lambda: under("snapshots/0a1b/plain_text", parquet()), ""),
+    ("E23", "train/0000.parquet", lambda: under("plain_text", parquet("train/0000.parquet", "test/0000.parquet")), ""),
+    ("E23", "train.parquet", lambda: parquet("train.parquet", "test.parquet"), ""),
+    ("E23", "two shards", lambda: shards_of_two("0", "1"), ""),
+    ("E23", "the binary version", lambda: under("cifar-10-batches-bin", binary()), ""),
+    ("E23", "the binary version's archive", lambda: {"cifar-10-binary.tar.gz": tar(binary(), "cifar-10-batches-bin")}, ""),
+    ("E23", "PNG folders by class", lambda: by_class(), ""),
+    ("E23", "PNG folders by class one level down", lambda: by_class("cifar10/"), ""),
+)  # fmt: skip
+#: what is refused, its files, and words of the sentence
+REFUSED: tuple[tuple[str, str, Callable[[], dict[str, bytes]], tuple[str, ...]], ...] = (
+    ("A7", "classes in another order", lambda: {**parquet(), "test-00000-of-00001.parquet": shard(content().test_images, content().test_labels, NAMES[::-1])}, ("'truck'", "in this order")),
+    ("A7", "a train half in alphabetical order", lambda: {**parquet(), "train-00000-of-00001.parquet": shard(content().train_images, content().train_labels, sorted(NAMES, key=lambda name: name[1:]))}, ("in this order",)),
+    ("A7", "the same file for both halves", lambda: {"train.parquet": halves()[0], "test.parquet": halves()[0]}, ("test.parquet", "the same")),
+    ("E23", "an empty folder", dict, ("0 files",)),
+    ("E23", "files of another kind", lambda: STRAY, ("3 files", "my_batch_job.slurm")),
+    ("E23", "CIFAR-100's folder", lambda: {"cifar-100-python/train": b"x"}, ("CIFAR-100",)),
+    ("E23", "CIFAR-100's archive", lambda: {"cifar-100-python.tar.gz": b"x"}, ("CIFAR-100",)),
+    ("E23", "CIFAR-100's archive under another name", lambda: {"data.tgz": tar({"train": b"x"}, "cifar-100-python")}, ("CIFAR-100",)),
+    ("E23", "CIFAR-100 in Parquet", lambda: {**parquet(), "train-00000-of-00001.parquet": shard(content().train_images, content().train_labels, label="fine_label")}, ("CIFAR-100", "fine_label")),
+    ("E23", "Kaggle's", lambda: {"trainLabels.csv": b"id,label\n1,frog\n", "train/1.png": b"x", "test/1.png": b"x"}, ("Kaggle", "test images have no labels")),
+    ("E23", "MATLAB's", lambda: {"data_batch_1.mat": b"MATLAB 5.0"}, ("MATLAB",)),
+    ("E23", "batches of which one is missing", lambda: {name: file for name, file in pickled().items() if name != "data_batch_4"}, ("data_batch_4 is missing",)),
+    ("E23", "binaries of which one is missing", lambda: {name: file for name, file in binary().items() if name != "test_batch.bin"}, ("test_batch.bin is missing",)),
+    ("E23", "classes of which one is missing", lambda: {name: file for name, file in by_class().items() if "/cat/" not in name}, ("has no folder cat",)),
+    ("E23", "an archive cut short", lambda: {"cifar-10-python.tar.gz": archive()[:2000]}, ("damaged or not the official file",)),
+    ("E24", "a pointer of Git LFS", lambda: {**parquet(), "train-00000-of-00001.parquet": LFS}, ("Git LFS", "git lfs pull")),
+    ("E24", "a shard that is missing", lambda: shards_of_two("1"), (f"{two['0']} is missing",)),
+    ("E24", "a shard that is there twice", lambda: {"test.parquet": halves()[1], two["0"]: halves()[0], two["1"]: halves()[0]}, ("the same as",)),
+    ("E24", "a half with too few rows", lambda: {**parquet(), "train-00000-of-00001.parquet": shard(content().train_images[:40], content().train_labels[:40])}, ("40 train images", "expected 50")),
+    ("E24", "a Parquet file cut short", lambda: {**parquet(), "train-00000-of-00001.parquet": halves()[0][:-9]}, ("may be cut short",)),
+)  # fmt: skip
+
+FAULTS = (
+    *(
+        Fault(kind, what, "moe.data", "read, each image under its label", partial(found, files, named))
+        for kind, what, files, named in FORMS
+    ),
+    *(
+        Fault(kind, what, "moe.data", "named, before anything is decoded", partial(refused, files, words))
+        for kind, what, files, words in REFUSED
+    ),
+    *(
+        Fault(
+            "A7",
+            f"a {stage} that predicts one class",
+            "moe.metrics",
+            "marked in the result",
+            partial(predicts_one_class, stage),
+        )
+        for stage in ("baseline", "mixture")
+    ),
+    Fault("A7", "a test half that repeats train images", "moe.data", "refused", repeats_train),
+    *(
+        Fault("B9", f"{kind} in place of {name}", "moe.data", "refused in 2 s", partial(in_place_of_a_file, make, name))
+        for kind, make in FILES.items()
+        for name in (f"{official.BATCHES}/data_batch_2", "p/train-00000-of-00001.parquet", "a/x.tar.gz")
+    ),
+    *(
+        Fault(
+            "B9", f"{kind} in place of a data set", "the cache", "decoded again", partial(in_place_of_the_cache, make)
+        )
+        for kind, make in FILES.items()
+    ),
+    *(
+        Fault("E25", "a folder without CIFAR-10", command, "refused in 2 s without torch", partial(refused_by, command))
+        for command in ("moe.__main__", "study.run")
+    ),
+    Fault("H38", "~ in --data and CIFAR10_DIR", "moe.data", "the home folder", home),
+)
