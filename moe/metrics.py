@@ -41,7 +41,7 @@ def score(log_probs: Mapping[str, Tensor], weights: Mapping[str, Tensor], labels
         oracle_gate_accuracy=share(oracle_gate),
         average_accuracy=share(average),
         discordance=share(mixture != baseline),
-        constant=any(len(predicted.unique()) == 1 for predicted in classes),
+        constant=any(bool((predicted == predicted[0]).all()) for predicted in classes),
     )
     rights = {"baseline": baseline, "mixture": mixture, "average": average, "oracle": oracle_gate}
     return scored, Right(**{name: _packed(right) for name, right in rights.items()})
