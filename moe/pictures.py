@@ -32,7 +32,7 @@ _OTHERS = {
     "SVG": re.compile(rb"\s*(<\?xml.*)?<svg", re.DOTALL),
     "PDF": re.compile(rb"%PDF-"),
     "Photoshop's format": re.compile(rb"8BPS"),
-    "ICO": re.compile(rb"\0\0\1\0"),
+    "ICO": re.compile(rb"\x00\x00\x01\x00"),
 }
 
 

@@ -33,7 +33,7 @@ from study.study import COMPLETE, FAILED, Record, Run, Study
 SPACE = parse("two", {"epochs": [1, 2], "train_examples": 60, "test_examples": [50, 60], "batch_size": 20})
 CPU = torch.device("cpu")
 STAGES = ("baseline", "gate", "artificial", "natural", "mixture")
-NUMBERS = 10 + 2 + 5 * 3  # scores with who is right, scored images and parameters, and three of each stage
+NUMBERS = 11 + 2 + 5 * 3  # scores with who is right, scored images and parameters, and three of each stage
 NUMBERS_AN_EPOCH = 5 * 4
 
 

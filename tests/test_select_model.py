@@ -5,7 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from study.select.model import LEAST_SEEDS, Trials, fit
+from study.select.model import fit
+from study.select.trials import LEAST_SEEDS, Trials
 
 SIZES = (6, 3, 2, 2, 2)
 

@@ -11,7 +11,8 @@ import pandas as pd
 from study.analyze.tables import frame
 from study.folder import Folder, named
 from study.select.choice import Choice, choose, observations
-from study.select.model import Fit, Floats, Ints, Trials, fit
+from study.select.model import Fit, fit
+from study.select.trials import Floats, Ints, Trials
 from study.study import COMPLETE, OBJECTIVES, Objective, Record, Study
 
 

@@ -9,7 +9,8 @@ from moe.config import IMAGES, Config
 from study.analyze.analysis import Analysis
 from study.analyze.format import Column, fitted, paragraph
 from study.select.choice import points
-from study.select.model import Floats, Importance
+from study.select.model import Importance
+from study.select.trials import Floats
 from study.study import Objective, Study
 
 LEAST_LEVELS = 3  # of a grid that has an inside

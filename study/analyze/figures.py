@@ -22,7 +22,8 @@ from moe.console import duration
 from study.analyze.analysis import Analysis
 from study.analyze.effects import intervals
 from study.analyze.tables import scored
-from study.select.model import Floats, Ints, fit
+from study.select.model import fit
+from study.select.trials import Floats, Ints
 from study.study import FAILED, Objective
 
 DPI = 150

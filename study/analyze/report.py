@@ -14,7 +14,7 @@ from study.analyze.effects import at_the_edge, effects
 from study.analyze.format import GAP, Column, fitted, heading, paragraph
 from study.analyze.tables import reuse, scored, settings
 from study.select.choice import COVERS, Choice, points, shown
-from study.select.model import LEAST_REPLICATES, LEAST_SEEDS, Ints
+from study.select.trials import LEAST_REPLICATES, LEAST_SEEDS, Ints
 from study.study import COMPLETE, FAILED, RUNNING
 
 CONFIG = "config"  # the column for all parameters

@@ -20,7 +20,7 @@ from study.columns import COLUMNS
 from study.files import write_json, write_text
 from study.folder import Folder
 from study.select.choice import CLAIM, COVERS, Choice, choose, points
-from study.select.model import LEAST_SEEDS
+from study.select.trials import LEAST_SEEDS
 from study.space import Space
 from study.study import COMPLETE, FAILED, Record, Study
 

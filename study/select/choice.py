@@ -14,7 +14,8 @@ import numpy as np
 from moe.config import Config
 from moe.result import Result
 from study.select.interval import Crossed, crossed
-from study.select.model import LEAST_SEEDS, Bools, Fit, Ints, Trials, fit
+from study.select.model import Fit, fit
+from study.select.trials import LEAST_SEEDS, Bools, Ints, Trials
 from study.study import SEARCH, Objective, Record, Study
 
 COVERS = "new seeds and new images"

@@ -9,20 +9,25 @@ share a part of their noise. How wide the distributions are, in units of the noi
 likelihood (REML) and half-Cauchy priors (Gelman 2006): the one best width would make the error too small.
 """
 
-import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import sparse
 from scipy.special import ndtri, stdtrit
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from study.select.covariance import Precision
+from study.select.features import Features
+from study.select.trials import (
+    LEAST_REPLICATES,
+    LEAST_SEEDS,
+    PRIOR_FREEDOM,
+    Floats,
+    Ints,
+    Trials,
+    noise_scales,
+)
 
 WIDTHS = np.geomspace(1e-3, 1e3, 41)  # variance of the parameters' effects over that of the noise
 PAIR_WIDTHS = (0.0, 0.1, 0.3, 1.0, 3.0)  # variance of the pairs' effects over that of the parameters'
@@ -30,41 +35,10 @@ OWN_WIDTHS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)  # variance of configs' own deviati
 SHARED = (0.0, 0.2, 0.4, 0.6)  # share of the noise that trials with one baseline network have in common
 USUAL_SHARED = 0.4  # until replicates show it
 NEGLIGIBLE = 1e-4  # a combination of widths with less weight is left out
-MOST_PAIRS = 300  # columns of pairs; a space with more is taken as additive, so that a fit ends within seconds
 MOST_OWN = 300  # replicated configs; beyond, their own deviations count as noise
 Z95 = 1.959964
 DRAWS = 500  # of the effects, for the interval of an importance
-LEAST_SEEDS = 4  # of a config whose estimate has an interval: one seed does not show the noise between seeds
-LEAST_REPLICATES = LEAST_SEEDS - 1  # trials beyond each config's first, which show the noise
 REPLICATES_FOR_SHARED = 8  # that show how much of the noise is shared
-PRIOR_FREEDOM = 4  # with so many degrees of freedom a group's noise is shrunk to that of all
-
-
-@dataclass(frozen=True)
-class Trials:
-    """What complete trials found of one objective."""
-
-    levels: Ints  # (trials, parameters) the level of each searched parameter, from 0
-    sizes: tuple[int, ...]  # levels of each parameter
-    values: Floats  # (trials,)
-    networks: Ints  # (trials,) equal where baseline network and seed are
-    noisy: Bools  # (trials,) those of few epochs, whose noise is larger
-    image_noise: float  # standard error of one value over its images
-    image_part: float = 0.0  # the part of its square that further seeds on the same images do not reduce
-
-    @cached_property
-    def cells(self) -> "_Cells":
-        """The trials, config by config."""
-        codes = np.ravel_multi_index(tuple(self.levels.T), self.sizes) if self.sizes else np.zeros(len(self.values))
-        _, first, config_of, counts = np.unique(codes, return_index=True, return_inverse=True, return_counts=True)
-        means = np.bincount(config_of, self.values) / counts
-        squares = np.asarray(np.bincount(config_of, (self.values - means[config_of]) ** 2), float)
-        return _Cells(first, config_of, counts.astype(float), means, squares)
-
-    def first(self, number: int) -> "Trials":
-        """The first so many."""
-        cut = {name: getattr(self, name)[:number] for name in ("levels", "values", "networks", "noisy")}
-        return replace(self, **cut)
 
 
 class Importance(NamedTuple):
@@ -74,22 +48,6 @@ class Importance(NamedTuple):
     low: float
     high: float
     chance: bool  # no more than chance: no effect is beyond noise, all levels of all parameters considered
-
-
-@dataclass(frozen=True)
-class _Cells:
-    """The trials, config by config."""
-
-    first: Ints  # (configs,) each config's first trial
-    config_of: Ints  # (trials,)
-    counts: Floats  # (configs,) trials of each
-    means: Floats  # (configs,)
-    squares: Floats  # (configs,) sum of squares around the mean
-
-    @property
-    def replicates(self) -> int:
-        """Trials beyond each config's first."""
-        return len(self.config_of) - len(self.counts)
 
 
 @dataclass(frozen=True)
@@ -114,7 +72,7 @@ class Fit:
     @property
     def half(self) -> Floats:
         """(configs,) half the 95 % interval of the estimate; nan where a config has too few seeds to state it."""
-        # a config's own noise is known from its own trials and the prior of `_scales`
+        # a config's own noise is known from its own trials and the prior of `noise_scales`
         freedom = np.minimum(len(self.config_of), PRIOR_FREEDOM + self.trials - 1)
         return np.where(self.trials >= LEAST_SEEDS, stdtrit(freedom, 0.975) * self.error, np.nan)
 
@@ -165,8 +123,8 @@ def fit(trials: Trials) -> Fit:
     The image noise counts as one more observation of the noise, and the noise is never below it, so that the error
     of a few trials that happen to agree is not zero.
     """
-    cells, features = trials.cells, _Features.of(trials)
-    scales = _scales(trials)
+    cells, features = trials.cells, Features.of(trials)
+    scales = noise_scales(trials)
     configs, effects, noise = _Average(), _Average(), _Average()
     for weight, solution, width in _plausible(list(_solutions(trials, features, scales))):
         configs.add(weight, *solution.of_configs(width))
@@ -186,133 +144,6 @@ def fit(trials: Trials) -> Fit:
         means=cells.means,
         variance=float(trials.values.var()),
     )
-
-
-@dataclass(frozen=True)
-class _Features:
-    """Columns of the model: one for each level of each parameter, then one for each pair of levels that was tried."""
-
-    rows: Floats  # (configs, features) 1 where the config has it
-    pair: Bools  # (features,) whether it is of a pair
-    contrasts: Floats  # (levels, features) a level's effect: less the mean of the parameter's levels that were tried
-
-    @classmethod
-    def of(cls, trials: Trials) -> "_Features":
-        levels = trials.levels[trials.cells.first]
-        single = [np.eye(size)[column] for size, column in zip(trials.sizes, levels.T, strict=True)]
-        parts, contrasts = [*single], [_single_contrasts(single)]
-        for one, other in itertools.combinations(range(len(single)), 2):
-            columns = (single[one][:, :, None] * single[other][:, None, :]).reshape(len(levels), -1)
-            tried = columns.any(0)
-            parts.append(columns[:, tried])
-            contrasts.append(_pair_contrasts(single, one, other)[:, tried])
-        number, alone = sum(trials.sizes), len(single)
-        pairs = sum(part.shape[1] for part in parts[alone:])
-        if pairs > MOST_PAIRS:
-            parts, contrasts, pairs = parts[:alone], contrasts[:1], 0
-        rows = np.hstack([np.zeros((len(levels), 0)), *parts])
-        return cls(rows, np.arange(number + pairs) >= number, np.hstack(contrasts))
-
-
-def _tried(single: list[Floats]) -> list[Bools]:
-    return [np.asarray(columns.any(0)) for columns in single]
-
-
-def _centring(tried: Bools) -> Floats:
-    """(levels, levels) each level less the mean of those tried; nan where one level was tried, or none compares."""
-    compared = tried if tried.sum() > 1 else np.zeros_like(tried)
-    return np.where(compared[:, None], np.eye(len(tried)) - tried / max(1, tried.sum()), np.nan)
-
-
-def _single_contrasts(single: list[Floats]) -> Floats:
-    sizes = [columns.shape[1] for columns in single]
-    found, ends = np.zeros((sum(sizes), sum(sizes))), np.cumsum([0, *sizes])
-    for start, end, tried in zip(ends, ends[1:], _tried(single), strict=False):
-        found[start:end] = np.nan if tried.sum() < 2 else 0.0
-        found[start:end, start:end] = _centring(tried)
-        found[start:end][~tried] = np.nan
-    return found
-
-
-def _pair_contrasts(single: list[Floats], one: int, other: int) -> Floats:
-    """(levels, pairs of levels) of a pair, the mean over the levels of the partner, for both of its parameters."""
-    sizes = [columns.shape[1] for columns in single]
-    starts, tried = np.cumsum([0, *sizes]), _tried(single)
-    found = np.zeros((sum(sizes), sizes[one] * sizes[other]))
-    for parameter, partner, first in ((one, other, True), (other, one, False)):
-        mean = tried[partner] / max(1, tried[partner].sum())
-        centred = np.nan_to_num(_centring(tried[parameter]))
-        block = centred[:, :, None] * mean if first else centred[:, None, :] * mean[:, None]
-        found[starts[parameter] : starts[parameter] + sizes[parameter]] = block.reshape(sizes[parameter], -1)
-    return found
-
-
-def _scales(trials: Trials) -> Floats:
-    """(trials,) each trial's noise relative to that of all: by few or many epochs, and by its config's replicates."""
-    cells = trials.cells
-    if cells.replicates < LEAST_REPLICATES or not (within := cells.squares.sum()):
-        return np.ones(len(trials.values))
-    pooled = within / cells.replicates
-    noisy, extra = trials.noisy[cells.first], cells.counts - 1
-    of_group = np.empty(len(cells.counts))
-    for group in (noisy, ~noisy):
-        squares, freedom = cells.squares[group].sum(), extra[group].sum()
-        of_group[group] = (squares + PRIOR_FREEDOM * pooled) / (freedom + PRIOR_FREEDOM)
-    own = (cells.squares + PRIOR_FREEDOM * of_group) / (extra + PRIOR_FREEDOM)
-    return np.asarray(np.sqrt(own / pooled)[cells.config_of])
-
-
-class _Precision:
-    """The inverse covariance W of the trials in units of the noise, summed over the trials of each config.
-
-    The covariance is diagonal, plus a block for the trials of each network, plus one for each replicated config. C is
-    (configs, trials), 1 where the trial is of the config.
-    """
-
-    def __init__(self, trials: Trials, scales: Floats, own: float, shared: float) -> None:
-        cells, n = trials.cells, len(trials.values)
-        _, group, members = np.unique(trials.networks, return_inverse=True, return_counts=True)
-        several, replicated = (members > 1)[group], cells.counts > 1
-        diagonal = scales**2 * np.where(several, 1 - shared, 1.0)
-        if own:
-            diagonal = diagonal + np.where(replicated[cells.config_of], 0.0, own)
-        every, blocks = np.arange(n), np.where(several, np.sqrt(shared) * scales, 0.0)
-        self.inverse = 1 / diagonal  # (trials,)
-        self.blocks = sparse.csr_array((blocks, (every, group)), shape=(n, len(members)))
-        self.inner = 1 + self.blocks.T.power(2) @ self.inverse  # (networks,)
-        self.configs = sparse.csr_array((np.ones(n), (cells.config_of, every)), shape=(len(cells.counts), n))
-        self.sums = self.configs @ self.inverse  # (configs,)
-        self.shared = sparse.csr_array(self.configs @ sparse.diags_array(self.inverse) @ self.blocks)
-        self.log_determinant = float(np.log(diagonal).sum() + np.log(self.inner).sum())
-        self.replicated = np.flatnonzero(replicated) if own else np.zeros(0, np.int64)
-        columns = np.zeros((len(cells.counts), len(self.replicated)))
-        columns[self.replicated, np.arange(len(self.replicated))] = 1.0
-        self.own = self._blocked(columns)
-        schur = np.eye(len(self.replicated)) / (own or 1.0) + self.own[self.replicated]
-        self.schur = np.linalg.inv(schur)
-        self.log_determinant += float(np.linalg.slogdet(schur)[1] + len(self.replicated) * np.log(own or 1.0))
-
-    def _blocked(self, values: Floats) -> Floats:
-        return np.asarray(self.sums[:, None] * values - self.shared @ ((self.shared.T @ values) / self.inner[:, None]))
-
-    def of_features(self, values: Floats) -> Floats:
-        """C W C' times (configs, n)."""
-        return self._blocked(values) - self.own @ (self.schur @ (self.own.T @ values))
-
-    def of_trials(self, values: Floats) -> tuple[Floats, float]:
-        """C W times (trials,), and the square of the values under W."""
-        weighted = values * self.inverse
-        of_networks = self.blocks.T @ weighted
-        found = self.configs @ weighted - self.shared @ (of_networks / self.inner)
-        part = self.schur @ found[self.replicated]
-        square = values @ weighted - of_networks**2 @ (1 / self.inner) - found[self.replicated] @ part
-        return np.asarray(found - self.own @ part), float(square)
-
-    @cached_property
-    def of_configs(self) -> Floats:
-        """(configs,) the diagonal of C W C'."""
-        blocked = self.sums - self.shared.power(2) @ (1 / self.inner)
-        return np.asarray(blocked - ((self.own @ self.schur) * self.own).sum(1))
 
 
 @dataclass(frozen=True)
@@ -342,7 +173,7 @@ class _Solution:
         return effects, self.variance[width] * (self.contrasts**2 @ shrinkage)
 
 
-def _solutions(trials: Trials, features: _Features, scales: Floats) -> Iterator[_Solution]:
+def _solutions(trials: Trials, features: Features, scales: Floats) -> Iterator[_Solution]:
     """The model for each combination of own width, share of the noise, and width of pairs, each as likely before."""
     replicates = trials.cells.replicates
     shown = replicates >= LEAST_REPLICATES and (trials.cells.counts > 1).sum() <= MOST_OWN
@@ -350,10 +181,10 @@ def _solutions(trials: Trials, features: _Features, scales: Floats) -> Iterator[
     for own in owns:
         prior = 0.0 if len(owns) == 1 else np.log(0.5 if own == 0 else 0.5 / (len(owns) - 1))
         for shared in SHARED if replicates >= REPLICATES_FOR_SHARED else (USUAL_SHARED,):
-            yield from _solve(trials, features, _Precision(trials, scales, own, shared), own, float(prior))
+            yield from _solve(trials, features, Precision(trials, scales, own, shared), own, float(prior))
 
 
-def _solve(trials: Trials, features: _Features, precision: _Precision, own: float, prior: float) -> Iterator[_Solution]:
+def _solve(trials: Trials, features: Features, precision: Precision, own: float, prior: float) -> Iterator[_Solution]:
     one = precision.of_features(np.ones((len(trials.cells.counts), 1)))[:, 0]
     total = float(one.sum())
     centre = float(precision.of_trials(trials.values)[0].sum()) / total
