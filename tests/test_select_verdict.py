@@ -67,6 +67,7 @@ def decide(gain, over, seeds=10, planned=10, half=0.2):
         (0.5, (1, 1, 0.9), "improves"),  # controls below the baseline are beaten as well
         (0.5, (1, 1, 0.1), "ensemble effect"),
         (0.1, (0, 0, 0), "no improvement"),
+        (0.3, (1, 1, 0.15), "inconclusive"),  # above 0, if by less than the margin
         (-2, (1, 1, 1), "no improvement"),
     ],
 )
