@@ -113,7 +113,7 @@ def test_a_study_is_given_to_sbatch_as_it_was_printed(slurm, tmp_path, capsys):
     assert (tmp_path / "r").is_dir()  # where Slurm writes what the study prints
     assert "Submitted as job 12." in capsys.readouterr().out
     assert f"#SBATCH --output={tmp_path}/r/x-%j.out\n" in printed
-    assert f"study=(--trials 3 --name x --results {tmp_path}/r)\n" in printed
+    assert f"study=(--results {tmp_path}/r --trials 3 --name x)\n" in printed
 
 
 @pytest.mark.parametrize(

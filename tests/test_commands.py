@@ -20,7 +20,7 @@ def test_each_command_prints_its_own_help(command):
 def test_wrong_usage_of_a_command_has_its_exit_code_and_names_the_option():
     done = moe_study("run", "--trials", "0")
     assert done.returncode == 2
-    assert "--trials is 0" in done.stderr
+    assert "--trials is '0'" in done.stderr
 
 
 @pytest.mark.parametrize("words", [(), ("walk",)])

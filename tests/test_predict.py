@@ -17,7 +17,17 @@ from tests.test_pictures import painted
 
 STAGES = ("gate", "baseline", "artificial", "natural", "mixture")
 SIZES = {"small.png": (20, 20), "a rather long name.jpg": (300, 200), "[red]large.webp": (640, 480)}
-TRAIN = ["--dataset", "shapes", "--train-examples", "60", "--test-examples", "50", "--no-store"]
+TRAIN = [
+    "--dataset",
+    "shapes",
+    "--protocol",
+    "notebook",
+    "--train-examples",
+    "60",
+    "--test-examples",
+    "50",
+    "--no-store",
+]
 
 
 def call(*arguments, cwd, stdout=subprocess.PIPE, **environment):
@@ -80,7 +90,7 @@ def test_pictures_are_classified_and_unreadable_ones_named(folder):
     assert "nowhere.png" in errors[1]
 
     headline, _, head, *lines = done.stdout.splitlines()
-    for part in ("m.safetensors", "shapes", "60 training images", "epochs 1", "seed 0", "50 validation images"):
+    for part in ("m.safetensors", "shapes", "60 training images", "epochs 1", "seed 0", "50 test images"):
         assert part in headline
     assert head.split() == ["picture", *STAGES]
     assert len({len(line) for line in lines}) == 1  # aligned

@@ -172,7 +172,7 @@ def test_the_first_line_is_the_data_and_why_these(finished):
 
 
 def test_progress_is_printed_without_the_tables_of_ray(finished):
-    assert "| 3 of 3 trials done, best gain" in finished.printed
+    assert "| phase search: 3 of 3 trials done, best gain" in finished.printed
     assert "Trial status" not in finished.printed
 
 
@@ -180,7 +180,7 @@ def test_study_json_holds_what_was_searched_and_the_command(finished):
     assert finished.about["dataset"] == "shapes"
     assert finished.about["space"]["grids"]["epochs"] == [1, 2]
     runs = json.loads((finished.folder / "study.json").read_text())["runs"]
-    assert [run["command"] for run in runs] == ["python -m study.run --space four.yaml --trials 3"]
+    assert [run["command"] for run in runs] == ["python -m study.run --space four.yaml --trials 3 --refine 0"]
 
 
 def test_the_table_has_a_row_for_each_trial_with_its_gain(finished):

