@@ -75,7 +75,8 @@ def _choice(options: ConfirmOptions, folder: Path, study: Study, records: Sequen
         written = json.loads((folder / "best.json").read_bytes())
     except (OSError, ValueError):
         written = None
-    if not _equal(written, json.loads(json.dumps(best(study, choice)))):
+    made = json.loads(json.dumps(best(study, choice)))
+    if not isinstance(written, dict) or not _equal({**written, "study": study.name}, made):  # a copy has another name
         resume = shlex.join(["--resume", "--name", study.name, "--results", str(options.results)])
         raise FolderError(
             f"{folder / 'best.json'} is not what the study's records give: trials came later, or it was edited; "

@@ -78,9 +78,8 @@ class Progress:
         if self.references:
             return f"phase reference: {self.references} baselines to train"
         done, missing = self.ledger.ended(COMPLETE), self.ledger.missing
-        parts = [
-            f"phase {'refine' if self.ledger.refining and self.ledger.study.refine else 'search'}: {done} of {done + missing} trials done"
-        ]
+        phase = "refine" if self.ledger.refining and self.ledger.study.refine else "search"
+        parts = [f"phase {phase}: {done} of {done + missing} trials done"]
         if failed := self.ledger.ended(FAILED):
             parts.append(f"{failed} failed")
         if best := self.ledger.best:

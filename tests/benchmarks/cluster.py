@@ -170,7 +170,7 @@ class Person:
             subprocess.run(["git", *command.split()], cwd=self.checkout, check=True)
         self.cluster = cluster
         self.study = (
-            *("--dataset", "shapes", "--space", "four.yaml", "--cpus-per-trial", "1"),
+            *("--dataset", "shapes", "--space", "four.yaml", "--cpus-per-trial", "1", "--refine", "0"),
             *("--results", str(self.results), "--store", str(folder / "shared" / "stages")),
         )
 
