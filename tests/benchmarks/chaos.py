@@ -60,7 +60,7 @@ from moe.training.numerics import configure_numerics
 
 CPU = torch.device("cpu")
 NAMES = ("baseline", "gate", "artificial", "natural")
-MOST_WASTE = 1.05
+MOST_WASTE = 1.1  # 1.02 on a quiet machine; leases run out on a busy one
 TIMING = Timing(beat_s=0.2, ttl_s=1.5, poll_s=0.05, rest_s=1.0)
 SHORT_S = (0.1, 0.5)  # between two accidents
 EPOCHS_BETWEEN = 20  # two kills or pauses, at least
