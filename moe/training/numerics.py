@@ -35,8 +35,8 @@ class Numerics:
 def best_precision(device_type: str) -> Precision:
     """The precision in which a kind of device, "cpu" or "cuda", trains fastest without losing accuracy.
 
-    It is bfloat16 on CPUs with instructions for such products, AMX or avx512_bf16; `tests/benchmarks/README.md` has the
-    measurements on both.
+    It is bfloat16 on CPUs with instructions for such products, AMX or avx512_bf16. `tests/benchmarks/README.md` has the
+    accuracy over seeds with AMX; `python -m tests.benchmarks.precision` compares on any CPU.
     """
     units = set(_bfloat16_units())
     for limit in (os.environ.get(name, "").upper() for name in MOST_INSTRUCTIONS):
