@@ -13,10 +13,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from moe.bits import Bools
 from moe.config import NATURAL
 
 Classes = NDArray[np.uint8]  # (N,) predicted classes, or 1 where a gate picks the natural branch
-Bools = NDArray[np.bool_]
 Predicted = Mapping[str, Classes]  # by network, of each branch "network/artificial" and "network/natural"
 
 ARTIFICIAL_GATE: Final = "artificial"

@@ -18,13 +18,12 @@ from moe.arms import ARTIFICIAL_GATE, NATURAL_GATE, Predicted
 from moe.config import ARTIFICIAL, CLASSES, NATURAL, Config
 from moe.data import DataSet
 from moe.data.subset import Subset, subset
-from moe.networks import ARTIFICIAL_BRANCH, IMAGE, NATURAL_BRANCH, Subgates, blend, picks_natural
-from moe.pipeline import predict, side_by_side, train_frozen, train_mixture, train_subgates
+from moe.networks import ARTIFICIAL_BRANCH, IMAGE, NATURAL_BRANCH, blend, picks_natural
+from moe.pipeline import predict, predict_branches, side_by_side, train_frozen, train_mixture, train_subgates
 from moe.result import Result
 from moe.scheduler import OnEpoch, TrainedStage
 from moe.stages import GENERALISTS, MEMBERS, PIPELINE, STAGES, plan, request
 from moe.store.store import Store
-from moe.training.loop import batches, to_floats
 from moe.training.numerics import available_devices, configure_numerics, one_thread
 
 EXPERTS = ("artificial", "natural")
@@ -140,18 +139,11 @@ def _predict(trained: _Trained, members: Sequence[str], images: Tensor, devices:
 
     def output(stage: TrainedStage) -> Tensor:
         with one_thread():
-            return (branches if stage.checkpoint.stage == "mixture" else predict)(stage.network, images)
+            return (predict_branches if stage.checkpoint.stage == "mixture" else predict)(stage.network, images)
 
     with ThreadPoolExecutor(len(side_by_side(devices, len(distinct)))) as pool:
         outputs = dict(zip(distinct, pool.map(output, distinct.values()), strict=True))
     return predictions({name: outputs[stage.checkpoint] for name, stage in named.items()}, members)
-
-
-@torch.no_grad()
-def branches(subgates: nn.Module, images: Tensor) -> Tensor:
-    """(2, N, 10, 2) logits of the subgates' weights for (N, 3, 32, 32) bytes, from both branches."""
-    assert isinstance(subgates, Subgates)
-    return torch.cat([subgates.branches(to_floats(part)) for part in batches(images)], 1)
 
 
 def predictions(outputs: Mapping[str, Tensor], members: Sequence[str]) -> Predicted:

@@ -3,13 +3,12 @@
 log-probabilities on the scored images --score--> accuracies, gain, discordance; who is right on which image
 """
 
-from base64 import b64encode
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from moe.bits import pack
 from moe.config import ARTIFICIAL, NATURAL
 from moe.networks import blend, frozen_outputs, picks_natural
 from moe.result import Right, Score
@@ -44,12 +43,7 @@ def score(log_probs: Mapping[str, Tensor], weights: Mapping[str, Tensor], labels
         constant=any(bool((predicted == predicted[0]).all()) for predicted in classes),
     )
     rights = {"baseline": baseline, "mixture": mixture, "average": average, "oracle": oracle_gate}
-    return scored, Right(**{name: _packed(right) for name, right in rights.items()})
-
-
-def _packed(right: Tensor) -> str:
-    """(N,) bool as a field of `Right`."""
-    return b64encode(np.packbits(right.cpu().numpy()).tobytes()).decode()
+    return scored, Right(**{name: pack(right.cpu().numpy()) for name, right in rights.items()})
 
 
 def _own(log_probs: Tensor, labels: Tensor, classes: tuple[int, ...]) -> float:

@@ -112,9 +112,8 @@ def baseline_accuracy(
     request = plan(config, data.fingerprint, numerics)["baseline"]
     images = subset(request.spec, data).to(devices[0])
     try:
-        task = StageTask(request, partial(examples, images, "baseline"))
         with one_thread():
-            stage = Scheduler(opened).run(task, devices[0])
+            stage = train_frozen([request], images, Scheduler(opened), devices)["baseline"]
             predicted = _log_probs(stage, "score", images.score_images)
     finally:
         opened.flush()
@@ -244,10 +243,16 @@ def _predict_side_by_side(frozen: Mapping[str, TrainedStage], images: Subset, th
 @torch.no_grad()
 def _blend_weights(subgates: nn.Module, images: Subset, predicted: Mapping[str, Tensor]) -> State:
     """(N, 10, 2) logits of the subgates' weights on the scored images: by the gate, and by the true superclass."""
-    assert isinstance(subgates, Subgates)
     truth = STAGES["gate"].view(images.score_labels)[1] == 1
-    branches = torch.cat([subgates.branches(to_floats(part)) for part in batches(images.score_images)], 1)
+    branches = predict_branches(subgates, images.score_images)
     return {"gate": select_branch(branches, picks_natural(predicted["gate"])), "oracle": select_branch(branches, truth)}
+
+
+@torch.no_grad()
+def predict_branches(subgates: nn.Module, images: Tensor) -> Tensor:
+    """(2, N, 10, 2) logits of the subgates' weights for (N, 3, 32, 32) bytes, from both branches."""
+    assert isinstance(subgates, Subgates)
+    return torch.cat([subgates.branches(to_floats(part)) for part in batches(images)], 1)
 
 
 @torch.no_grad()

@@ -14,8 +14,7 @@ from moe.console import table
 from moe.schema import Model, shown
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from moe.bits import Bools
 
 Share = Annotated[float, Ge(0), Le(1)]
 Count = Annotated[int, Ge(0)]
@@ -84,7 +83,7 @@ RIGHT = {
 class Right(Model):
     """Which of the scored images each classifies correctly, in the data set's fixed order of them.
 
-    Each field is the base64 of numpy.packbits.
+    Each field is a text that `moe.bits.pack` makes.
     """
 
     baseline: str
@@ -101,12 +100,11 @@ class Right(Model):
             raise ValueError(f"right.{field.field_name} is {shown(packed)}; expected base64") from None
         return packed
 
-    def bits(self, name: str, images: int) -> "NDArray[np.bool_]":
+    def bits(self, name: str, images: int) -> "Bools":
         """(images,) bool: whether the classifier of that field is right on each of the scored images."""
-        import numpy as np
+        from moe.bits import unpack  # numpy, which a refused option does without
 
-        packed = np.frombuffer(b64decode(getattr(self, name)), np.uint8)
-        return np.unpackbits(packed, count=images).astype(bool)
+        return unpack(getattr(self, name), images)
 
 
 class Totals(Model):

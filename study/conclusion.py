@@ -44,7 +44,7 @@ def conclude_finished(request: Request) -> Exit | None:
 def conclude(options: Options, study: Study, too_many_failed: bool = False) -> Exit:
     """Write everything that is derived, and print how the study ended; the exit code."""
     folder = Folder(options.results / study.name)
-    study = folder.read_study()  # with its references
+    study = study.replace(reference=folder.read_study().reference)  # the budgets may be new ones
     records = folder.read_records(study)
     write_all(folder, study, records)
     emit(f"\n{(folder.path / 'summary.md').read_text('utf-8')}")

@@ -3,10 +3,11 @@
 import gc
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TypeVar
 
 from moe.cli import AUTO
 from moe.config import Config
@@ -33,6 +34,8 @@ from study.search.tune import search
 from study.search.worker import devices
 from study.select.refine import most
 from study.study import COMPLETE, Record, Run, Study, now
+
+Value = TypeVar("Value")
 
 
 @dataclass
@@ -70,7 +73,8 @@ class Driver:
         recorded = [record.config for record in records if record.state == COMPLETE]
         left = missing(study, records)
         speed = calibrate(resources, study.space.least("batch_size"), study.precision)
-        cost, whole = forecast(study, left, recorded, speed), forecast(study, study.space.size, recorded, speed)
+        cost = forecast(study, left, recorded, speed)
+        whole = forecast(study, study.space.size * study.seeds, recorded, speed)
         every = duration(whole.shared.cost / resources.concurrency)
         apart, shared = (duration(tally.cost / resources.concurrency) for tally in (cost.apart, cost.shared))
         return (
@@ -93,18 +97,13 @@ class Driver:
         """
         options, study, folder, stop = self.request.options, self.study, self.folder, self.stop
 
-        def save(record: Record) -> None:
-            try:
-                folder.write_record(record)
-            except (OSError, FolderError) as error:  # Tune would take it for the trial's failure
-                stop.broken = stop.broken or error
-
-        ledger = Ledger(study, records, save, folder.write_study)
+        ledger = Ledger(study, records, self._safely(folder.write_record), self._safely(folder.write_study))
         folder.write_study(study, self._this_run())
         emit(f"  records in {folder.path}; {ledger.max_failures} failed trials would end it")
         progress = Progress(ledger, terminal=sys.stdout.isatty())
         stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
-        searcher = StudySearch(ledger, progress, stop, self.resources.concurrency, missing_references(study))
+        references = [] if records else missing_references(study)  # fixed once there are trials
+        searcher = StudySearch(ledger, progress, stop, self.resources.concurrency, references)
         with showing(progress), stop.while_trials_run(partial(conclude, options, study)):
             try:
                 search(searcher, self._job(), options.address, (folder.path / ".tune").resolve())
@@ -118,6 +117,17 @@ class Driver:
                 f"once there is room they continue with: {resume_command(options, study)}"
             )
         return ledger.too_many_failed
+
+    def _safely(self, write: Callable[[Value], None]) -> Callable[[Value], None]:
+        """The same, except that an error ends the study: Tune would take it for the failure of a trial."""
+
+        def safely(value: Value) -> None:
+            try:
+                write(value)
+            except (OSError, FolderError) as error:
+                self.stop.broken = self.stop.broken or error
+
+        return safely
 
     def _job(self) -> Job:
         return Job(

@@ -5,40 +5,24 @@ options --> study (new, or that of the folder) --> study.driver: data --> trials
 This module checks the options and imports neither torch nor Ray; `study.driver` does the work.
 """
 
-import errno
 import shlex
 import sys
 from collections.abc import Sequence
 
-from moe.console import Exit, fail, tolerate_encoding, warn
+from moe.console import Exit, fail
 from study.definition import define, missing_data
-from study.folder import FolderError
-from study.machine import ClusterError
+from study.guard import guarded
 from study.options import PROGRAM, Options, parse
 from study.search.resources import local
-from study.search.stopping import Stop, signals
-
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # errors that may come without the name of a file
+from study.search.stopping import Stop
 
 
 def main(arguments: Sequence[str] | None = None) -> Exit:
     """Run the command; the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = parse(words)
-    stop = Stop()
-    tolerate_encoding()
-    try:
-        with signals(stop):
-            return _run(options, shlex.join([*PROGRAM.split(), *words]), stop)
-    except (FolderError, ClusterError) as error:
-        return fail(PROGRAM, str(error))
-    except OSError as error:
-        if not (error.filename or error.errno in _DISK):
-            raise
-        return fail(PROGRAM, f"{error.filename or options.results}: {error.strerror}")
-    except KeyboardInterrupt:
-        warn(PROGRAM, "interrupted; nothing was run")
-        return Exit.INTERRUPTED
+    command = shlex.join([*PROGRAM.split(), *words])
+    return guarded(PROGRAM, options.results, lambda stop: _run(options, command, stop))
 
 
 def _run(options: Options, command: str, stop: Stop) -> Exit:

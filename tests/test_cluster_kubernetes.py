@@ -16,7 +16,8 @@ from study.study import Run
 from tests.scheduler_helpers import Recorder, submit
 from tests.study_helpers import STARTED, a_record, a_study
 
-SCHEMA = Path("/work/shared/kuberay/ray.io_rayjobs.yaml.gz")  # of KubeRay, which the project does not ship
+#: of KubeRay, which the project does not ship
+SCHEMA = Path(__file__).parents[2] / "shared" / "kuberay" / "ray.io_rayjobs.yaml.gz"
 WORDS = ("--on", "kubernetes")
 GIVEN = ("--image", "registry/moe@sha256:0f", "--claim", "shared-rwx")
 

@@ -50,6 +50,13 @@ def test_a_study_costs_less_where_trials_share_stages():
     )  # another seed shares nothing
 
 
+def test_points_on_several_seeds_cost_as_often_as_there_are_seeds():
+    one, three = (a_study(trials=10, seeds=seeds, space=PRESETS["notebook"]) for seeds in (1, 3))
+    alone, together = forecast(one, 10, [], SPEED), forecast(three, 30, [], SPEED)
+    assert together.shared.cost == pytest.approx(3 * alone.shared.cost)
+    assert together.apart.cost == pytest.approx(3 * alone.apart.cost)
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_what_the_store_has_of_recorded_trials_costs_nothing(precision):
     study = a_study(space=PRESETS["notebook"], precision=precision)

@@ -313,6 +313,16 @@ def test_references_run_before_the_first_trial_and_are_saved_as_they_end():
     assert "reference" not in driver.launch()[1]
 
 
+def test_a_reference_whose_worker_is_lost_is_left_out_with_a_warning():
+    driver = Driver(trials=1)
+    progress, configs = silent(driver.ledger), missing_references(driver.ledger.study)
+    driver.searcher = StudySearch(driver.ledger, progress, Stop(), 1, configs)
+    trial_id, _ = driver.launch()
+    driver.searcher.on_trial_complete(trial_id, error=True)
+    assert any("reference is left out" in sentence for sentence in progress.warnings)
+    assert "reference" not in driver.launch()[1]
+
+
 def test_the_references_are_every_size_and_number_of_examples_with_the_most_epochs():
     found = missing_references(a_study(space=PRESETS["notebook"]))
     assert len(found) == 6

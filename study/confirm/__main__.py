@@ -7,16 +7,16 @@ from contextlib import nullcontext
 
 from moe.cli import refuse
 from moe.config import NOTEBOOK
-from moe.console import Exit, emit, fail, tolerate_encoding, warn
+from moe.console import Exit, emit
 from moe.schema import decode
 from study.confirm.options import PROGRAM, ConfirmOptions, parse, parser
 from study.confirm.outcome import Outcome
 from study.confirm.plan import Confirmation
 from study.confirm.report import report
-from study.folder import Folder, FolderError
-from study.machine import ClusterError
+from study.folder import Folder
+from study.guard import guarded
 from study.search.resources import local
-from study.search.stopping import Stop, signals
+from study.search.stopping import Stop
 from study.study import Study
 
 __all__ = ["main", "parser"]
@@ -26,20 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> Exit:
     """Run the command; the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = parse(words)
-    stop = Stop()
-    tolerate_encoding()
-    try:
-        with signals(stop):
-            return _run(options, shlex.join([*PROGRAM.split(), *words]), stop)
-    except (FolderError, ClusterError) as error:
-        return fail(PROGRAM, str(error))
-    except OSError as error:
-        if not error.filename:
-            raise
-        return fail(PROGRAM, f"{error.filename}: {error.strerror}")
-    except KeyboardInterrupt:
-        warn(PROGRAM, "interrupted; nothing was run")
-        return Exit.INTERRUPTED
+    command = shlex.join([*PROGRAM.split(), *words])
+    return guarded(PROGRAM, options.folder, lambda stop: _run(options, command, stop))
 
 
 def _run(options: ConfirmOptions, command: str, stop: Stop) -> Exit:

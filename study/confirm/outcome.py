@@ -9,10 +9,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from moe.arms import ARMS, DECISIVE, EXCHANGES, STEPS, Bools, Difference, right
+from moe.arms import ARMS, DECISIVE, EXCHANGES, STEPS, Difference, right
+from moe.bits import Bools, pack
 from moe.config import ARTIFICIAL, CLASSES, NATURAL, Config
 from moe.schema import Model
-from study.confirm.plan import CHOICE, DEFAULT, VERSION, Plan, Role, SeedRecord, complete, failed, packed_bits
+from study.confirm.plan import CHOICE, DEFAULT, VERSION, Plan, Role, SeedRecord, complete, failed
 from study.folder import FolderError
 from study.select.interval import Crossed, crossed, holm
 from study.select.verdict import Control, Word, judge, rule
@@ -99,7 +100,7 @@ class Outcome(Model):
 def scored(record: SeedRecord, labels: Labels) -> SeedRecord:
     """A complete record with the images that each arm gets right, in place of what it predicts."""
     classes = record.classes()
-    bits = {name: packed_bits(right(arm, classes, labels)) for name, arm in ARMS.items()}
+    bits = {name: pack(right(arm, classes, labels)) for name, arm in ARMS.items()}
     return record.replace(right=bits, predicted=None)
 
 

@@ -22,7 +22,8 @@ import numpy as np
 from annotated_types import Ge
 from numpy.typing import NDArray
 
-from moe.arms import Bools, Predicted
+from moe.arms import Predicted
+from moe.bits import Bools, unpack
 from moe.config import Config
 from moe.files import read_regular
 from moe.result import Count, Positive, Seconds
@@ -82,7 +83,7 @@ class SeedRecord(Model):
     validation_gain: float = 0.0
     images: Positive | None = None
     predicted: dict[str, str] | None = None  # until every seed has ended
-    right: dict[str, str] | None = None  # after that: by arm, the base64 of numpy.packbits
+    right: dict[str, str] | None = None  # after that: by arm, as `moe.bits.pack` makes it
 
     @property
     def name(self) -> str:
@@ -99,8 +100,8 @@ class SeedRecord(Model):
     def bits(self, arm: str) -> Bools:
         """(images,) bool: where an arm is right, once it is scored."""
         assert self.right is not None
-        packed = np.frombuffer(b64decode(self.right[arm]), np.uint8)
-        return np.unpackbits(packed, count=self.images).astype(bool)
+        assert self.images is not None
+        return unpack(self.right[arm], self.images)
 
 
 def file_name(role: Role, seed: int) -> str:
@@ -111,11 +112,6 @@ def file_name(role: Role, seed: int) -> str:
 def packed_classes(classes: NDArray[np.uint8]) -> str:
     """Predicted classes as a record has them."""
     return b64encode(zlib.compress(classes.tobytes(), 9)).decode()
-
-
-def packed_bits(right: Bools) -> str:
-    """(images,) bool as a record has it."""
-    return b64encode(np.packbits(right).tobytes()).decode()
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,6 @@ def _equal(one: object, other: object) -> bool:
         return one.keys() == other.keys() and all(_equal(value, other[name]) for name, value in one.items())
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
-    if isinstance(one, str) and isinstance(other, str) and "points" in one:
-        return True  # a sentence made of these numbers
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_equal, one, other))
     return one == other
@@ -76,7 +74,8 @@ def _choice(options: ConfirmOptions, folder: Path, study: Study, records: Sequen
     except (OSError, ValueError):
         written = None
     made = json.loads(json.dumps(best(study, choice)))
-    if not isinstance(written, dict) or not _equal({**written, "study": study.name}, made):  # a copy has another name
+    aside = {name: made[name] for name in ("study", "why")}  # a copy has another name; why repeats the numbers
+    if not isinstance(written, dict) or not _equal({**written, **aside}, made):
         resume = shlex.join(["--resume", "--name", study.name, "--results", str(options.results)])
         raise FolderError(
             f"{folder / 'best.json'} is not what the study's records give: trials came later, or it was edited; "

@@ -105,7 +105,7 @@ def price(config: Config, speed: Speed) -> dict[str, Price]:
 
 
 def forecast(study: Study, trials: int, recorded: Sequence[Config], speed: Speed) -> Forecast:
-    """The cost of further trials if points are drawn evenly, each once before any is drawn again.
+    """The cost of further trials if points are drawn evenly, each on every seed before any is drawn again.
 
     It is an upper bound: no stage stops early, and mixtures count as one only if their stages' epochs agree too.
 
@@ -123,7 +123,8 @@ def forecast(study: Study, trials: int, recorded: Sequence[Config], speed: Speed
 
 def _drawn(study: Study, trials: int) -> Iterator[Config]:
     space = study.space
-    order = random.Random(study.seed).sample(range(space.size), min(trials, space.size))
+    points = -(-trials // study.seeds)
+    order = random.Random(study.seed).sample(range(space.size), min(points, space.size))
     for number in range(trials):
         replicate, place = divmod(number, len(order))
         yield study.config(space.at(order[place]), replicate)

@@ -128,7 +128,7 @@ class Ledger:
         """Start the next trial of the phase refine; None during the search."""
         if not self.refining:
             return None
-        point, replicate, _ = next(each for each in self.wanted() if self._open(each.point, each.replicate))
+        point, replicate = next(each for each in self.wanted() if self._open(each.point, each.replicate))
         for record in self._at(point):
             if record.replicate == replicate and record.trial in self._interrupted:
                 return self.restart(record)

@@ -138,6 +138,8 @@ class StudySearch(Searcher):  # type: ignore[misc]
     def on_trial_complete(self, trial_id: str, result: Row | None = None, error: bool = False) -> None:
         """Tell Optuna how a trial ended; one that was stopped stays as it is, for a resume."""
         if self._referring.pop(trial_id, None):
+            if error and not self.stop.now():
+                self._progress.warned(f"a reference is left out: {LOST}")
             self._progress.referring(len(self._references) + len(self._referring))
             return
         number, proposal = self._running.pop(trial_id)

@@ -25,6 +25,7 @@ wrongly, a worker failed, or, with --commit-every 0, more than 1.05 epochs were 
 
 import argparse
 import dataclasses
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -35,6 +36,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -186,15 +188,20 @@ class Log:
 def work(scene: Scene, truths: dict[str, Truth], name: str) -> None:
     """A worker: train stages until the file `stop` exists, and check what the store returns."""
     prepare()
+    faulthandler.register(signal.SIGUSR1)
     log, draw = Log(Path(scene.folder) / f"{name}.jsonl"), random.Random(f"{scene.seed}/{name}")
     _log_training(log)
     timing = dataclasses.replace(TIMING, commit_every_s=scene.commit_every_s)
     chains = specs(scene)
-    with Store(str(scene.store), warn=lambda sentence: log("warned", sentence=sentence), timing=timing) as store:
-        while not scene.stop.exists():
-            spec, epochs = draw.choice(chains), draw.randint(1, scene.epochs)
-            task = StageTask(Request(spec, epochs), lambda _, spec=spec: examples_of(spec, scene))  # type: ignore[misc]
-            _check(Scheduler(store).run(task, CPU), truths[spec.address], scene, log)
+    try:
+        with Store(str(scene.store), warn=lambda sentence: log("warned", sentence=sentence), timing=timing) as store:
+            while not scene.stop.exists():
+                spec, epochs = draw.choice(chains), draw.randint(1, scene.epochs)
+                task = StageTask(Request(spec, epochs), lambda _, spec=spec: examples_of(spec, scene))  # type: ignore[misc]
+                _check(Scheduler(store).run(task, CPU), truths[spec.address], scene, log)
+    except BaseException:
+        log("raised", traceback=traceback.format_exc())
+        raise
 
 
 def _log_training(log: Log) -> None:
@@ -284,9 +291,12 @@ class Accidents:
         self.wake(everyone=True)
         for worker in self.workers:
             worker.join(60)
-            if worker.exitcode != 0:
-                self.log("failed")
+            if worker.exitcode is None:  # it does not end: where does it stand?
+                os.kill(worker.pid, signal.SIGUSR1)
+                time.sleep(1)
                 worker.kill()
+            if worker.exitcode != 0:
+                self.log("failed", exit=worker.exitcode)
 
     def trained(self) -> int:
         """How many epochs were trained until now."""
@@ -295,7 +305,7 @@ class Accidents:
     def replace_failed(self) -> None:
         for index, worker in enumerate(self.workers):
             if worker.exitcode is not None:
-                self.log("failed")
+                self.log("failed", exit=worker.exitcode)
                 self.paused.pop(worker, None)
                 self.workers[index] = self.start()
 
