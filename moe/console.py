@@ -1,4 +1,4 @@
-"""Console output that survives a closed pipe, tables, durations, and the exit codes of all commands."""
+"""Console output that survives a closed pipe and a lost terminal, tables, durations, the exit codes of all commands."""
 
 import io
 import os
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from enum import IntEnum
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -56,8 +57,9 @@ def emit(text: str, end: str = "\n") -> None:
 
 def warn(program: str, sentence: str) -> None:
     """Print a sentence to stderr, after the name of the program."""
-    with suppress(OSError):
-        print(printable(f"{program}: {sentence}"), file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # as a daemon may have it; print would take stdout
+        with suppress(OSError):
+            print(printable(f"{program}: {sentence}"), file=sys.stderr, flush=True)
 
 
 def fail(program: str, sentence: str) -> Exit:
@@ -70,6 +72,61 @@ def tolerate_encoding() -> None:
     """Replace what the terminal's encoding lacks, such as ±, where it would be an error."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+
+
+class _Silent(io.RawIOBase):
+    """A file descriptor to which every write succeeds: what cannot be written is dropped."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def fileno(self) -> int:
+        """The file descriptor."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return os.isatty(self._descriptor)
+
+    def writable(self) -> bool:
+        """True."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Write what can be written."""
+        with suppress(OSError):
+            return os.write(self._descriptor, data)
+        return len(data)
+
+
+def tolerate_lost_output() -> None:
+    """Make no failure of stdout or stderr an error: closed, a terminal that is gone, a full disk, a poor encoding.
+
+    For commands whose work is worth more than what they print, such as a study.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # else the next file that is opened would be taken for the output
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdout = _silent(sys.stdout, sys.__stdout__)
+    sys.stderr = _silent(sys.stderr, sys.__stderr__)
+
+
+def _silent(stream: TextIO | None, own: TextIO | None) -> TextIO:
+    if stream is None:
+        return open(os.devnull, "w")
+    if stream is not own or not isinstance(stream, io.TextIOWrapper):  # replaced, by a test say
+        return stream
+    with suppress(OSError):
+        stream.flush()
+    writer = io.BufferedWriter(_Silent(stream.fileno()))
+    return io.TextIOWrapper(writer, encoding=stream.encoding, errors="replace", line_buffering=True)
+
+
+def interactive() -> bool:
+    """Whether stdout is a terminal that can show more than lines."""
+    return sys.stdout is not None and sys.stdout.isatty() and Console(file=sys.stdout).is_interactive
 
 
 def duration(seconds: float) -> str:

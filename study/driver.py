@@ -1,7 +1,6 @@
 """The driver of a study, once its options are checked: data --> trials under Ray --> tables --> exit code."""
 
 import gc
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TypeVar
 
 from moe.cli import AUTO
 from moe.config import Config
-from moe.console import Exit, duration, emit, fail
+from moe.console import Exit, duration, emit, fail, interactive
 from moe.data import DataError, DataSet, load
 from moe.data.subset import subset
 from moe.training.numerics import best_precision
@@ -100,7 +99,7 @@ class Driver:
         ledger = Ledger(study, records, self._safely(folder.write_record), self._safely(folder.write_study))
         folder.write_study(study, self._this_run())
         emit(f"  records in {folder.path}; {ledger.max_failures} failed trials would end it")
-        progress = Progress(ledger, terminal=sys.stdout.isatty())
+        progress = Progress(ledger, terminal=interactive())
         stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
         references = [] if records else missing_references(study)  # fixed once there are trials
         searcher = StudySearch(ledger, progress, stop, self.resources.concurrency, references)

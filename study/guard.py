@@ -4,7 +4,7 @@ import errno
 from collections.abc import Callable
 from pathlib import Path
 
-from moe.console import Exit, fail, tolerate_encoding, warn
+from moe.console import Exit, fail, warn
 from study.folder import FolderError
 from study.machine import ClusterError
 from study.search.stopping import Stop, signals
@@ -19,7 +19,6 @@ def guarded(program: str, folder: Path, work: Callable[[Stop], Exit]) -> Exit:
         folder: named where an error of the disk names no file.
     """
     stop = Stop()
-    tolerate_encoding()
     try:
         with signals(stop):
             return work(stop)

@@ -1,9 +1,12 @@
-"""The memory and GPUs of this machine, the versions of packages and the commit. No torch, no Ray."""
+"""The GPUs of this machine, the versions of packages and the commit. No torch, no Ray."""
 
 import os
 import platform
+import re
 import shutil
+import signal
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -13,26 +16,62 @@ class ClusterError(Exception):
 
 
 PACKAGES = ("torch", "ray", "optuna", "numpy", "pandas")
-
-
-def memory() -> int:
-    """The bytes of memory that this process may use, the limit of its container (cgroup v2) included."""
-    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        return min(present, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no control group of this kind, or "max"
-        return present
+NVIDIA_SMI_S = 10.0  # seconds that nvidia-smi may take: on a broken GPU it hangs
 
 
 def gpus() -> int:
-    """How many NVIDIA GPUs this process may use, by the driver and CUDA_VISIBLE_DEVICES."""
+    """How many NVIDIA GPUs this process may use, as CUDA counts them: by the driver and CUDA_VISIBLE_DEVICES."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    chosen = None if visible is None else [name for name in visible.split(",") if name.strip() not in ("", "-1")]
-    if chosen == [] or not shutil.which("nvidia-smi"):
+    if visible is not None and not visible.strip():
         return 0
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
-    present = sum(line.startswith("GPU ") for line in listed.splitlines())
-    return present if chosen is None else min(present, len(chosen))
+    listed = _nvidia_smi()
+    present = re.findall(r"^GPU \d+: .*\(UUID: (GPU-[^)\s]+)", listed, re.MULTILINE)
+    if visible is None:
+        return len(present)
+    if visible.startswith(("GPU-", "MIG-")):
+        parts = re.findall(r"^\s+MIG .*\(UUID: (MIG-[^)\s]+)", listed, re.MULTILINE)
+        return len(_chosen(visible, [*present, *parts]))
+    return len(_chosen_by_number(visible, len(present)))
+
+
+def _chosen(visible: str, present: list[str]) -> list[str]:
+    """The devices whose identifiers begin as those listed do, up to the first that is not one; twice is none."""
+    found: list[str] = []
+    for prefix in visible.split(","):
+        named = [uuid for uuid in present if prefix.strip() and uuid.startswith(prefix.strip())]
+        if len(named) != 1:
+            break
+        found += named
+    return found if len({*found}) == len(found) else []
+
+
+def _chosen_by_number(visible: str, present: int) -> list[int]:
+    """The numbers listed, up to the first that is none or too large; twice is none. CUDA takes "1x" for 1."""
+    found: list[int] = []
+    for word in visible.split(","):
+        number = re.match(r"\s*\+?(\d+)", word)
+        if number is None or int(number[1]) >= present:
+            break
+        found.append(int(number[1]))
+    return found if len({*found}) == len(found) else []
+
+
+def _nvidia_smi() -> str:
+    """What nvidia-smi lists; nothing if it is missing, fails or hangs."""
+    if not shutil.which("nvidia-smi"):
+        return ""
+    pipe, none = subprocess.PIPE, subprocess.DEVNULL
+    process = subprocess.Popen(["nvidia-smi", "-L"], stdout=pipe, stderr=none, errors="replace", start_new_session=True)
+    try:
+        return process.communicate(timeout=NVIDIA_SMI_S)[0]
+    except subprocess.TimeoutExpired:
+        with suppress(OSError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(1.0)  # it may be in the kernel, where no kill ends it
+        return ""
+    finally:
+        if process.stdout:
+            process.stdout.close()
 
 
 def versions() -> dict[str, str]:
@@ -47,7 +86,12 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The git commit of this code, with "+" where files were changed since; None outside a checkout."""
+    """The git commit of this code, with "+" where files were changed since; None outside a checkout of it.
+
+    A repository that the code is only installed in, in an environment say, does not count.
+    """
+    if not _git("ls-files", "--error-unmatch", Path(__file__).name):
+        return None
     head = _git("rev-parse", "HEAD")
     return head and head + ("+" if _git("status", "--porcelain", "--untracked-files=no", ".", "../moe") else "")
 

@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from moe.console import Exit, fail
+from moe.console import Exit, fail, tolerate_lost_output
 from study.definition import define, missing_data
 from study.guard import guarded
 from study.options import PROGRAM, Options, parse
@@ -19,6 +19,7 @@ from study.search.stopping import Stop
 
 def main(arguments: Sequence[str] | None = None) -> Exit:
     """Run the command; the exit code."""
+    tolerate_lost_output()
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = parse(words)
     command = shlex.join([*PROGRAM.split(), *words])

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 
 from moe.cli import refuse
 from moe.config import NOTEBOOK
-from moe.console import Exit, emit
+from moe.console import Exit, emit, tolerate_lost_output
 from moe.schema import decode
 from study.confirm.options import PROGRAM, ConfirmOptions, parse, parser
 from study.confirm.outcome import Outcome
@@ -24,6 +24,7 @@ __all__ = ["main", "parser"]
 
 def main(arguments: Sequence[str] | None = None) -> Exit:
     """Run the command; the exit code."""
+    tolerate_lost_output()
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = parse(words)
     command = shlex.join([*PROGRAM.split(), *words])

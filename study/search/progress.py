@@ -5,13 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from moe.console import duration, emit
+from moe.console import duration, emit, printable
 from study.search.ledger import Ledger
 from study.search.trial import EpochReport
 from study.select.choice import image_noise, shown
@@ -130,8 +129,8 @@ def showing(progress: Progress) -> Iterator[None]:
         return
 
     def panel() -> Text:  # made again at each refresh, so that the time left counts down
-        return Text(progress.panel(), no_wrap=True, overflow="ellipsis")
+        return Text(printable(progress.panel()), no_wrap=True, overflow="ellipsis")
 
     with Live(get_renderable=panel, console=Console(file=sys.stdout), refresh_per_second=2) as live:
-        progress.emit = partial(live.console.print, markup=False, highlight=False)
+        progress.emit = lambda text: live.console.print(printable(text), markup=False, highlight=False)
         yield

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from moe.cli import option, refuse
-from moe.machine import cpus
+from moe.machine import cpus, memory
 from study import machine
 from study.options import RayOptions
 
@@ -55,7 +55,7 @@ class Node:
 
 def local(options: RayOptions) -> Resources:
     """What each trial gets on this machine; options that need more than it has exit with code 2."""
-    return allot(options, [Node(cpus(), machine.gpus(), machine.memory() - REST_BYTES)])
+    return allot(options, [Node(cpus(), machine.gpus(), memory() - REST_BYTES)])
 
 
 def allot(options: RayOptions, nodes: Sequence[Node]) -> Resources:

@@ -98,5 +98,6 @@ def devices(resources: Resources) -> tuple[torch.device, ...]:
         return (torch.device("cpu"),) * resources.cpus_per_trial
     present = available_gpus()
     if not present:
-        raise ClusterError(f"{gpus:g} GPUs a trial, but torch {torch.__version__} sees none on {socket.gethostname()}")
+        seen = f"torch {torch.__version__} sees none on {socket.gethostname()}"
+        raise ClusterError(f"{gpus:g} GPUs a trial, but {seen}; --gpus-per-trial 0 trains on CPUs")
     return present[: max(1, int(gpus))]
