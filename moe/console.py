@@ -40,6 +40,12 @@ def _escaped(character: str) -> str:
     return character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
 
 
+def markdown(text: str) -> str:
+    """A text of others, such as an error or a path, as one line of Markdown that shows it and does nothing else."""
+    line = printable(" ".join(text.split()))
+    return re.sub(r"[\\`*\[\]|]", r"\\\g<0>", line.replace("&", "&amp;").replace("<", "&lt;"))
+
+
 def emit(text: str, end: str = "\n") -> None:
     """Print a text at once; where nobody reads, as after `| head`, continue silently.
 

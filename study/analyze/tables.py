@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from moe.config import VALIDATION_EXAMPLES, Config
-from moe.console import duration, warn
+from moe.console import duration, markdown, printable, warn
 from study.analyze.database import write_database
 from study.columns import COLUMNS
 from study.files import write_json, write_text
@@ -51,9 +51,25 @@ def _cell(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime.datetime) else value
 
 
+def csv(table: pd.DataFrame) -> str:
+    """The table as CSV, floats unrounded, that no reader takes for anything else.
+
+    A text that begins as a formula does gets an apostrophe, as spreadsheets have it. A column of texts without any
+    would be read as numbers: no error is "none".
+    """
+    texts = table.assign(error=table["error"].fillna("none"))
+    for name in texts.columns[texts.dtypes == "string"]:
+        texts[name] = texts[name].map(_plain, na_action="ignore")
+    return str(texts.to_csv(index=False))
+
+
+def _plain(cell: str) -> str:
+    return printable(f"'{cell}" if cell.lstrip().startswith(("=", "+", "-", "@", "|", "%")) else cell)
+
+
 def write_all(folder: Folder, study: Study, records: Sequence[Record]) -> Choice | None:
     """Write everything derived; gives the choice, None where no trial is complete."""
-    write_text(folder.path / "trials.csv", frame(study, records).to_csv(index=False))  # floats are unrounded
+    write_text(folder.path / "trials.csv", csv(frame(study, records)))
     choice = choose(study, [record for record in records if record.state == COMPLETE])
     if choice:
         write_json(folder.path / "best.json", best(study, choice))
@@ -92,7 +108,7 @@ def best(study: Study, choice: Choice) -> dict[str, Any]:
 
 def summary(study: Study, records: Sequence[Record], choice: Choice | None) -> str:
     """The study on one page of Markdown, the choice first."""
-    paragraphs = [f"# {study.name}"]
+    paragraphs = [f"# {markdown(study.name)}"]
     if choice:
         paragraphs += [
             f"{choice.why} No held-out data confirm it.",
@@ -102,16 +118,19 @@ def summary(study: Study, records: Sequence[Record], choice: Choice | None) -> s
     states = ", ".join(f"{number} {state}" for state, number in counts.items()) or "no trials"
     paragraphs += [
         f"{states}, of {study.search_trials} complete trials wanted in the search. "
-        f"Space {study.space.name} ({study.space.size} points), "
+        f"Space {markdown(study.space.name)} ({study.space.size} points), "
         f"sampler {study.sampler}, objective {study.objective}, protocol {study.protocol}, {study.precision}, "
         f"each trial scored on {scored(study, records)}.",
-        f"Data: {study.source}",
+        f"Data: {markdown(study.source)}",
         reuse(records),
     ]
     if choice:
         paragraphs += ["## Trials by observed value", "\n".join(_markdown(study, records)), NOTE]
     if failed := [record for record in records if record.state == FAILED]:
-        paragraphs += ["## Failed", "\n".join(f"- trial {record.trial}: {record.error}" for record in failed)]
+        paragraphs += [
+            "## Failed",
+            "\n".join(f"- trial {each.trial}: {markdown(str(each.error))}" for each in failed),
+        ]
     return "\n\n".join(filter(None, paragraphs)) + "\n"
 
 
