@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 from pydantic import field_validator
 
 from moe.config import CLASS_NAMES, CLASSES, Config
-from moe.files import open_regular
+from moe.files import open_regular, sync
 from moe.result import Result
 from moe.schema import Model, decode
 
@@ -132,7 +132,7 @@ def _create(path: Path, content: bytes) -> None:
         with partial.open("xb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         try:
             os.link(partial, path)
         except OSError:

@@ -3,6 +3,7 @@
 A pipe or a device could make a reader wait for ever, a sparse file fill its memory.
 """
 
+import errno
 import io
 import os
 import stat
@@ -17,6 +18,7 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFLNK: "a link that leads nowhere",
 }
+_NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # as file systems over object stores say
 MOST_TEXT = 64 << 20  # bytes of a file of JSON, YAML or text
 
 
@@ -72,6 +74,15 @@ def irregular(path: Path) -> str | None:
 def expanded(path: str | Path) -> Path:
     """A path in which a leading ~ is the user's home folder; an unknown user's stays as it is."""
     return Path(os.path.expanduser(path))
+
+
+def sync(descriptor: int) -> None:
+    """Make what was written to a file or folder survive a power failure, where its file system can do that."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
 
 
 def is_plain(name: str) -> bool:

@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from moe.files import sync
 from moe.schema import Model, decode
 
 Value = TypeVar("Value", bound=Model)
 
 _OPEN = "{\n"
 _SEAL = re.compile(rb'\{\n  "sha256": "([0-9a-f]{64})",\n')
-_NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # as file systems over object stores
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 
 
@@ -74,11 +74,7 @@ def _partial(path: Path, text: str) -> Iterator[Path]:
         with partial.open("x", encoding="utf-8", errors="backslashreplace") as file:  # a path may be no text
             file.write(text)
             file.flush()
-            try:
-                os.fsync(file.fileno())
-            except OSError as error:
-                if error.errno not in _NO_SYNC:
-                    raise
+            sync(file.fileno())
         yield partial
     finally:
         partial.unlink(missing_ok=True)

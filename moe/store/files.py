@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from moe.files import NotRegularError, irregular, is_plain, read_regular
+from moe.files import NotRegularError, irregular, is_plain, read_regular, sync
 
 PARTIAL = ".partial-"  # begins the name of a file that is being written
 MOST = {True: 2 << 30, False: 16 << 20}  # bytes of a file of tensors, and of any other
@@ -89,7 +89,7 @@ class Local:
                 _permit(file.fileno(), mode & 0o666)
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())
+                sync(file.fileno())
             yield partial, target
         finally:
             partial.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from moe.arms import Predicted
 from moe.bits import Bools, unpack
 from moe.config import Config
-from moe.files import read_regular
+from moe.files import read_regular, sync
 from moe.result import Count, Positive, Seconds
 from moe.schema import Model
 from study.files import seal, unseal, write_text
@@ -141,7 +141,7 @@ class Confirmation:
         for folder in (self.path, self.path.parent):
             descriptor = os.open(folder, os.O_RDONLY)
             try:
-                os.fsync(descriptor)
+                sync(descriptor)
             finally:
                 os.close(descriptor)
 

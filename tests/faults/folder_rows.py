@@ -18,6 +18,7 @@ from unittest import mock
 
 import pytest
 
+from moe.store.files import Local
 from study import lock
 from study.analyze.analysis import examine
 from study.analyze.figures import draw
@@ -187,6 +188,8 @@ def no_fsync(code: int, folder: Path) -> None:
     """The file system refuses fsync."""
     with mock.patch.object(os, "fsync", side_effect=OSError(code, os.strerror(code))):
         found = a_folder(folder)
+        Local(folder / "store").create("a/b", b"x")
+        assert Local(folder / "store").read("a/b") == b"x"
     assert len(found.read_records(a_study())) == 3
 
 
