@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from moe.cli import Parser, refuse, whole
-from moe.console import Exit, fail, tolerate_encoding
+from moe.console import Exit, fail, tolerate_lost_output
 from moe.export import new_file
 from study.folder import FolderError
 from study.reproduce.original import UnknownTrialError, find
@@ -18,9 +18,9 @@ PROGRAM = "python -m study.reproduce"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
+    tolerate_lost_output()
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = parser().parse_args(words)
-    tolerate_encoding()
     try:
         return _run(options, shlex.join([*PROGRAM.split(), *words]))
     except KeyboardInterrupt:

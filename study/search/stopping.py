@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -95,7 +95,8 @@ def _install_handlers(stop: Stop) -> None:
         if not stop.started:
             raise KeyboardInterrupt
         stop.exit_later()
-        os.write(2, b"Stopping; a second signal ends it at once.\n")  # print is not safe in a handler
+        with suppress(OSError):  # print is not safe in a handler
+            os.write(2, b"Stopping; a second signal ends it at once.\n")
 
     for number in SIGNALS:
         if not (number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN):  # as nohup has it
