@@ -90,7 +90,7 @@ def test_an_error_that_names_a_file_in_no_encoding_leaves_a_study_that_has_its_t
     ledger = a_ledger(saved)
     ledger.fail(ledger.start(POINT).trial, f"cannot read {os.fsdecode(b'photo-' + bytes([255]))}")
     write_all(Folder(tmp_path), ledger.study, saved[-1:])
-    assert r"cannot read photo-\udcff" in (tmp_path / "summary.md").read_text("utf-8")
+    assert r"cannot read photo-\\udcff" in (tmp_path / "summary.md").read_text("utf-8")
 
 
 def test_a_closed_study_launches_nothing(saved):
