@@ -20,7 +20,7 @@ from tests.analyze_helpers import call, search, without, write
 from tests.study_helpers import a_record
 
 PNG = b"\x89PNG\r\n\x1a\n"
-FIGURES = ["accuracies.png", "cost.png", "effects.png", "trials.png"]
+FIGURES = ["accuracies.png", "cost.png", "effects.png", "gains.png", "trials.png"]
 NOTEBOOK = {"space": PRESETS["notebook"]}
 FIXED = parse("fixed", {"epochs": 3})
 

@@ -7,7 +7,7 @@ from study.analyze import figures
 from study.analyze.analysis import examine
 from study.space import PRESETS
 from tests.analyze_helpers import search, write
-from tests.study_helpers import a_record
+from tests.study_helpers import a_record, references
 
 
 def drawn(plot, folder):
@@ -64,3 +64,20 @@ def test_the_chosen_config_is_marked_and_each_number_of_epochs_has_its_colour(tm
     folder = write(tmp_path / "a", search(60), space=PRESETS["notebook"])
     legend = [text.get_text() for text in drawn(figures.accuracies, folder)[0].get_legend().get_texts()]
     assert legend == ["no gain", "chosen config", *(f"epochs {number}" for number in (1, 2, 3, 4, 6, 8))]
+
+
+def test_the_front_is_what_nothing_is_above_in_both():
+    baseline, gain = np.array([0.3, 0.5, 0.5, 0.4, 0.2]), np.array([0.10, 0.02, 0.01, 0.01, 0.10])
+    assert figures.front(baseline, gain).tolist() == [0, 1]
+    assert figures.front(np.zeros(1), np.zeros(1)).tolist() == [0]
+
+
+def test_each_gain_has_the_interval_of_its_images_and_each_config_with_seeds_that_of_its_estimate(tmp_path):
+    records = [a_record(n + 1, 0.05 + 0.01 * (n % 3), replicate=n, epochs=4) for n in range(4)]
+    folder = write(tmp_path / "bars", [*records, a_record(5, 0.02, epochs=1)], reference=references(0.6))
+    axes = drawn(figures.gains, folder)[0]
+    images, _, seeds, *_ = axes.containers
+    bars = [np.ptp(line[:, 1]) for line in images.lines[2][0].get_segments()]
+    assert np.allclose(bars, 200 * figures.image_halves(examine(folder.path)))
+    assert len(seeds.lines[2][0].get_segments()) == 1
+    assert any("60.0" in text.get_text() for text in axes.get_legend().get_texts())

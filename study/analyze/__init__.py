@@ -3,7 +3,7 @@
 analysis.py  a study's records with the model's estimates and the choice
 report.py    the report for a terminal: choice, configs, notes; several studies compared
 effects.py   effects and importances of parameters, grids that end too early
-figures.py   the figures
+figures.py   the figures; drawing.py frames and saves them
 format.py    tables and paragraphs of any width
 tables.py    trials.csv, best.json, summary.md
 database.py  study.db, for Optuna and its dashboard

@@ -66,7 +66,7 @@ def main() -> int:
 def _analyze(options: Options) -> int:
     from study.analyze.analysis import examine
     from study.analyze.database import write_database
-    from study.analyze.figures import draw
+    from study.analyze.drawing import draw
     from study.analyze.report import comparison, report
     from study.folder import Folder, FolderError
 

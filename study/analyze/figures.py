@@ -1,13 +1,6 @@
-"""The figures of a study: trials, accuracies, effects, cost. Each file appears whole.
+"""The figures of a study: gains, trials, accuracies, effects, cost. `drawing.py` frames and saves them."""
 
-results/NAME/figures/trials.png  accuracies.png  effects.png  cost.png
-"""
-
-import textwrap
-import uuid
-import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -15,31 +8,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from moe.console import duration
 from study.analyze.analysis import Analysis
 from study.analyze.effects import intervals
-from study.analyze.tables import scored
-from study.select.model import fit
+from study.select.choice import gain_noise
+from study.select.model import Z95, fit
 from study.select.trials import Floats, Ints
 from study.study import FAILED, Objective
 
-DPI = 150
-CAPTION_CHARACTERS_PER_INCH = 13
-LOOK: Any = {
-    "figure.facecolor": "white",
-    "font.size": 13,
-    "axes.titlesize": 13,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "0.9",
-    "legend.frameon": False,
-    "text.parse_math": False,  # a study's name may hold a $
-}
 BLUE, ORANGE, LIGHT, GREY = "#0072b2", "#d55e00", "#e69f00", "0.45"  # told apart by all eyes (Okabe and Ito)
 SHADES = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.92, 256)))  # light yellow is lost on white
 MEASURES: dict[Objective, tuple[str, str]] = {
@@ -61,6 +39,49 @@ PANELS_IN_A_ROW = 3
 MOST_CHARACTERS = 30  # below a panel
 MANY_LEVELS = 12
 MOST_COLOURS = 8
+
+
+def gains(figure: Figure, analysis: Analysis) -> None:
+    """Each trial's gain against its baseline's accuracy, the estimates with their intervals, and the front of both."""
+    figure.set_size_inches(9, 6.2)
+    axes = figure.add_subplot()
+    baseline, gain = 100 * analysis.values("baseline_accuracy"), 100 * analysis.values("gain")
+    halves = 100 * image_halves(analysis)
+    size, alpha = _dots(len(gain))
+    label = "one trial, 95 % over its images"
+    axes.errorbar(baseline, gain, halves, fmt="o", color=GREY, ms=0.7 * size, mew=0, elinewidth=1, alpha=0.6 * alpha)
+    axes.errorbar([], [], [], fmt="o", color=GREY, ms=6, mew=0, label=label)
+    where, fit = 100 * analysis.means("baseline_accuracy"), analysis.fit("gain")
+    estimate, half = 100 * fit.estimate, 100 * fit.half
+    stated = ~np.isnan(half)
+    if stated.any():
+        label = "estimate, 95 % interval"
+        axes.errorbar(where[stated], estimate[stated], half[stated], fmt="D", color=BLUE, ms=7, capsize=4, label=label)
+    best = front(where, estimate)
+    label = "front of the estimates"
+    axes.plot(where[best], estimate[best], "-s", color=ORANGE, lw=1.5, ms=5, zorder=3, label=label)
+    limits = _limits(np.concatenate([gain - halves, gain + halves, estimate[best], (estimate + half)[stated], [0.0]]))
+    axes.set(ylim=limits, xlabel="baseline accuracy, %", ylabel="gain, percentage points")
+    axes.axhline(0, color="black", lw=1)
+    if analysis.study.reference:
+        reference = max(100 * each.accuracy for each in analysis.study.reference)
+        axes.axline(
+            (reference, 0), slope=-1, color=GREY, ls="--", label=f"mixture equals best baseline, {reference:.1f} %"
+        )
+        axes.set_xlim(*_limits(np.append(baseline, reference)))
+    _legend_above(axes)
+
+
+def image_halves(analysis: Analysis) -> Floats:
+    """(trials,) half the 95 % interval of each trial's gain over its images; noise between seeds comes on top."""
+    return np.array([Z95 * gain_noise(record.done) for record in analysis.complete])
+
+
+def front(first: Floats, second: Floats) -> Ints:
+    """Which have no other that is as high in both and higher in one, by rising first."""
+    order = np.lexsort((second, first))[::-1]
+    beyond = np.maximum.accumulate(second[order])
+    return np.asarray(order[np.append(True, second[order][1:] > beyond[:-1])][::-1], np.int64)
 
 
 def trials(figure: Figure, analysis: Analysis) -> None:
@@ -230,60 +251,11 @@ def _panel(axes: Axes, analysis: Analysis, measure: Objective, place: int) -> No
         axes.text(0.5, 0.6, "one value tried", ha="center", transform=axes.transAxes)
 
 
-#: per file its title and what draws it
+#: per name its title and what draws it
 PLOTS: dict[str, tuple[str, Callable[[Figure, Analysis], None]]] = {
-    "trials.png": ("The trials, and the highest estimate so far", trials),
-    "accuracies.png": ("Mixture against baseline", accuracies),
-    "effects.png": ("Effects of the searched parameters, 95 % intervals", effects),
-    "cost.png": ("Time trained and time reused", cost),
+    "gains": ("Gain against the baseline's accuracy", gains),
+    "trials": ("The trials, and the highest estimate so far", trials),
+    "accuracies": ("Mixture against baseline", accuracies),
+    "effects": ("Effects of the searched parameters, 95 % intervals", effects),
+    "cost": ("Time trained and time reused", cost),
 }
-
-
-def draw(analysis: Analysis) -> str:
-    """Draw what the trials allow; which files were written, in words. Nothing else in the folder is touched.
-
-    Raises:
-        FolderError: their folder is a link.
-        OSError: the figures cannot be written.
-    """
-    if not analysis.complete:
-        return f"{analysis.study.name}: no figures, since no trial is complete"
-    folder = analysis.folder.subfolder("figures")
-    names = [name for name in PLOTS if name != "effects.png" or comparable(analysis)]
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a study's name may need letters that the font lacks
-        matplotlib.rcdefaults()  # whatever the user's own style is
-        matplotlib.rcParams.update(LOOK)
-        for name in names:
-            title, plot = PLOTS[name]
-            figure = Figure(layout="constrained")
-            plot(figure, analysis)
-            _frame(figure, title, analysis)
-            _save(figure, folder / name)
-    return f"Figures in {folder}: {', '.join(names)}"
-
-
-def _frame(figure: Figure, title: str, analysis: Analysis) -> None:
-    """Put the title above what is drawn, and the caption below."""
-    width, height = figure.get_size_inches()
-    study, number = analysis.study, len(analysis.complete)
-    caption = textwrap.wrap(
-        f"{study.name}: {number} trial{'s' if number > 1 else ''}, {study.dataset}, protocol {study.protocol}, each "
-        f"trial scored on {scored(study, analysis.complete)}, space {study.space.name}, sampler {study.sampler}",
-        int(CAPTION_CHARACTERS_PER_INCH * width),
-    )
-    figure.text(0.01, 0.08 / height, "\n".join(caption), fontsize=9.5, color="0.4", va="bottom")
-    figure.text(0.01, 1 - 0.1 / height, title, fontsize=15, fontweight="bold", va="top")
-    below, above = (0.16 * len(caption) + 0.15) / height, 0.45 / height
-    layout = figure.get_layout_engine()
-    assert isinstance(layout, ConstrainedLayoutEngine)
-    layout.set(rect=(0.005, below, 0.99, 1 - below - above), h_pad=0.08)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    partial = path.with_name(f".partial-{uuid.uuid4().hex}")
-    try:
-        figure.savefig(partial, format="png", dpi=DPI)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
