@@ -13,8 +13,8 @@ def options(*arguments):
     [
         ((), 2, 0, 1, 0, 2),
         ((), 8, 0, 1, 0, 8),
-        ((), 16, 0, 2, 0, 8),
-        ((), 64, 0, 4, 0, 16),
+        ((), 16, 0, 1, 0, 16),
+        ((), 64, 0, 1, 0, 64),
         ((), 1, 0, 1, 0, 1),
         (("--concurrency", "2"), 2, 0, 1, 0, 2),
         (("--cpus-per-trial", "1"), 2, 0, 1, 0, 2),
@@ -23,7 +23,7 @@ def options(*arguments):
         (("--gpus-per-trial", "0.5"), 16, 2, 4, 0.5, 4),
         (("--gpus-per-trial", "0.4"), 16, 2, 4, 0.4, 4),
         (("--gpus-per-trial", "2"), 16, 4, 4, 2, 2),
-        (("--gpus-per-trial", "0"), 16, 4, 2, 0, 8),
+        (("--gpus-per-trial", "0"), 16, 4, 1, 0, 16),
         (("--concurrency", "1"), 16, 0, 4, 0, 1),
     ],
 )
@@ -40,9 +40,9 @@ def test_a_trial_gets_its_share_of_the_machine(arguments, cpus, gpus, cpus_per_t
     ("arguments", "nodes", "of", "cpus_per_trial", "concurrency"),
     [
         ((), 16, 1, 1, 16),
-        ((), 16, 3, 3, 16),
-        ((), 16, 8, 4, 32),
-        ((), 6, 3, 3, 6),
+        ((), 16, 3, 1, 48),
+        ((), 16, 8, 1, 128),
+        ((), 6, 3, 1, 18),
         (("--cpus-per-trial", "2"), 6, 3, 2, 6),
         (("--concurrency", "1"), 4, 4, 4, 1),
     ],
