@@ -61,10 +61,15 @@ def coloured(images: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return (colours[labels] + noise).byte().contiguous(memory_format=torch.channels_last), labels
 
 
-@pytest.fixture(scope="session")
-def data() -> DataSet:
+def small_data() -> DataSet:
     """6,000 training and 1,000 test images."""
     return DataSet("coloured", *coloured(6000, 1), *coloured(1000, 2), fingerprint="f" * 64, source="made up")
+
+
+@pytest.fixture(scope="session")
+def data() -> DataSet:
+    """The small data set, drawn once."""
+    return small_data()
 
 
 @pytest.fixture(scope="session")

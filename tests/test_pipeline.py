@@ -1,5 +1,9 @@
+import os
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,10 +12,13 @@ import moe.pipeline
 import moe.scheduler
 from moe import Config, run
 from moe.data.subset import subset
-from moe.pipeline import predict
+from moe.pipeline import predict, train_mixture
 from moe.training.loop import Examples
+from tests.benchmarks.bits import digests
+from tests.conftest import small_data
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +113,19 @@ def test_a_result_has_the_same_bits_on_any_number_of_cpus_and_threads(tiny, data
 
     alone = numbers(1, 1)
     assert all(numbers(cpus, threads) == alone for cpus, threads in [(1, 2), (2, 1), (2, 2), (4, 2), (5, 4)])
+
+
+def test_a_process_on_one_core_and_one_on_all_come_to_the_same_bits(tiny):
+    config = tiny.replace(protocol="notebook")  # of real size: validation is smaller in this process only
+    code = (
+        "from moe.config import Config; from tests.conftest import small_data; from tests.benchmarks.bits import *;"
+        f"print(digests(train_mixture({config!r}, small_data())))"
+    )
+    pins = (["taskset", "-c", str(min(os.sched_getaffinity(0)))], [])
+    command = [sys.executable, "-c", code]
+    running = [subprocess.Popen([*pin, *command], stdout=subprocess.PIPE, text=True, cwd=ROOT) for pin in pins]
+    found = {process.communicate()[0].strip() for process in running}
+    assert found == {digests(train_mixture(config, small_data(), devices=[CPU]))}
 
 
 def test_on_epoch_is_called_for_every_epoch(tiny, data):

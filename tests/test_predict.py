@@ -17,17 +17,8 @@ from tests.test_pictures import painted
 
 STAGES = ("gate", "baseline", "artificial", "natural", "mixture")
 SIZES = {"small.png": (20, 20), "a rather long name.jpg": (300, 200), "[red]large.webp": (640, 480)}
-TRAIN = [
-    "--dataset",
-    "shapes",
-    "--protocol",
-    "notebook",
-    "--train-examples",
-    "60",
-    "--test-examples",
-    "50",
-    "--no-store",
-]
+TRAIN = ["--dataset", "shapes", "--protocol", "notebook", "--no-store"]
+TRAIN += ["--train-examples", "60", "--test-examples", "50"]
 
 
 def call(*arguments, cwd, stdout=subprocess.PIPE, **environment):

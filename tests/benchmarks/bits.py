@@ -1,7 +1,7 @@
-"""The bits of six configs: `python -m tests.benchmarks.bits --data DIR`.
+"""The bits of six configs: `python -m tests.benchmarks.bits --data DIR [--cpus N]`.
 
-Prints the SHA-256 of all trained weights and of every score, one line per config. A change that is not meant to alter
-weights leaves this output as it was.
+Prints the SHA-256 of all trained weights and of every score, one line per config; the same for any number of CPUs. A
+change that is not meant to alter weights leaves this output as it was.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import torch
 
 from moe.config import Config
 from moe.data import load
-from moe.pipeline import train_mixture
+from moe.pipeline import TrainedMixture, train_mixture
 
 LARGE = {"use_large_experts": True, "use_large_gating_mlp": True, "use_large_baseline_classifier": True}
 CONFIGS = {
@@ -26,15 +26,15 @@ CONFIGS = {
 }
 
 
-def bits(config: Config, data_folder: Path | None) -> str:
-    """The digests of a config's weights and scores, and how many epochs each stage took."""
-    finished = train_mixture(config, load("auto", data_folder), devices=[torch.device("cpu")])
+def digests(finished: TrainedMixture) -> str:
+    """The digests of a run's weights and scores, and how many epochs each stage took."""
     digest = hashlib.sha256()
     for name, network in finished.networks.items():
         for key, value in sorted(network.state_dict().items()):
             digest.update(f"{name}/{key}".encode())
             digest.update(value.contiguous().numpy().tobytes())
-    score = json.dumps(dict(finished.result.score), sort_keys=True)
+    assert finished.result.right
+    score = json.dumps({**dict(finished.result.score), **dict(finished.result.right)}, sort_keys=True)
     epochs = [len(stage.epochs) for stage in finished.result.stages.values()]
     return f"weights {digest.hexdigest()} scores {hashlib.sha256(score.encode()).hexdigest()} epochs {epochs}"
 
@@ -43,9 +43,11 @@ def main() -> None:
     """Train the six configs and print their digests."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, metavar="DIR", help="a folder with CIFAR-10")
+    parser.add_argument("--cpus", type=int, default=1, help="stages at the same time (default: %(default)s)")
     arguments = parser.parse_args()
+    data, devices = load("auto", arguments.data), [torch.device("cpu")] * arguments.cpus
     for name, config in CONFIGS.items():
-        print(f"{name:24} {bits(config, arguments.data)}", flush=True)
+        print(f"{name:24} {digests(train_mixture(config, data, devices=devices))}", flush=True)
 
 
 if __name__ == "__main__":
