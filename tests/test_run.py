@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pandas as pd
 import pytest
 
+from moe.machine import cpus
 from study.conclusion import check_unchanged
 from study.files import seal
 from study.folder import Folder, FolderError
@@ -26,6 +27,7 @@ SPACE = "epochs: [1, 2]\ntrain_examples: [50, 60]\ntest_examples: 50\n"
 ONE_POINT = "epochs: 1\ntrain_examples: 50\ntest_examples: 50\n"
 
 
+SMALL = ("--dataset", "shapes", "--protocol", "notebook")  # scores 50 images; holdout takes seconds for 5,000
 ONE_AT_A_TIME = ("--concurrency", "1", "--cpus-per-trial", "1")
 
 
@@ -46,15 +48,15 @@ def beside(tmp_path_factory):
     """Studies that nobody watches, one after the other beside the tests: where, and what each will have come to."""
     home = furnished(tmp_path_factory.mktemp("beside"))
     (home / "file").write_text("")
-    three = ("--space", "four.yaml", "--trials", "3", *ONE_AT_A_TIME)  # two of them always share stages
+    three = ("--space", "four.yaml", "--trials", "3")  # two of them always share stages
     studies = {
-        "with": three,
-        "without": (*three, "--no-store"),
-        "again": three,
+        "with": (*three, *ONE_AT_A_TIME),
+        "without": (*three, "--concurrency", "1", "--cpus-per-trial", str(min(2, cpus())), "--no-store"),
+        "again": (*three, "--concurrency", str(min(2, cpus()))),
         "full": ("--space", "one.yaml", "--trials", "2", "--store", str(home / "file" / "below")),
     }
     with ThreadPoolExecutor(1) as lane:
-        common = (call, home, "--dataset", "shapes", "--name")
+        common = (call, home, *SMALL, "--name")
         yield home, {name: lane.submit(*common, name, *words) for name, words in studies.items()}
         lane.shutdown(cancel_futures=True)
 
@@ -257,7 +259,7 @@ def test_a_resume_on_other_data_is_refused_and_leaves_the_records(finished, tmp_
 
 
 def test_a_driver_killed_in_mid_trial_loses_nothing_that_was_finished(home):
-    arguments = ("--dataset", "shapes", "--space", "four.yaml", "--trials", "4", "--name", "x")
+    arguments = (*SMALL, "--space", "four.yaml", "--trials", "4", "--name", "x")
     with start(home, *arguments, *ONE_AT_A_TIME) as driver:
         until(driver, "trial 2 started")
         processes = below(driver.pid)
@@ -278,7 +280,7 @@ def test_a_driver_killed_in_mid_trial_loses_nothing_that_was_finished(home):
 
 @pytest.mark.parametrize(("number", "complete"), [(signal.SIGTERM, 1), (signal.SIGINT, 0)])
 def test_a_signal_ends_it_cleanly_with_75_and_the_command_to_resume(home, number, complete):
-    arguments = ("--dataset", "shapes", "--space", "four.yaml", "--trials", "50", "--name", "x")
+    arguments = (*SMALL, "--space", "four.yaml", "--trials", "50", "--name", "x")
     with start(home, *arguments, *ONE_AT_A_TIME) as driver:
         until(driver, f"trial {complete + 1} started")
         processes = below(driver.pid)
@@ -297,7 +299,7 @@ def test_a_signal_ends_it_cleanly_with_75_and_the_command_to_resume(home, number
 
 
 def test_a_killed_worker_fails_its_trial_with_a_reason_and_is_replaced(home):
-    arguments = ("--dataset", "shapes", "--space", "four.yaml", "--trials", "2", "--name", "x")
+    arguments = (*SMALL, "--space", "four.yaml", "--trials", "2", "--name", "x")
     with start(home, *arguments, *ONE_AT_A_TIME) as driver:
         until(driver, "trial 1 started")
         deadline = time.monotonic() + 60
@@ -412,7 +414,7 @@ def test_a_cluster_that_does_not_answer_is_one_sentence_and_exit_code_4_within_s
     assert time.monotonic() - began < 30  # Ray alone would try for minutes
 
 
-def test_a_study_finds_the_same_with_and_without_the_store(beside):
+def test_a_study_finds_the_same_with_and_without_the_store_and_on_any_number_of_cpus(beside):
     home, studies = beside
     for name in ("with", "without", "again"):
         code, printed = studies[name].result()
