@@ -96,7 +96,9 @@ class ChainWriter:
             del self._unstored[epoch]
         stored_end = None
         if end:
-            network, optimizer = (self._entries.put(self._folder, part) for part in end)
+            same = self._stored.get(len(epochs))  # where the last epoch is the best one
+            network = same or self._entries.put(self._folder, end.network)
+            optimizer = self._entries.put(self._folder, end.optimizer) if network else None
             if network is None or optimizer is None:
                 return
             stored_end = EndFiles(network=network, optimizer=optimizer)
