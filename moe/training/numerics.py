@@ -29,7 +29,7 @@ class Numerics:
     precision: str = FLOAT32  # without TF32; or bfloat16
     deterministic: bool = True
     torch: str  # major.minor
-    instructions: str  # a CPU's instruction set, or a GPU's model and CUDA version
+    instructions: str  # a CPU's instruction set, or a GPU's model, multiprocessors and CUDA version
 
 
 def best_precision(device_type: str) -> Precision:
@@ -74,7 +74,8 @@ def configure_numerics(device: torch.device, precision: str = FLOAT32) -> Numeri
     torch.set_float32_matmul_precision("highest")  # neither TF32 on a GPU nor, on a CPU, bfloat16
     version = ".".join(torch.__version__.split(".")[:2])
     if device.type != "cpu":
-        model = f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
+        units = torch.cuda.get_device_properties(device).multi_processor_count  # fewer in a part of a GPU: MIG, MPS
+        model = f"{torch.cuda.get_device_name(device)}, {units} multiprocessors, CUDA {torch.version.cuda}"
         return Numerics(device=device.type, precision=precision, torch=version, instructions=model)
     _keep_freed_memory()
     return Numerics(device="cpu", precision=precision, torch=version, instructions=_instructions(precision))
