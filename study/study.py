@@ -27,6 +27,7 @@ LOST = "the worker process ended without a report: killed, out of memory, or its
 SEED_STRIDE = 1000  # between the seeds of two studies
 REFINE_FROM = 250  # the first replicate of the phase refine: no seed of the search is below it by chance
 CONFIRM_FROM = 500  # the first replicate of a confirmation
+DEFAULTS = dict(Config())
 
 
 #: a time that every calendar and table has
@@ -142,8 +143,8 @@ class Record(Model):
 
     def check(self, study: Study) -> None:
         """Raise a ValueError with the reason if this is not a trial of the study."""
-        study.space.point(self.config)
-        for name, value in dict(study.config(study.space.point(self.config), self.replicate)).items():
+        values = study.space.values(study.space.point(self.config))
+        for name, value in {**DEFAULTS, **values, **study.common(self.replicate)}.items():
             if (found := getattr(self.config, name)) != value:
                 raise ValueError(f"{name} of its config is {found!r}; expected {value!r}")
         if self.result and self.result.data != study.data:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.select.trials import Bools, Floats, Trials
+from study.select.trials import Bools, Floats, Ints, Trials
 
 MOST_PAIRS = 300  # columns of pairs; a space with more is taken as additive, so that a fit ends within seconds
 
@@ -24,17 +24,23 @@ class Features:
         levels = trials.levels[trials.cells.first]
         single = [np.eye(size)[column] for size, column in zip(trials.sizes, levels.T, strict=True)]
         parts, contrasts = [*single], [_single_contrasts(single)]
-        for one, other in itertools.combinations(range(len(single)), 2):
-            columns = (single[one][:, :, None] * single[other][:, None, :]).reshape(len(levels), -1)
-            tried = columns.any(0)
-            parts.append(columns[:, tried])
-            contrasts.append(_pair_contrasts(single, one, other)[:, tried])
-        number, alone = sum(trials.sizes), len(single)
-        pairs = sum(part.shape[1] for part in parts[alone:])
+        tried = _pairs_tried(levels, trials.sizes)
+        pairs = sum(map(len, tried.values()))
         if pairs > MOST_PAIRS:
-            parts, contrasts, pairs = parts[:alone], contrasts[:1], 0
+            tried, pairs = {}, 0
+        for (one, other), found in tried.items():
+            columns = (single[one][:, :, None] * single[other][:, None, :]).reshape(len(levels), -1)
+            parts.append(columns[:, found])
+            contrasts.append(_pair_contrasts(single, one, other)[:, found])
+        number = sum(trials.sizes)
         rows = np.hstack([np.zeros((len(levels), 0)), *parts])
         return cls(rows, np.arange(number + pairs) >= number, np.hstack(contrasts))
+
+
+def _pairs_tried(levels: Ints, sizes: tuple[int, ...]) -> dict[tuple[int, int], Ints]:
+    """For each pair of parameters the pairs of their levels that were tried, as places in a table of both, flat."""
+    couples = itertools.combinations(range(len(sizes)), 2)
+    return {(one, other): np.unique(levels[:, one] * sizes[other] + levels[:, other]) for one, other in couples}
 
 
 def _tried(single: list[Floats]) -> list[Bools]:
