@@ -10,12 +10,12 @@ from moe.schema import fields
 from study.analyze.tables import write_all
 from study.definition import Request
 from study.folder import Folder, FolderError
-from study.options import PROGRAM, RESUME_COMMAND, Options
+from study.options import PROGRAM, RESOURCES, RESUME_COMMAND, Options
 from study.select.refine import replicates
 from study.study import COMPLETE, FAILED, SEARCH, Record, Study
 
 #: the options that a resume needs again, because study.json does not hold them
-_PER_RUN = ("results", "address", "gpus_per_trial", "cpus_per_trial", "concurrency", "store", "no_store")
+_PER_RUN = ("results", *RESOURCES, "store", "no_store")
 
 
 def missing(study: Study, records: Sequence[Record]) -> int:

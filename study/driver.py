@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from moe.cli import AUTO
-from moe.config import Config
+from moe.config import Config, Precision
 from moe.console import Exit, duration, emit, fail, interactive
 from moe.data import DataError, DataSet, load
 from moe.data.subset import subset
 from moe.training.numerics import best_precision
 from study import machine
-from study.cluster.preflight import check_nodes
+from study.cluster.preflight import Wanted, check_nodes, trained_by
 from study.conclusion import check_unchanged, conclude, missing, resume_command
 from study.definition import Request, refuse_change
 from study.folder import Folder, FolderError, free_name
@@ -165,12 +165,16 @@ def drive(request: Request, resources: Resources | None, stop: Stop) -> Exit:
     except DataError as error:
         return fail(PROGRAM, str(error))
     emit(f"Data: {data.source}")
+    given = study.precision if study.data or options.precision not in (None, AUTO) else None
     if resources:
         devices(resources)
+        precision = given or best_precision("cuda" if resources.gpus_per_trial else "cpu")
     else:
         folder = _data_folder(study)
-        resources = check_nodes(options, dataset=data.name, data_folder=folder, fingerprint=data.fingerprint)
-    study = _with_data(options, study, data, resources)
+        wanted = Wanted(dataset=data.name, data_folder=folder, fingerprint=data.fingerprint, precision=given)
+        before = Folder(options.results / study.name).read_records(study) if request.before else []
+        resources, precision = check_nodes(options, wanted, trained_by(before))
+    study = _with_data(options, study, data, precision)
     driver = Driver(request, study, resources, stop)
     emit(driver.headline())
     if options.dry_run:
@@ -187,18 +191,17 @@ def _data_folder(study: Study) -> Path | None:
     return Path(study.data_folder).resolve() if study.data_folder else None
 
 
-def _with_data(options: Options, study: Study, data: DataSet, resources: Resources) -> Study:
+def _with_data(options: Options, study: Study, data: DataSet, precision: Precision) -> Study:
     """A study with everything that depends on its data; other data than a resumed study's exit with code 2."""
     if study.data == data.fingerprint:
         return study
     if study.data:
         had = f"{study.dataset} {study.data[:12]}"
         refuse_change(study, "--data", f"{data.name} {data.fingerprint[:12]}", had)
-    automatic = options.precision in (None, AUTO)  # judged by this machine's CPU
     return study.replace(
         name=study.name or free_name(options.results, f"{data.name}-{study.space.name}"),
         sampler=samplers.resolve(study.sampler, study.space, study.trials),
-        precision=best_precision("cuda" if resources.gpus_per_trial else "cpu") if automatic else study.precision,
+        precision=precision,
         dataset=data.name,
         data=data.fingerprint,
         source=data.source,

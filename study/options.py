@@ -18,7 +18,7 @@ RESUME_COMMAND = "STUDY_RESUME_COMMAND"  # environment variable: the command tha
 MOST_TRIALS = 100_000
 EVERY_POINT = 0  # what `--trials all` is read as
 MOST_SEED = 2_000_000  # a study's seeds are 1,000 apart and fit 31 bits
-RESOURCES = ("gpus_per_trial", "cpus_per_trial", "concurrency", "address")
+RESOURCES = ("gpus_per_trial", "cpus_per_trial", "concurrency", "mixed", "address")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -54,6 +54,9 @@ class RayOptions(SharedOptions):
         int | None, Ge(1), Le(4096), Field(title="C", description="by default an equal share")
     ] = None
     concurrency: Annotated[int | None, Ge(1), Le(4096), Field(title="K", description="trials at a time")] = None
+    mixed: Annotated[
+        bool, Field(description="train on nodes of different CPUs or GPUs, whose results differ in their last digits")
+    ] = False
     address: Annotated[str, Field(title="ADDRESS", description="of a Ray cluster: local, auto or HOST:PORT")] = "local"
 
     @field_validator("gpus_per_trial", mode="before")

@@ -1,15 +1,25 @@
 import socket
 import sys
+from dataclasses import replace
 
 import pytest
+import torch
 
 from moe.store.location import place_at
+from moe.training.numerics import configure_numerics
 from study.cluster import preflight
+from study.cluster.arithmetic import Candidate, choose
 from study.cluster.preflight import Check, Node, Wanted
 from study.machine import ClusterError, versions
 
 WANTED = Wanted(
-    folders={"results": "/r", "store": "/s"}, dataset="cifar10", data_folder=None, fingerprint="f" * 64, mark=".check-1"
+    folders={"results": "/r", "store": "/s"},
+    dataset="cifar10",
+    data_folder=None,
+    fingerprint="f" * 64,
+    precision=None,
+    on_gpu=False,
+    mark=".check-1",
 )
 
 
@@ -23,6 +33,8 @@ def wanted_in(results, dataset="shapes", data_folder=None, **folders):
         dataset=dataset,
         data_folder=data_folder,
         fingerprint="",
+        precision="float32",
+        on_gpu=False,
         mark=".check-1",
     )
 
@@ -131,3 +143,42 @@ def test_a_node_is_looked_at_as_a_whole(tmp_path):
         node = preflight.look(wanted, "10.0.0.1")
     assert node.name == f"node 10.0.0.1 ({socket.gethostname()})"
     assert (node.versions, set(node.problems)) == (versions(), {"data"})
+
+
+def candidates(*kinds):
+    """Nodes with so much room, each of a kind."""
+    named = enumerate(kinds, 1)
+    return [
+        Candidate(id=f"id{n}", name=f"node {n}", places=places, kind=("float32", kind)) for n, (places, kind) in named
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "before", "mixed", "kind", "idle"),
+    [
+        ([(4, "AVX512")], None, False, "AVX512", ()),
+        ([(4, "AVX2"), (3, "AVX512"), (2, "AVX512")], None, False, "AVX512", ("id1",)),
+        ([(4, "AVX2"), (3, "AVX512"), (2, "AVX512")], "AVX2", False, "AVX2", ("id2", "id3")),
+        ([(4, "AVX2"), (5, "AVX512")], None, True, "AVX512", ()),
+        ([(4, "AVX2"), (5, "AVX512")], "H100, CUDA 12", True, "AVX512", ()),
+    ],
+)
+def test_a_study_is_trained_by_nodes_of_one_arithmetic(kinds, before, mixed, kind, idle):
+    choice = choose(candidates(*kinds), before, mixed)
+    assert (choice.ok, choice.kind, choice.idle) == (True, ("float32", kind), idle)
+    for place, (_, other) in enumerate(kinds, 1):
+        assert (f"node {place} has {other}" in choice.sentence) == (other != kind)
+    assert ("gets no trial" in choice.sentence) == bool(idle)
+
+
+def test_a_study_of_another_arithmetic_than_all_nodes_is_refused():
+    choice = choose(candidates((4, "AVX2")), "AVX512", mixed=False)
+    assert (choice.ok, choice.sentence) == (
+        False, "AVX2; expected AVX512, which trained the trials before, or --mixed"
+    )  # fmt: skip
+
+
+def test_a_node_says_which_arithmetic_it_has(tmp_path):
+    node = preflight.look(wanted_in(str(tmp_path)), "10.0.0.1")
+    assert node.kind == ("float32", configure_numerics(torch.device("cpu"), "float32").instructions)
+    assert preflight._kind(replace(wanted_in(str(tmp_path)), on_gpu=True)) is None or torch.cuda.is_available()

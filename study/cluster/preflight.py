@@ -8,25 +8,30 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ray
+import torch
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import moe.pipeline  # noqa: F401  # what a trial imports: it must load on every node
+from moe.config import FLOAT32, Precision
 from moe.console import emit
 from moe.data import DataError, load
 from moe.store.files import PlaceError
 from moe.store.location import place_at
+from moe.training.numerics import available_gpus, best_precision, configure_numerics
 from study import machine
+from study.cluster.arithmetic import Candidate, Kind, choose
 from study.machine import ClusterError
 from study.options import RayOptions
 from study.search.ray_cluster import check_cluster, connected, connected_nodes
 from study.search.resources import Resources, allot
+from study.study import Record
 
 NODES_S = 180.0  # for all nodes together, each of which may have to decode the data first
 JOIN_S = 300.0  # for all nodes of a job to join
@@ -39,10 +44,12 @@ SAME_MINOR = ("python", "ray", "torch")  # with others a trial has other results
 class Wanted:
     """What every node must have."""
 
-    folders: Mapping[str, str]  # results and store: a path or a URL
     dataset: str
-    data_folder: Path | None
+    data_folder: Path | None  # an absolute path where CIFAR-10 is; None for the cache
     fingerprint: str  # of the data
+    precision: Precision | None  # None: the fastest of each node
+    folders: Mapping[str, str] = field(default_factory=dict)  # results and store: a path or a URL
+    on_gpu: bool = False  # whether trials get GPUs
     mark: str = field(default_factory=lambda: f".check-{uuid.uuid4().hex}")  # the file that this process writes
 
 
@@ -53,6 +60,8 @@ class Node:
     name: str
     versions: Mapping[str, str]
     problems: Mapping[str, str]  # why results, store or data cannot be used there
+    id: str = ""  # Ray's
+    kind: Kind | None = None  # of its arithmetic
 
 
 class Check(NamedTuple):
@@ -66,33 +75,58 @@ class Check(NamedTuple):
         return f"{'ok' if self.ok else 'failed':<8}{self.name:<16}{self.sentence}"
 
 
-def check_nodes(options: RayOptions, *, dataset: str, data_folder: Path | None, fingerprint: str) -> Resources:
-    """Check that every node can run the study's trials; what a trial gets of the cluster.
+def check_nodes(options: RayOptions, wanted: Wanted, before: str | None) -> tuple[Resources, Precision]:
+    """Check that every node can run the study's trials; what a trial gets of the cluster, and its precision.
 
     Args:
         options: of study.run, with the address of the cluster.
-        data_folder: an absolute path where CIFAR-10 is; None for the cache.
-        fingerprint: of the data that this process loaded.
+        wanted: of every node; the folders are those of the options.
+        before: the instruction set or GPU that trained the trials before; None where there are none.
 
     Raises:
         ClusterError: a check failed, or Ray does not answer.
     """
     places = {"results": str(options.results.absolute()), "store": options.location}
     folders = {use: place for use, place in places.items() if place}
-    wanted = Wanted(folders=folders, dataset=dataset, data_folder=data_folder, fingerprint=fingerprint)
     with connected(options.address, None):
         _wait_for_nodes(int(os.environ.get(NODES, "1")))
+        on_gpu = allot(options, list(connected_nodes().values())).gpus_per_trial > 0
+        wanted = replace(wanted, folders=folders, on_gpu=on_gpu)
         with _marks(wanted) as problems:
             nodes, silent = _ask_all(wanted)
         driver = Node(name="the driver", versions=machine.versions(), problems=problems)
-        checks = [_reachable(nodes, silent), _versions(nodes), *_usable(wanted, [driver, *nodes], bool(options.store))]
+        choice = choose(_candidates(options, nodes, on_gpu), before, options.mixed)
+        checks = [
+            _reachable(nodes, silent),
+            _versions(nodes),
+            *_usable(wanted, [driver, *nodes], bool(options.store)),
+            Check("arithmetic", choice.ok, choice.sentence),
+        ]
         for check in checks:
             emit(str(check))
         if failed := [check.name for check in checks if not check.ok]:
             raise ClusterError(f"the cluster cannot run this study: see {', '.join(failed)} above")
-        resources = allot(options, connected_nodes())
+        present = connected_nodes()
+        resources = allot(options, [node for name, node in present.items() if name not in choice.idle])
         check_cluster(resources)
-    return resources
+    return replace(resources, idle=choice.idle), wanted.precision or (choice.kind[0] if choice.kind else FLOAT32)
+
+
+def trained_by(records: Sequence[Record]) -> str | None:
+    """The instruction set or GPU of a study's first complete trial; None where there is none."""
+    return next((record.result.instructions for record in records if record.result), None)
+
+
+def _candidates(options: RayOptions, nodes: list[Node], on_gpu: bool) -> list[Candidate]:
+    """The nodes with room for a trial."""
+    sizes = connected_nodes()
+    share = (options.gpus_per_trial or 1) if on_gpu else 0
+    places = {name: size.places(options.cpus_per_trial or 1, share) for name, size in sizes.items()}
+    return [
+        Candidate(id=node.id, name=node.name, places=places[node.id], kind=node.kind)
+        for node in nodes
+        if node.kind and places.get(node.id)
+    ]
 
 
 def _wait_for_nodes(count: int) -> None:
@@ -128,22 +162,23 @@ def _marks(wanted: Wanted) -> Iterator[dict[str, str]]:
 
 def _ask_all(wanted: Wanted) -> tuple[list[Node], list[str]]:
     """What the nodes have, and why the others did not answer."""
-    answers = {}
+    answers: dict[Any, tuple[str, str]] = {}
     for entry in ray.nodes():
         if entry["Alive"]:
             strategy = NodeAffinitySchedulingStrategy(entry["NodeID"], soft=False)
             # no CPU, so that a node whose CPUs are all in use answers as well
-            task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy)(look)
+            # and in a process of its own, which gives back what it takes of a GPU
+            task = ray.remote(num_cpus=0, max_calls=1, max_retries=0, scheduling_strategy=strategy)(look)
             address = entry["NodeManagerAddress"]
-            answers[task.remote(wanted, address)] = address
+            answers[task.remote(wanted, address)] = entry["NodeID"], address
     answered, late = ray.wait(list(answers), num_returns=len(answers), timeout=NODES_S)
-    nodes, silent = [], [f"node {answers[answer]} did not answer within {NODES_S:.0f} s" for answer in late]
+    nodes, silent = [], [f"node {answers[answer][1]} did not answer within {NODES_S:.0f} s" for answer in late]
     for answer in answered:
         try:
-            nodes.append(ray.get(answer))
+            nodes.append(replace(ray.get(answer), id=answers[answer][0]))
         except RayError as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
-            silent.append(f"node {answers[answer]} cannot run a trial: {reason}")
+            silent.append(f"node {answers[answer][1]} cannot run a trial: {reason}")
     return nodes, silent
 
 
@@ -152,7 +187,17 @@ def look(wanted: Wanted, address: str) -> Node:
     problems = {use: unusable(place, wanted.mark) for use, place in wanted.folders.items()}
     problems["data"] = missing_data(wanted.dataset, wanted.data_folder, wanted.fingerprint)
     found = {use: why for use, why in problems.items() if why}
-    return Node(name=f"node {address} ({socket.gethostname()})", versions=machine.versions(), problems=found)
+    name = f"node {address} ({socket.gethostname()})"
+    return Node(name=name, versions=machine.versions(), problems=found, kind=_kind(wanted))
+
+
+def _kind(wanted: Wanted) -> Kind | None:
+    """The arithmetic of trials on this node; None where it has no GPU for them."""
+    present = available_gpus() if wanted.on_gpu else (torch.device("cpu"),)
+    if not present:
+        return None
+    precision = wanted.precision or best_precision(present[0].type)
+    return precision, configure_numerics(present[0], precision).instructions
 
 
 def missing_data(dataset: str, folder: Path | None, fingerprint: str) -> str | None:

@@ -96,7 +96,7 @@ def script(request: Request, name: str, run: Options) -> str:
 
 def _again(run: Options) -> list[str]:
     """The options that a resume needs again, because the study's folder does not hold them."""
-    names = ("results", "store", "no_store", "gpus_per_trial", "cpus_per_trial", "concurrency")
+    names = ("results", "store", "no_store", "gpus_per_trial", "cpus_per_trial", "concurrency", "mixed")
     return as_words(Options(**{name: getattr(run, name) for name in names}))
 
 

@@ -11,7 +11,7 @@ from moe.console import Exit, duration, emit, fail, warn
 from moe.controls import members
 from moe.data import DataError, DataSet
 from moe.stages import MEMBERS
-from study.cluster.preflight import check_nodes
+from study.cluster.preflight import Wanted, check_nodes, trained_by
 from study.confirm import price
 from study.confirm.options import PROGRAM, ConfirmOptions
 from study.confirm.outcome import conclude, scored
@@ -191,6 +191,7 @@ def confirm(
     else:
         folder = options.data or study.data_folder
         place = Path(folder).resolve() if folder else None
-        resources = check_nodes(options, dataset=data.name, data_folder=place, fingerprint=data.fingerprint)
+        wanted = Wanted(dataset=data.name, data_folder=place, fingerprint=data.fingerprint, precision=study.precision)
+        resources, _ = check_nodes(options, wanted, trained_by(records))
     shown = partial(print, file=sys.stderr, flush=True) if options.print_json else emit
     return Confirmer(options, study, *planned, data, resources, stop, shown).run(records, command)

@@ -62,16 +62,17 @@ def _private(resources: Resources) -> dict[str, Any]:
     }
 
 
-def connected_nodes() -> list[Node]:
-    """The nodes of the cluster that this process is connected to."""
-    present = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(*(int(each.get(kind, 0)) for kind in ("CPU", "GPU", "memory"))) for each in present]
+def connected_nodes() -> dict[str, Node]:
+    """The nodes of the cluster that this process is connected to, by Ray's id."""
+    present = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+    kinds = ("CPU", "GPU", "memory")
+    return {name: Node(*(int(each.get(kind, 0)) for kind in kinds)) for name, each in present.items()}
 
 
 def check_cluster(resources: Resources) -> None:
     """Raise a ClusterError if no node is large enough for one trial, which would wait forever."""
     cpus, gpus = resources.cpus_per_trial, resources.gpus_per_trial
-    if not any(node.places(cpus, gpus) for node in connected_nodes()):
+    if not any(node.places(cpus, gpus) for node in connected_nodes().values()):
         raise ClusterError(
             f"no node of the cluster has the {cpus} CPUs and {gpus:g} GPUs of one trial; "
             "lower --cpus-per-trial or --gpus-per-trial"

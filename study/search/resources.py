@@ -31,6 +31,12 @@ class Resources:
     cpus_per_trial: int
     gpus_per_trial: float
     concurrency: int
+    idle: tuple[str, ...] = ()  # Ray's ids of nodes that get no trial, because their arithmetic is another
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Ray's selector of the nodes that get trials."""
+        return {"ray.io/node-id": f"!in({','.join(self.idle)})"} if self.idle else {}
 
 
 @dataclass(frozen=True)

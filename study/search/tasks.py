@@ -41,7 +41,8 @@ def run_tasks(
     gpus = resources.gpus_per_trial
     with connected(address, resources):
         # max_calls: a worker goes on to the next task, also with a GPU, and keeps its data and store
-        remote = ray.remote(num_cpus=resources.cpus_per_trial, num_gpus=gpus, max_calls=0)(work)
+        place = {"num_cpus": resources.cpus_per_trial, "num_gpus": gpus, "label_selector": resources.labels}
+        remote = ray.remote(**place, max_calls=0)(work)
         while (waiting or running) and not stop.now():
             while waiting and len(running) < resources.concurrency:
                 running.append(remote.remote(waiting.popleft()))

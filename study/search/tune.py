@@ -62,7 +62,9 @@ def search(searcher: StudySearch, job: Job, address: str, scratch: Path) -> None
         hooks = _Hooks(searcher)
         allotment = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
         tuner = tune.Tuner(
-            tune.with_resources(trainable, tune.PlacementGroupFactory([allotment])),
+            tune.with_resources(
+                trainable, tune.PlacementGroupFactory([allotment], bundle_label_selector=[resources.labels])
+            ),
             tune_config=tune.TuneConfig(
                 search_alg=searcher, num_samples=-1, max_concurrent_trials=resources.concurrency, reuse_actors=True
             ),
