@@ -39,7 +39,8 @@ else:
     open(os.path.join(study, "study.json"), "w").close()
     token = os.environ["RAY_AUTH_TOKEN_PATH"]
     note = [open(token).read().strip(), oct(os.stat(token).st_mode), oct(os.stat(os.path.dirname(token)).st_mode)]
-    print(*note, os.environ["RAY_AUTH_MODE"], os.environ["STUDY_NODES"], os.environ.get("A"), flush=True)
+    print(*note, os.environ["RAY_AUTH_MODE"], os.environ["STUDY_NODES"], os.environ.get("RAY_AUTH_TOKEN"),
+          os.environ.get("A"), flush=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
     time.sleep(float(os.environ.get("LASTS", "0")))
     sys.exit(int(os.environ.get("CODE", "0")))
@@ -263,7 +264,7 @@ def test_the_file_starts_ray_on_every_node_and_the_study_on_the_first(slurm, exc
     job = Started(slurm, exclusive=exclusive, CODE="3", LASTS="1.5", RAY_AUTH_TOKEN="of another cluster")
     code, out, err = job.end()
     assert code == 3, err
-    assert out.split() == ["secret", "0o100600", "0o40700", "token", "2", "b", "c"]
+    assert out.split() == ["secret", "0o100600", "0o40700", "token", "2", "None", "b", "c"]
     assert job.study()[-2:] == ["--address", "n1:6379" if exclusive else "10.0.0.1:4321"]
     assert "--resume" not in job.study()
     assert [path.name for path in job.results.iterdir()] == ["x"]  # token and address are gone
