@@ -21,7 +21,7 @@ import pytest
 from moe.store.files import Local
 from study import lock
 from study.analyze.analysis import examine
-from study.analyze.figures import draw
+from study.analyze.drawing import draw
 from study.analyze.tables import write_all
 from study.files import seal
 from study.folder import Folder, FolderError
