@@ -4,7 +4,7 @@ import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -99,11 +99,17 @@ class Driver:
         ledger = Ledger(study, records, self._safely(folder.write_record), self._safely(folder.write_study))
         folder.write_study(study, self._this_run())
         emit(f"  records in {folder.path}; {ledger.max_failures} failed trials would end it")
-        progress = Progress(ledger, terminal=interactive())
+        progress = Progress(ledger, terminal=interactive(), stopping=lambda: stop.signalled)
+        stop.panel = progress.terminal
         stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
         references = [] if records else missing_references(study)  # fixed once there are trials
         searcher = StudySearch(ledger, progress, stop, self.resources.concurrency, references)
-        with showing(progress), stop.while_trials_run(partial(conclude, options, study)):
+
+        def conclude_early() -> Exit:
+            hide()
+            return conclude(options, study)
+
+        with showing(progress) as hide, stop.while_trials_run(conclude_early):
             try:
                 search(searcher, self._job(), options.address, (folder.path / ".tune").resolve())
             except KeyboardInterrupt:  # a signal while Ray started

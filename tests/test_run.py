@@ -85,12 +85,12 @@ def call(home, *arguments, **environment):
     return process.returncode, printed
 
 
-def until(process, text, kind=str.startswith):
-    """Read what a study prints up to a line that starts with this; the lines so far."""
+def until(process, text):
+    """Read what a study prints up to a line that holds this; the lines so far."""
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if kind(line, text):
+        if text in line:
             return lines
     raise AssertionError("".join(lines))
 

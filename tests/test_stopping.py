@@ -34,9 +34,12 @@ def test_a_signal_after_the_last_trial_leaves_the_conclusion_its_time():
     assert (done.returncode, done.stdout) == (0, "went on\n")
 
 
-def test_a_second_signal_ends_it_at_once():
-    done = run(first="os.kill(os.getpid(), signal.SIGINT)")
-    assert (done.returncode, done.stdout) == (75, "")
+@pytest.mark.parametrize(("signals", "printed"), [(1, "concluded\n"), (2, "")])
+def test_a_second_signal_ends_it_at_once_with_tables_and_a_third_without(signals, printed):
+    done = run(
+        first="stop.conclude = lambda: (time.sleep(0.3), print('concluded'))" + "; os.kill(os.getpid(), 2)" * signals
+    )
+    assert (done.returncode, done.stdout) == (75, printed)
 
 
 def test_a_signal_before_any_trial_interrupts_what_is_going_on():

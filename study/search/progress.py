@@ -1,22 +1,60 @@
-"""The console output of a running study: a live panel in a terminal, plain lines elsewhere."""
+"""The console output of a running study: a live panel in a terminal, lines with the time elsewhere."""
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
 from moe.console import duration, emit, printable
 from study.search.ledger import Ledger
 from study.search.trial import EpochReport
-from study.select.choice import image_noise, shown
+from study.select.choice import image_noise, points, shown
+from study.space import Space
 from study.study import COMPLETE, FAILED, SEARCH, Record
 
 LINE_EVERY_S = 30.0  # between two plain lines on one trial's progress
+RECENT = 20  # trials that the time left is estimated from: as the store fills, trials become shorter
+REFRESHES = 4  # of the panel in a second
+STOPPING = "Stopping: a resume starts the running trials again. A second signal ends it at once."
+SHORT = {"epochs": "e", "train_examples": "n", "test_examples": "t", "batch_size": "b"}  # fields of a config
+FLAGS = {
+    "use_large_experts": "experts",
+    "use_large_gating_mlp": "gate",
+    "use_large_baseline_classifier": "baseline",
+}
+
+
+def short(record: Record, space: Space) -> str:
+    """The searched fields of a trial in few characters, and the seed of a replicate: e=4 n=5000 large: experts."""
+    config = record.config
+    parts = [f"{SHORT.get(name, name)}={getattr(config, name)}" for name in space.grids if name not in FLAGS]
+    large = [word for name, word in FLAGS.items() if name in space.grids and getattr(config, name)]
+    parts += [f"seed={config.seed}"] * (record.replicate > 0) + [f"large: {', '.join(large)}"] * bool(large)
+    return " ".join(parts) or "the fixed config"
+
+
+@dataclass
+class Running:
+    """A trial under way, or a reference."""
+
+    config: str
+    began: float = field(default_factory=time.monotonic)
+    line: float = field(default_factory=time.monotonic)  # when the last plain line was printed
+    report: EpochReport | None = None  # the last one
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """Stage and epoch, validation accuracy, the config, and whether another run trained that epoch."""
+        if not (last := self.report):
+            return ("starting", "", self.config, "")
+        where = f"{last.stage} {last.epoch}/{last.epochs}"
+        return (where, f"val {last.validation_accuracy:.1%}", self.config, "(reused)" * last.reused)
 
 
 @dataclass
@@ -26,54 +64,60 @@ class Progress:
     ledger: Ledger
     terminal: bool
     emit: Callable[[str], None] = emit
-    began: float = field(default_factory=time.monotonic)
-    last_end: float = 0.0
-    ended_here: int = 0
-    at: dict[int, str] = field(default_factory=dict)  # the running trials: stage and epoch of each
-    last_line: dict[int, float] = field(default_factory=dict)
+    stopping: Callable[[], bool] = lambda: False
+    running: dict[int, Running] = field(default_factory=dict)
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))  # of the last trials, as they took
+    at_once: int = 1  # the most trials that ran beside each other
+    begun: bool = False  # a worker was requested
     warnings: set[str] = field(default_factory=set)
     references: int = 0  # baselines still to be trained before the search
 
     def referring(self, left: int) -> None:
         """A reference baseline was launched, or has ended; so many are left."""
-        self.references = left
+        self.references, self.begun = left, True
         if not self.terminal and not left:
-            self.emit(f"{len(self.ledger.study.reference)} reference baselines trained")
+            self._line(f"{len(self.ledger.study.reference)} reference baselines trained")
 
     def started(self, record: Record) -> None:
         """A trial was launched."""
-        self.at[record.trial] = "starting"
-        self.last_line[record.trial] = time.monotonic()
+        self.begun = True
+        self.running[record.trial] = Running(short(record, self.ledger.study.space))
+        self.at_once = max(self.at_once, len(self.running))
         if not self.terminal:
             phase = "" if record.phase == SEARCH else f" ({record.phase})"
-            self.emit(f"trial {record.trial} started{phase}: {self._settings(record)}")
+            self._line(f"trial {record.trial} started{phase}: {self.running[record.trial].config}")
 
     def progressed(self, number: int, report: EpochReport) -> None:
         """A running trial has finished another epoch."""
-        self.at[number] = f"{report.stage}, epoch {report.epoch} of at most {report.epochs}"
-        if not self.terminal and time.monotonic() - self.last_line[number] >= LINE_EVERY_S:
-            self.last_line[number] = time.monotonic()
-            self.emit(f"trial {number}: {self.at[number]}")
+        trial = self.running[number]
+        trial.report = report
+        if not self.terminal and time.monotonic() - trial.line >= LINE_EVERY_S:
+            trial.line = time.monotonic()
+            self._line(f"trial {number}: {' | '.join(filter(None, trial.row))}")
 
     def warned(self, sentence: str) -> None:
         """A worker emitted a warning; other workers may emit the same."""
         if sentence not in self.warnings:
             self.warnings.add(sentence)
-            self.emit(f"warning: {sentence}")
+            self._line(f"warning: {sentence}")
 
     def ended(self, record: Record) -> None:
         """A trial is complete or failed."""
-        del self.at[record.trial]
+        trial = self.running.pop(record.trial)
         if record.state == FAILED:
-            self.emit(f"trial {record.trial} failed: {record.error}")
+            self._line(f"trial {record.trial} failed: {record.error} | {trial.config}")
             return
-        self.ended_here += 1
-        self.last_end = time.monotonic()
+        self.seconds.append(time.monotonic() - trial.began)
         study = "" if self.terminal else f" | {self.summary()}"
-        self.emit(f"trial {record.trial}: {self._outcome(record)}{study}")
+        self._line(f"trial {record.trial}: {self._outcome(record)} | {trial.config}{study}")
+
+    def _line(self, text: str) -> None:
+        self.emit(text if self.terminal else f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
 
     def summary(self) -> str:
-        """The study in one line: how far it is, its best trial, the time left."""
+        """How far the study is, its best trial, the time left."""
+        if not self.begun:
+            return "Ray starts"
         if self.references:
             return f"phase reference: {self.references} baselines to train"
         done, missing = self.ledger.ended(COMPLETE), self.ledger.missing
@@ -82,29 +126,36 @@ class Progress:
         if failed := self.ledger.ended(FAILED):
             parts.append(f"{failed} failed")
         if best := self.ledger.best:
-            parts.append(f"best {self._objective(best)} (trial {best.trial})")
+            parts.append(f"best {self._best(best)}")
         if left := self._seconds_left():
             parts.append(f"about {duration(left)} left")
         return ", ".join(parts)
 
-    def panel(self) -> str:
-        """What a terminal shows: the summary and a line for each running trial."""
-        lines = [self.summary()]
-        for number, at in sorted(self.at.items()):
-            lines.append(f"  trial {number}: {at} | {self._settings(self.ledger.records[number])}")
-        return "\n".join(lines)
+    def panel(self) -> Group:
+        """What a terminal shows: the summary, and a row for each running trial that fits the width."""
+        rows = [(f"{number:4}", *trial.row) for number, trial in sorted(self.running.items())]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        stopping = [Text(STOPPING, style="bold")] if self.stopping() else []
+        trials = Text(printable("\n".join(lines)), no_wrap=True, overflow="ellipsis")
+        return Group(*stopping, Text(printable(self.summary())), trials)
 
     def _seconds_left(self) -> float:
-        """If the trials to come take as long as those that this run completed; 0 while none is complete."""
-        if not self.ended_here:
+        """If the trials to come take as long as the last ones did, stored stages included; 0 while none has ended."""
+        if not self.seconds:
             return 0.0
-        missing = self.ledger.missing
-        each = (self.last_end - self.began) / self.ended_here
-        return max(0.0, missing * each - (time.monotonic() - self.last_end))
+        each = sum(self.seconds) / len(self.seconds)
+        spent = sum(min(each, time.monotonic() - trial.began) for trial in list(self.running.values()))
+        return max(0.0, self.ledger.missing * each - spent) / self.at_once
 
-    def _settings(self, record: Record) -> str:
-        named = [f"{name} {getattr(record.config, name)}" for name in self.ledger.study.space.grids]
-        return ", ".join([*named, f"seed {record.config.seed}"])
+    def _best(self, best: Record) -> str:
+        found, reference = (
+            f"{self._objective(best)} (trial {best.trial}",
+            self.ledger.study.reference_accuracy(best.config),
+        )
+        if reference is None:
+            return f"{found})"
+        return f"{found}, {points(best.done.score.mixture_accuracy - reference)} over the reference)"
 
     def _objective(self, record: Record) -> str:
         study, name = self.ledger.study, self.ledger.study.objective
@@ -122,15 +173,12 @@ class Progress:
 
 
 @contextmanager
-def showing(progress: Progress) -> Iterator[None]:
-    """Show the panel while the study runs; without a terminal, nothing is needed."""
+def showing(progress: Progress) -> Iterator[Callable[[], None]]:
+    """Show the panel while the study runs; yields what ends that earlier. Without a terminal, nothing is needed."""
     if not progress.terminal:
-        yield
+        yield lambda: None
         return
-
-    def panel() -> Text:  # made again at each refresh, so that the time left counts down
-        return Text(printable(progress.panel()), no_wrap=True, overflow="ellipsis")
-
-    with Live(get_renderable=panel, console=Console(file=sys.stdout), refresh_per_second=2) as live:
+    # made again at each refresh, so that the time left counts down
+    with Live(get_renderable=progress.panel, console=Console(file=sys.stdout), refresh_per_second=REFRESHES) as live:
         progress.emit = lambda text: live.console.print(printable(text), markup=False, highlight=False)
-        yield
+        yield live.stop

@@ -27,6 +27,7 @@ class Stop:
     broken: OSError | FolderError | None = None  # a record could not be written
     started: bool = False  # trials run, or ran: a signal ends the study once they have stopped; before, at once
     conclude: Callable[[], int] | None = None  # set while trials run: writes the tables, should Ray not end
+    panel: bool = False  # a live panel shows that a signal came; without one, a line does
     _timer: threading.Timer | None = None
 
     def launching_is_over(self, ledger: Ledger) -> bool:
@@ -49,10 +50,12 @@ class Stop:
         if self._timer:
             self._timer.cancel()
 
-    def exit_later(self) -> None:
+    def exit_later(self, seconds: float) -> None:
         """End the process in a while, tables written, if Ray hangs: a signal to a whole group kills it first."""
         if self.conclude:  # else no trial runs any more, and what is left takes no longer
-            self._timer = threading.Timer(GRACE_S, self._exit)
+            if self._timer:
+                self._timer.cancel()
+            self._timer = threading.Timer(seconds, self._exit)
             self._timer.daemon = True
             self._timer.start()
 
@@ -86,17 +89,27 @@ def signals(stop: Stop) -> Iterator[None]:
 
 
 def _install_handlers(stop: Stop) -> None:
-    """Make the first signal end the study: once trials have stopped, or at once before any. A second exits at once."""
+    """Make the first signal end the study: once trials have stopped, or at once before any.
+
+    A second one ends it at once, tables written; a third without them.
+    """
+    further = 0
 
     def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal further
         if stop.signalled:
-            os._exit(Exit.INTERRUPTED)
+            further += 1
+            if further > 1 or not stop.conclude:
+                os._exit(Exit.INTERRUPTED)
+            stop.exit_later(0)
+            return
         stop.signalled = True
         if not stop.started:
             raise KeyboardInterrupt
-        stop.exit_later()
-        with suppress(OSError):  # print is not safe in a handler
-            os.write(2, b"Stopping; a second signal ends it at once.\n")
+        stop.exit_later(GRACE_S)
+        if not stop.panel:
+            with suppress(OSError):  # print is not safe in a handler
+                os.write(2, b"Stopping; a second signal ends it at once.\n")
 
     for number in SIGNALS:
         if not (number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN):  # as nohup has it
