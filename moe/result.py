@@ -25,13 +25,13 @@ TOLERANCE = 1e-9  # between a difference of two fractions and the same differenc
 
 
 class Epoch(Model):
-    """What one epoch of training came to. Losses are means per image in nats."""
+    """What one epoch of training came to."""
 
-    loss: float
-    accuracy: Share
-    validation_loss: float
-    validation_accuracy: Share
-    seconds: Seconds
+    loss: Annotated[float, Field(description="mean per training image in nats, while it is trained on")]
+    accuracy: Annotated[Share, Field(description="fraction of the training images, while they are trained on")]
+    validation_loss: Annotated[float, Field(description="mean per image in nats, on those that stop and choose")]
+    validation_accuracy: Annotated[Share, Field(description="fraction of the images that stop and choose")]
+    seconds: Annotated[Seconds, Field(description="of the epoch, where it was trained")]
 
 
 class StageResult(Model):

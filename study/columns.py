@@ -1,10 +1,10 @@
-"""The columns of the results table: every field with a description, from the models that declare them."""
+"""The columns of trials.csv and epochs.csv: every field with a description, from the models that declare them."""
 
 from dataclasses import dataclass
 
 from moe.config import Config
-from moe.result import Result, Score, Totals
-from moe.schema import fields, kind
+from moe.result import Epoch, Result, Score, Totals
+from moe.schema import Model, fields, kind
 from study.study import Record
 
 _PANDAS = {int: "Int64", float: "float64", bool: "boolean", str: "string"}
@@ -16,19 +16,23 @@ DERIVED = {
 
 @dataclass(frozen=True)
 class Column:
-    """A column of trials.csv."""
+    """A column of a table."""
 
     type: str  # of pandas
     meaning: str
 
 
-def _columns() -> dict[str, Column]:
-    found = {
+def _described(*models: type[Model]) -> dict[str, Column]:
+    return {
         name: Column(_PANDAS.get(kind(field), "string"), field.description)
-        for model in (Record, Config, Score, Totals, Result)
+        for model in models
         for name, field in fields(model).items()
         if field.description
     }
+
+
+def _columns() -> dict[str, Column]:
+    found = _described(Record, Config, Score, Totals, Result)
     found["error"] = found.pop("error")  # last, since it is long
     return found | {name: Column("float64", meaning) for name, meaning in DERIVED.items()}
 
@@ -37,9 +41,25 @@ def _columns() -> dict[str, Column]:
 COLUMNS = _columns()
 
 
+#: the columns of epochs.csv by name, in order
+EPOCHS = {
+    "trial": COLUMNS["trial"],
+    "stage": Column("string", "baseline, gate, artificial, natural or mixture"),
+    "epoch": Column("Int64", "of the stage, from 1"),
+    **_described(Epoch),
+    "reused": Column("boolean", "whether it came from the store, trained by another trial"),
+    "chosen": Column("boolean", "whether the trial used the weights after this epoch"),
+}
+TABLES = {"trials.csv": COLUMNS, "epochs.csv": EPOCHS}
+
+
 def documentation() -> str:
-    """The columns as a Markdown table."""
-    rows = [f"| `{name}` | {column.type} | {column.meaning} |" for name, column in COLUMNS.items()]
+    """The columns of both tables in Markdown."""
+    return "\n\n".join(f"## Columns of {name}\n\n{_markdown(columns)}" for name, columns in TABLES.items())
+
+
+def _markdown(columns: dict[str, Column]) -> str:
+    rows = [f"| `{name}` | {column.type} | {column.meaning} |" for name, column in columns.items()]
     return "\n".join(["| column | type | meaning |", "|---|---|---|", *rows])
 
 

@@ -48,7 +48,7 @@ def conclude(options: Options, study: Study, too_many_failed: bool = False) -> E
     records = folder.read_records(study)
     write_all(folder, study, records)
     emit(f"\n{(folder.path / 'summary.md').read_text('utf-8')}")
-    emit(f"Everything is in {folder.path}: trials.csv, best.json, summary.md, study.db, trials/")
+    emit(f"Everything is in {folder.path}: trials.csv, epochs.csv, best.json, summary.md, study.db, trials/")
     if not (left := missing(study, records)):
         return Exit.DONE
     resume = f"Continue it with: {resume_command(options, study)}"

@@ -15,6 +15,7 @@ from moe.data import DataError, DataSet, load
 from moe.data.subset import subset
 from moe.training.numerics import best_precision
 from study import machine
+from study.analyze.live import LiveTables
 from study.cluster.preflight import Wanted, check_nodes, trained_by
 from study.conclusion import check_unchanged, conclude, missing, resume_command
 from study.definition import Request, refuse_change
@@ -96,7 +97,11 @@ class Driver:
         """
         options, study, folder, stop = self.request.options, self.study, self.folder, self.stop
 
-        ledger = Ledger(study, records, self._safely(folder.write_record), self._safely(folder.write_study))
+        def save(record: Record) -> None:
+            folder.write_record(record)
+            tables.add(ledger.study, record)
+
+        ledger = Ledger(study, records, self._safely(save), self._safely(folder.write_study))
         folder.write_study(study, self._this_run())
         emit(f"  records in {folder.path}; {ledger.max_failures} failed trials would end it")
         progress = Progress(ledger, terminal=interactive(), stopping=lambda: stop.signalled)
@@ -105,8 +110,11 @@ class Driver:
         references = [] if records else missing_references(study)  # fixed once there are trials
         searcher = StudySearch(ledger, progress, stop, self.resources.concurrency, references)
 
+        tables = LiveTables(folder, study, records)
+
         def conclude_early() -> Exit:
             hide()
+            tables.close()
             return conclude(options, study)
 
         with showing(progress) as hide, stop.while_trials_run(conclude_early):
@@ -114,6 +122,8 @@ class Driver:
                 search(searcher, self._job(), options.address, (folder.path / ".tune").resolve())
             except KeyboardInterrupt:  # a signal while Ray started
                 stop.signalled = True
+            finally:
+                tables.close()
         if isinstance(stop.broken, FolderError):
             raise stop.broken
         if stop.broken:

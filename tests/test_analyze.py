@@ -117,7 +117,7 @@ def test_ten_thousand_trials_are_reported_and_drawn_in_ten_seconds(space, tmp_pa
 
 def test_the_database_is_written_in_full_where_it_is_asked_for(tmp_path):
     folder = write(tmp_path / "asked", search(5), **NOTEBOOK)
-    assert call(folder.path, "--no-figures", "--database").returncode == 0
+    assert call(folder.path, "--no-figures", "--rebuild").returncode == 0
     study = optuna.load_study(study_name="asked", storage=f"sqlite:///{folder.path / 'study.db'}")
     assert len(study.trials) == 5
 
@@ -125,7 +125,7 @@ def test_the_database_is_written_in_full_where_it_is_asked_for(tmp_path):
 def test_the_database_of_a_running_study_is_left_to_its_driver(tmp_path):
     folder = write(tmp_path / "busy", search(5), **NOTEBOOK)
     with folder.locked():
-        done = call(folder.path, "--no-figures", "--database")
+        done = call(folder.path, "--no-figures", "--rebuild")
     assert done.returncode == 4
     assert "in use" in done.stderr
     assert not (folder.path / "study.db").exists()

@@ -8,7 +8,8 @@ from optuna.trial import TrialState
 from study.analyze.database import write_database
 from study.folder import Folder
 from study.space import parse
-from tests.study_helpers import SPACE, a_record, a_study
+from tests.analyze_helpers import trained
+from tests.study_helpers import SPACE, a_record, a_study, references
 
 RECORDS = [
     a_record(3, 0.1 + 0.2, epochs=4, use_large_experts=True),
@@ -21,18 +22,28 @@ RECORDS = [
 def written(path, records=RECORDS, **study):
     """The Optuna study in a database that holds these records."""
     assert write_database(Folder(path), a_study(**study), records) == 0
-    assert [file.name for file in path.iterdir()] == ["study.db"]
+    assert (path / "study.db").exists()
     return optuna.load_study(study_name="example", storage=f"sqlite:///{path / 'study.db'}")
 
 
+def of_study(study):
+    """Its trials without those that only take a number."""
+    return [trial for trial in study.trials if "trial" in trial.user_attrs]
+
+
 def numbers(study):
-    return [trial.user_attrs["trial"] for trial in study.trials]
+    """Of the trials that have ended; each has its number in Optuna too."""
+    trials = of_study(study)
+    assert [trial.number for trial in trials] == [trial.user_attrs["trial"] for trial in trials]
+    return [trial.number for trial in trials if trial.state.is_finished()]
 
 
 def test_every_ended_trial_has_its_state_value_parameters_and_times(tmp_path):
-    trials = written(tmp_path).trials
-    assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
-    assert [trial.value for trial in trials] == [0.1 + 0.2, None, -0.05]
+    trials = of_study(written(tmp_path))
+    assert [trial.state for trial in trials] == [
+        TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING, TrialState.COMPLETE,
+    ]  # fmt: skip
+    assert [trial.value for trial in trials] == [0.1 + 0.2, None, None, -0.05]
     assert trials[0].params == {"epochs": 4, "use_large_experts": True}
     assert trials[0].distributions == {name: CategoricalDistribution(grid) for name, grid in SPACE.grids.items()}
     assert trials[0].datetime_start.astimezone() == RECORDS[0].started
@@ -40,16 +51,19 @@ def test_every_ended_trial_has_its_state_value_parameters_and_times(tmp_path):
 
 
 def test_scores_and_totals_or_the_error_are_user_attributes(tmp_path):
-    complete, failed, _ = written(tmp_path).trials
-    found = RECORDS[0].done
-    assert complete.user_attrs == {"trial": 3, "seed": 0, **found.score.as_json(), **found.totals.as_json()}
-    assert failed.user_attrs == {"trial": 4, "seed": 0, "error": "out of luck"}
+    complete, failed, *_ = of_study(written(tmp_path, reference=references(0.6)))
+    found, common = RECORDS[0].done, {"phase": "search", "seed": 0}
+    scores = {**found.score.as_json(), **found.totals.as_json()}
+    assert complete.user_attrs == {"trial": 3, **common, "reference_accuracy": 0.6, **scores}
+    assert failed.user_attrs == {"trial": 4, **common, "error": "out of luck"}
 
 
 def test_the_study_is_maximised_and_its_best_trial_found(tmp_path):
     study = written(tmp_path)
     assert study.directions == [optuna.study.StudyDirection.MAXIMIZE]
-    assert study.best_trial.user_attrs["trial"] == 3
+    assert study.metric_names == ["gain"]
+    assert study.user_attrs["space"] == "small"
+    assert study.best_trial.number == 3
 
 
 def test_trials_are_added_as_they_end_and_none_twice(tmp_path):
@@ -58,7 +72,31 @@ def test_trials_are_added_as_they_end_and_none_twice(tmp_path):
     records = [*RECORDS[:2], a_record(5, 0.2, epochs=1), RECORDS[3]]  # the fifth has ended
     after = written(tmp_path, records)
     assert numbers(after) == [3, 4, 5, 7]
-    assert after.trials[:2] == before
+    assert after.trials[:5] == before
+
+
+def test_a_trial_that_ends_after_a_later_one_runs_until_then_and_keeps_its_number(tmp_path):
+    running, late = a_record(1, state="running"), trained(a_record(1, 0.04), 2)
+    study = written(tmp_path, [running, a_record(2)])
+    assert [trial.state for trial in of_study(study)] == [TrialState.RUNNING, TrialState.COMPLETE]
+    first, second = of_study(written(tmp_path, [late, a_record(2)]))
+    (tmp_path / "alone").mkdir()
+    alone = of_study(written(tmp_path / "alone", [late]))
+    assert (first.value, first.user_attrs) == (0.04, alone[0].user_attrs)
+    assert first.intermediate_values == {1: 0.4123, 2: 0.4123}
+    assert second.number == 2
+
+
+def test_the_note_is_the_choice_unless_somebody_wrote_another(tmp_path):
+    def note(text):
+        write_database(Folder(tmp_path), a_study(), RECORDS, text)
+        storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'study.db'}")
+        number = storage.get_study_id_from_name("example")
+        found = storage.get_study_system_attrs(number)
+        storage.set_study_system_attr(number, "dashboard:note_str:0", "mine" if text == "second" else text)
+        return found["dashboard:note_str:0"]
+
+    assert [note("first"), note("second"), note("third")] == ["first", "second", "mine"]
 
 
 def test_more_trials_than_may_be_added_at_once_are_counted_and_none_is_added(tmp_path):
@@ -90,16 +128,14 @@ def test_optuna_goes_on_with_the_study(tmp_path):
     study = written(tmp_path)
     grids = {name: CategoricalDistribution(grid) for name, grid in SPACE.grids.items()}
     study.tell(study.ask(grids), 1.5)
-    assert study.trials[-1].number == 3
+    assert study.trials[-1].number == 8
     assert study.best_value == 1.5
-    assert len(written(tmp_path).trials) == 4  # what Optuna added stays
+    assert len(written(tmp_path).trials) == 9  # what Optuna added stays
 
 
 @pytest.mark.parametrize("records", [[], [a_record(1, state="failed")], [a_record(1, state="running")]])
 def test_a_study_without_a_complete_trial_has_a_database_too(tmp_path, records):
-    assert [trial.state for trial in written(tmp_path, records).trials] == [
-        TrialState.FAIL for record in records if record.error
-    ]
+    assert numbers(written(tmp_path, records)) == [record.trial for record in records if record.error]
 
 
 def test_a_study_that_searches_nothing_has_trials_without_parameters(tmp_path):

@@ -149,4 +149,4 @@ def test_ten_thousand_records_are_read_and_tabled_in_ten_seconds_with_the_databa
     write_all(folder, study, folder.read_records(study))
     assert time.process_time() - start < 10
     assert len(pd.read_csv(folder.path / "trials.csv")) == 10_000
-    assert "lacks 10000 trials; python -m study.analyze --database" in capsys.readouterr().err
+    assert "lacks 10000 trials; python -m study.analyze --rebuild" in capsys.readouterr().err

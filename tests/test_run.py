@@ -200,7 +200,7 @@ def test_the_trials_are_distinct_points_with_the_first_seed_and_the_notebooks_de
 
 def test_the_folder_holds_records_and_what_is_derived_from_them_and_nothing_of_tune(finished):
     assert {path.name for path in finished.folder.iterdir()} == {
-        "study.json", "trials", "trials.csv", "best.json", "summary.md", "study.db",
+        "study.json", "trials", "trials.csv", "epochs.csv", "best.json", "summary.md", "study.db",
     }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ class Options:
     studies: list[Path]
     rows: int
     figures: bool
-    database: bool
+    rebuild: bool
     accept: bool
 
 
@@ -47,7 +47,9 @@ def parser() -> Parser:
     )
     command.add_argument("--no-figures", dest="figures", action="store_false", help="only the report")
     command.add_argument(
-        "--database", action="store_true", help="add what study.db lacks, at 15 ms a trial; no study may be running"
+        "--rebuild",
+        action="store_true",
+        help="first write tables, best.json, summary.md and study.db again, at 15 ms a trial; no study may be running",
     )
     command.add_argument(
         "--accept", action="store_true", help="take study.json and records that were edited by hand as they are"
@@ -65,10 +67,10 @@ def main() -> int:
 
 def _analyze(options: Options) -> int:
     from study.analyze.analysis import examine
-    from study.analyze.database import write_database
     from study.analyze.drawing import draw
     from study.analyze.report import comparison, report
-    from study.folder import Folder, FolderError
+    from study.analyze.tables import rebuild
+    from study.folder import Folder, FolderError, named
 
     tolerate_encoding()
     width = max(LEAST_WIDTH, shutil.get_terminal_size(PIPE).columns)
@@ -76,15 +78,14 @@ def _analyze(options: Options) -> int:
         for path in options.studies if options.accept else ():
             for file in Folder(path).accept_edits():
                 emit(f"{file} is accepted as it is")
+        for path in options.studies if options.rebuild else ():
+            rebuild(Folder(named(path)))
         analyses = [examine(path) for path in options.studies]
         for analysis in analyses:
             emit(report(analysis, options.rows, width))
         if len(analyses) > 1:
             emit(comparison(analyses, width))
         for analysis in analyses:
-            if options.database:
-                with analysis.folder.locked():
-                    write_database(analysis.folder, analysis.study, analysis.records, most=len(analysis.records))
             if options.figures:
                 emit(draw(analysis))
     except FolderError as error:

@@ -1,22 +1,25 @@
-"""What is derived from a study's records: the results table, the choice, a summary, a database for dashboards.
+"""What is derived from a study's records: tables of trials and epochs, the choice, a summary, a database.
 
-    records --> trials.csv  best.json  summary.md  study.db
+    records --> trials.csv  epochs.csv  best.json  summary.md  study.db
 
-All of it can be deleted and made again: `python -m study.run --resume`.
+All of it can be deleted and made again: `python -m study.analyze --rebuild results/NAME`.
 """
 
 import dataclasses
 import datetime
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 
 import pandas as pd
 
 from moe.config import VALIDATION_EXAMPLES, Config
 from moe.console import duration, markdown, printable, warn
-from study.analyze.database import write_database
-from study.columns import COLUMNS
+from moe.result import Epoch
+from moe.schema import fields
+from study.analyze.database import MOST_AT_ONCE, write_database
+from study.columns import COLUMNS, EPOCHS, Column
 from study.files import write_json, write_text
 from study.folder import Folder
 from study.select.choice import CLAIM, COVERS, Choice, choose, points
@@ -24,6 +27,7 @@ from study.select.trials import LEAST_SEEDS
 from study.space import Space
 from study.study import COMPLETE, FAILED, Record, Study
 
+METRICS = attrgetter(*fields(Epoch))
 ROWS = 10  # trials in the summary's table
 HEAD = ("gain", "over reference", "mixture", "baseline", "gate", "seconds", "seconds reused")
 NOTE = (
@@ -34,8 +38,23 @@ NOTE = (
 
 def frame(study: Study, records: Sequence[Record]) -> pd.DataFrame:
     """One row per trial, one column per field, and those that are derived with the study's references."""
-    types = {name: column.type for name, column in COLUMNS.items()}
-    return pd.DataFrame([_row(study, record) for record in records], columns=list(COLUMNS)).astype(types)
+    return _table([_row(study, record) for record in records], COLUMNS)
+
+
+def epochs(records: Sequence[Record]) -> pd.DataFrame:
+    """One row per epoch that a complete trial used, in the order of trials, stages and epochs."""
+    return _table([row for record in records for row in _epochs(record)], EPOCHS)
+
+
+def _epochs(record: Record) -> Iterator[tuple[Any, ...]]:
+    for name, stage in record.result.stages.items() if record.result else ():
+        for number, epoch in enumerate(stage.epochs, 1):
+            reused, chosen = number <= stage.epochs_reused, number == stage.best_epoch
+            yield (record.trial, name, number, *METRICS(epoch), reused, chosen)
+
+
+def _table(rows: Sequence[Any], columns: dict[str, Column]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(columns)).astype({name: column.type for name, column in columns.items()})
 
 
 def _row(study: Study, record: Record) -> dict[str, Any]:
@@ -51,25 +70,31 @@ def _cell(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime.datetime) else value
 
 
-def csv(table: pd.DataFrame) -> str:
+def csv(table: pd.DataFrame, header: bool = True) -> str:
     """The table as CSV, floats unrounded, that no reader takes for anything else.
 
     A text that begins as a formula does gets an apostrophe, as spreadsheets have it. A column of texts without any
     would be read as numbers: no error is "none".
     """
-    texts = table.assign(error=table["error"].fillna("none"))
-    for name in texts.columns[texts.dtypes == "string"]:
-        texts[name] = texts[name].map(_plain, na_action="ignore")
-    return str(texts.to_csv(index=False))
+    if "error" in table:  # a table of trials; one of epochs has no texts of others
+        table = table.fillna({"error": "none"})
+        for name in table.columns[table.dtypes == "string"]:
+            table[name] = table[name].map(_plain, na_action="ignore")
+    return str(table.to_csv(index=False, header=header))
 
 
 def _plain(cell: str) -> str:
     return printable(f"'{cell}" if cell.lstrip().startswith(("=", "+", "-", "@", "|", "%")) else cell)
 
 
-def write_all(folder: Folder, study: Study, records: Sequence[Record]) -> Choice | None:
-    """Write everything derived; gives the choice, None where no trial is complete."""
+def write_all(folder: Folder, study: Study, records: Sequence[Record], most: int = MOST_AT_ONCE) -> Choice | None:
+    """Write everything derived but the figures; gives the choice, None where no trial is complete.
+
+    Args:
+        most: trials to add to study.db, which takes 15 ms each.
+    """
     write_text(folder.path / "trials.csv", csv(frame(study, records)))
+    write_text(folder.path / "epochs.csv", csv(epochs(records)))
     choice = choose(study, [record for record in records if record.state == COMPLETE])
     if choice:
         write_json(folder.path / "best.json", best(study, choice))
@@ -77,14 +102,27 @@ def write_all(folder: Folder, study: Study, records: Sequence[Record]) -> Choice
         (folder.path / "best.json").unlink(missing_ok=True)  # of trials whose records are gone
     write_text(folder.path / "summary.md", summary(study, records, choice))
     try:
-        missing = write_database(folder, study, records)
+        missing = write_database(folder, study, records, choice.why if choice else "", most)
     except OSError as error:
         warn(str(folder.path / "study.db"), f"it cannot be written: {error.strerror}; a resume writes it again")
     else:
         if missing:
-            command = f"python -m study.analyze --database {folder.path}"
+            command = f"python -m study.analyze --rebuild {folder.path}"
             warn(str(folder.path / "study.db"), f"it lacks {missing} trials; {command} adds them")
     return choice
+
+
+def rebuild(folder: Folder) -> None:
+    """Write everything derived again, study.db from nothing.
+
+    Raises:
+        FolderError: the study is running, or something in its folder is damaged.
+    """
+    with folder.locked():
+        study = folder.read_study()
+        records = folder.read_records(study)
+        (folder.path / "study.db").unlink(missing_ok=True)
+        write_all(folder, study, records, most=len(records))
 
 
 def best(study: Study, choice: Choice) -> dict[str, Any]:
