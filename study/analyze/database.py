@@ -59,14 +59,17 @@ class Trials:
                 self._end(study, record, self._running.pop(record.trial))
             else:
                 while self._size < record.trial:
-                    self._append(study, by_number.get(self._size))
-                self._append(study, record)
+                    if before := by_number.get(self._size):
+                        self._append(_frozen(study, before))
+                    else:
+                        self._append(_no_trial(_local(record.started)))
+                self._append(_frozen(study, record))
             self._ended.add(record.trial)
 
-    def _append(self, study: Study, record: Record | None) -> None:
-        if record and record.state not in (COMPLETE, FAILED):
-            self._running[record.trial] = self._size
-        self._opened.add_trial(_frozen(study, record))
+    def _append(self, trial: FrozenTrial) -> None:
+        if not trial.state.is_finished():
+            self._running[self._size] = self._size
+        self._opened.add_trial(trial)
         self._size += 1
 
     def _end(self, study: Study, record: Record, number: int) -> None:
@@ -209,13 +212,18 @@ def _attributes_of(study: Study) -> dict[str, Any]:
     return {name: getattr(study, name) for name in names} | {"space": study.space.name, "reference_accuracy": best}
 
 
-def _frozen(study: Study, record: Record | None) -> FrozenTrial:
-    """A trial as Optuna has it; without a record, one that only takes a number."""
+def _no_trial(moment: datetime | None) -> FrozenTrial:
+    """What only takes a number."""
+    trial = optuna.trial.create_trial(state=TrialState.FAIL, user_attrs=NO_TRIAL)
+    trial.datetime_start = trial.datetime_complete = moment
+    return trial
+
+
+def _frozen(study: Study, record: Record) -> FrozenTrial:
+    """A trial as Optuna has it."""
     grids: dict[str, BaseDistribution] = {
         name: CategoricalDistribution(grid) for name, grid in study.space.grids.items()
     }
-    if record is None:
-        return optuna.trial.create_trial(state=TrialState.FAIL, user_attrs=NO_TRIAL)
     return FrozenTrial(
         number=0,  # Optuna gives it the next one
         trial_id=0,
