@@ -1,1 +1,25 @@
-"""A hyperparameter study of the mixture of experts: `python -m study.run`."""
+"""A hyperparameter study of the mixture of experts: `python -m study.run`, and its results in Python.
+
+    from study import load
+    study = load("results/NAME")
+    study.trials    # a DataFrame with a row per trial
+    study.epochs    # a row per trial, stage and epoch
+    study           # the choice and the best trials, in a terminal or a notebook
+
+Importing this package is cheap; pandas and Optuna are loaded with `load`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from study.results import load
+
+__all__ = ["load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        from study.results import load
+
+        return load
+    raise AttributeError(f"study has no {name!r}; it has {', '.join(__all__)}")

@@ -9,8 +9,8 @@ share a part of their noise. How wide the distributions are, in units of the noi
 likelihood (REML) and half-Cauchy priors (Gelman 2006): the one best width would make the error too small.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -38,6 +38,7 @@ NEGLIGIBLE = 1e-4  # a combination of widths with less weight is left out
 MOST_OWN = 300  # replicated configs; beyond, their own deviations count as noise
 Z95 = 1.959964
 DRAWS = 500  # of the effects, for the interval of an importance
+WEIGHTLESS = 1e6  # the noise, relative to that of all, of a trial that was never run
 REPLICATES_FOR_SHARED = 8  # that show how much of the noise is shared
 
 
@@ -117,14 +118,37 @@ class Fit:
         return None if np.isnan(half) else (middle - half, middle + half)
 
 
-def fit(trials: Trials) -> Fit:
+def predict(trials: Trials, levels: Sequence[int]) -> tuple[float, float | None]:
+    """The estimate of a config, tried or not, and half its 95 % interval; None where too few replicates show the noise.
+
+    Args:
+        trials: at least one.
+        levels: of each searched parameter, from 0.
+    """
+    unseen = replace(  # one more trial, of no weight
+        trials,
+        levels=np.vstack([trials.levels, np.asarray(levels, np.int64).reshape(1, trials.levels.shape[1])]),
+        values=np.append(trials.values, trials.values.mean()),
+        networks=np.append(trials.networks, trials.networks.max() + 1),
+        noisy=np.append(trials.noisy, False),
+    )
+    found = fit(unseen, np.append(noise_scales(trials), WEIGHTLESS))
+    config = found.config_of[-1]
+    stated = trials.cells.replicates >= LEAST_REPLICATES
+    return float(found.estimate[config]), float(found.quantile * found.error[config]) if stated else None
+
+
+def fit(trials: Trials, scales: Floats | None = None) -> Fit:
     """Fit the model to at least one trial.
 
     The image noise counts as one more observation of the noise, and the noise is never below it, so that the error
     of a few trials that happen to agree is not zero.
+
+    Args:
+        scales: (trials,) the noise of each, relative to that of all; by default what the replicates show.
     """
     cells, features = trials.cells, Features.of(trials)
-    scales = noise_scales(trials)
+    scales = noise_scales(trials) if scales is None else scales
     configs, effects, noise = _Average(), _Average(), _Average()
     for weight, solution, width in _plausible(list(_solutions(trials, features, scales))):
         configs.add(weight, *solution.of_configs(width))
