@@ -20,14 +20,14 @@ from tests.analyze_helpers import call, search, without, write
 from tests.study_helpers import a_record
 
 PNG = b"\x89PNG\r\n\x1a\n"
-FIGURES = ["accuracies.png", "cost.png", "effects.png", "gains.png", "trials.png"]
+FIGURES = ["accuracies.png", "cost.png", "curves.png", "effects.png", "gains.png", "trials.png"]
 NOTEBOOK = {"space": PRESETS["notebook"]}
 FIXED = parse("fixed", {"epochs": 3})
 
 
 def contents(folder):
-    """Every file of a folder with its content and time, but for figures."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != "figures"]
+    """Every file of a folder with its content and time, but for figures and page."""
+    files = [path for path in folder.rglob("*.*") if path.is_file() and path.suffix not in (".png", ".html")]
     return {path: (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in files}
 
 
@@ -57,7 +57,7 @@ def test_every_odd_study_is_analysed_without_torch_ray_or_a_warning(odd):
     assert "\x1b" not in done.stdout  # no colours in a pipe
 
 
-def test_only_figures_are_written(odd):
+def test_only_figures_and_page_are_written(odd):
     path, before, _ = odd
     assert contents(path) == before
 

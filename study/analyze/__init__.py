@@ -4,7 +4,9 @@ analysis.py  a study's records with the model's estimates and the choice
 report.py    the report for a terminal: choice, configs, notes; several studies compared
 effects.py   effects and importances of parameters, grids that end too early
 figures.py   the figures; drawing.py frames and saves them
+html.py      report.html, as one file
 format.py    tables and paragraphs of any width
-tables.py    trials.csv, best.json, summary.md
+tables.py    trials.csv, epochs.csv, best.json, summary.md
+live.py      trials.csv, epochs.csv and study.db while a study runs
 database.py  study.db, for Optuna and its dashboard
 """

@@ -37,7 +37,7 @@ def parser() -> Parser:
     """All options of the command."""
     command = Parser(
         prog=PROGRAM,
-        description="Report what a study's trials show, and draw figures into its folder. Nothing else is written; the "
+        description="Report what a study's trials show, and write figures and report.html into its folder. The "
         "study may be running.",
         epilog="exit codes: 0 done, 1 a bug, 2 wrong usage, 4 no study, or a damaged one, 130 Ctrl-C",
     )
@@ -45,7 +45,7 @@ def parser() -> Parser:
     command.add_argument(
         "--rows", type=whole(0, 1_000_000), default=15, metavar="N", help="configs to show, 0 for all (15)"
     )
-    command.add_argument("--no-figures", dest="figures", action="store_false", help="only the report")
+    command.add_argument("--no-figures", dest="figures", action="store_false", help="print only")
     command.add_argument(
         "--rebuild",
         action="store_true",
@@ -68,6 +68,7 @@ def main() -> int:
 def _analyze(options: Options) -> int:
     from study.analyze.analysis import examine
     from study.analyze.drawing import draw
+    from study.analyze.html import write_report
     from study.analyze.report import comparison, report
     from study.analyze.tables import rebuild
     from study.folder import Folder, FolderError, named
@@ -87,7 +88,7 @@ def _analyze(options: Options) -> int:
             emit(comparison(analyses, width))
         for analysis in analyses:
             if options.figures:
-                emit(draw(analysis))
+                emit(f"{draw(analysis)}\n{write_report(analysis)}")
     except FolderError as error:
         return fail(PROGRAM, str(error))
     except OSError as error:

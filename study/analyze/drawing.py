@@ -1,6 +1,6 @@
 """Figures in one look, each with its title and what it is of; saved, each file appears whole.
 
-results/NAME/figures/gains.png  trials.png  accuracies.png  effects.png  cost.png
+results/NAME/figures/gains.png  trials.png  accuracies.png  effects.png  curves.png  cost.png
 """
 
 import textwrap
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from study.analyze.analysis import Analysis
-from study.analyze.figures import PLOTS, comparable
+from study.analyze.figures import PLOTS, comparable, has_curves
 from study.analyze.tables import scored
 
 DPI = 150
@@ -35,11 +35,14 @@ LOOK: Any = {
 }
 
 
-def figures(analysis: Analysis) -> dict[str, Figure]:
-    """The figures that the trials allow, by name."""
-    names = [name for name in PLOTS if name != "effects" or comparable(analysis)] if analysis.complete else []
+def figures(analysis: Analysis, titled: bool = True) -> dict[str, Figure]:
+    """The figures that the trials allow, by name; without title and caption for a page that has its own."""
+    missing = {
+        name for name, found in (("effects", comparable(analysis)), ("curves", has_curves(analysis))) if not found
+    }
+    names = [name for name in PLOTS if name not in missing] if analysis.complete else []
     with _look():
-        return {name: _figure(name, analysis) for name in names}
+        return {name: _figure(name, analysis, titled) for name in names}
 
 
 @contextmanager
@@ -52,11 +55,12 @@ def _look() -> Iterator[None]:
         yield
 
 
-def _figure(name: str, analysis: Analysis) -> Figure:
+def _figure(name: str, analysis: Analysis, titled: bool) -> Figure:
     title, plot = PLOTS[name]
     figure = Figure(layout="constrained")
     plot(figure, analysis)
-    _frame(figure, title, analysis)
+    if titled:
+        _frame(figure, title, analysis)
     return figure
 
 

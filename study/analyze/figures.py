@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from moe.console import duration
@@ -30,6 +31,8 @@ AXES: dict[Objective, str] = {
     "mixture_accuracy": "mixture accuracy, %",
     "fair_gain": "fair gain, percentage points",
 }
+TRIALS = "trials"  # the name, in an SVG, of marks that are the complete trials in order
+MOST_CURVES = 300  # in a panel
 ESTIMATES = 6, 60  # along the trials, at least and at most
 FEW_TRIALS = 10_000  # in all estimates together; beyond, fewer estimates are drawn
 FIRST_ESTIMATE = 2  # after three trials
@@ -49,7 +52,10 @@ def gains(figure: Figure, analysis: Analysis) -> None:
     halves = 100 * image_halves(analysis)
     size, alpha = _dots(len(gain))
     label = "one trial, 95 % over its images"
-    axes.errorbar(baseline, gain, halves, fmt="o", color=GREY, ms=0.7 * size, mew=0, elinewidth=1, alpha=0.6 * alpha)
+    dots = axes.errorbar(
+        baseline, gain, halves, fmt="o", color=GREY, ms=0.7 * size, mew=0, elinewidth=1, alpha=0.6 * alpha
+    )
+    dots.lines[0].set_gid(TRIALS)
     axes.errorbar([], [], [], fmt="o", color=GREY, ms=6, mew=0, label=label)
     where, fit = 100 * analysis.means("baseline_accuracy"), analysis.fit("gain")
     estimate, half = 100 * fit.estimate, 100 * fit.half
@@ -155,6 +161,35 @@ def _numeric(analysis: Analysis) -> str | None:
     return names[0] if names else None
 
 
+def has_curves(analysis: Analysis) -> bool:
+    """Whether the trials have stages with several epochs."""
+    return any(len(stage.epochs) > 1 for record in analysis.complete for stage in record.done.stages.values())
+
+
+def curves(figure: Figure, analysis: Analysis) -> None:
+    """Validation accuracy by epoch: a panel for each stage, a line for each distinct chain, the choice's on top."""
+    figure.set_size_inches(11, 5.6)
+    panels, stages = list(figure.subplots(2, 3).flat), analysis.complete[0].done.stages
+    chosen = analysis.choice.trials if analysis.choice else ()
+    for axes, name in zip(panels, stages, strict=False):
+        chains: dict[tuple[float, ...], bool] = {}
+        for record in analysis.complete:
+            if stage := record.done.stages.get(name):
+                line = tuple(100 * epoch.validation_accuracy for epoch in stage.epochs)
+                chains[line] = chains.get(line, False) or record.trial in chosen
+        for line, is_chosen in sorted(chains.items(), key=lambda item: item[1])[-MOST_CURVES:]:
+            look: Any = {"color": ORANGE, "lw": 2} if is_chosen else {"color": GREY, "lw": 1, "alpha": 0.4}
+            axes.plot(range(1, len(line) + 1), line, marker="o", ms=3, **look)
+        axes.set_title(name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.supxlabel("epoch", fontsize=13)
+    figure.supylabel("validation accuracy, %", fontsize=13)
+    key = [Line2D([], [], color=ORANGE, label="chosen config"), Line2D([], [], color=GREY, label="other configs")]
+    for axes in panels[len(stages) :]:
+        axes.axis("off")
+        axes.legend(handles=key, loc="center")
+
+
 def cost(figure: Figure, analysis: Analysis) -> None:
     """The time that each trial took, and on top of it the time that reuse saved."""
     figure.set_size_inches(9, 5.0)
@@ -257,5 +292,6 @@ PLOTS: dict[str, tuple[str, Callable[[Figure, Analysis], None]]] = {
     "trials": ("The trials, and the highest estimate so far", trials),
     "accuracies": ("Mixture against baseline", accuracies),
     "effects": ("Effects of the searched parameters, 95 % intervals", effects),
+    "curves": ("Learning curves of the stages", curves),
     "cost": ("Time trained and time reused", cost),
 }

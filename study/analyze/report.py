@@ -31,14 +31,15 @@ def report(analysis: Analysis, rows: int, width: int) -> str:
     parts = [heading(analysis.study.name)]
     if analysis.choice:
         parts.append(paragraph(analysis.choice.why, width))
-    parts.append(paragraph(_standing(analysis), width))
+    parts.append(paragraph(standing(analysis), width))
     if analysis.choice:
         parts += [_ranking(analysis, rows, width), effects(analysis, width)]
-    parts.append("\n".join(paragraph(note, width, "- ") for note in _notes(analysis)))
+    parts.append("\n".join(paragraph(note, width, "- ") for note in notes(analysis)))
     return "\n\n".join(parts).rstrip() + "\n"
 
 
-def _standing(analysis: Analysis) -> str:
+def standing(analysis: Analysis) -> str:
+    """How far the study is, and what it is."""
     study, space = analysis.study, analysis.study.space
     counts = [f"{len(analysis.complete)} of {study.trials} trials complete"]
     if failed := analysis.of(FAILED):
@@ -174,7 +175,7 @@ def _bias(analysis: Analysis) -> str:
     )
 
 
-def _notes(analysis: Analysis) -> Iterator[str]:
+def notes(analysis: Analysis) -> Iterator[str]:
     """What else there is to know, a sentence or two each."""
     if analysis.study.protocol == "notebook":
         yield (

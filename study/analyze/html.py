@@ -1,0 +1,201 @@
+"""report.html: a study as one page that needs nothing else, for a screen, a phone and paper.
+
+analysis --> texts, the figures as SVG, tables --> results/NAME/report.html
+"""
+
+import io
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from moe.console import printable
+from moe.files import read_regular
+from moe.schema import decode
+from study.analyze.analysis import Analysis
+from study.analyze.drawing import figures
+from study.analyze.figures import PLOTS, TRIALS
+from study.analyze.report import notes, standing
+from study.analyze.tables import settings
+from study.confirm.outcome import Outcome
+from study.confirm.plan import confirmations
+from study.confirm.report import headline
+from study.confirm.report import report as confirmed
+from study.files import write_text
+from study.folder import FolderError
+from study.select.choice import points, shown
+from study.study import FAILED, Record
+
+MOST_ROWS = 1000  # in the table of trials
+STYLE = (Path(__file__).parent / "report.css").read_text("utf-8")
+#: a click on a heading sorts the table by it, numbers as numbers
+SORT = """
+document.querySelectorAll("table.sortable th").forEach((head, column) => head.onclick = () => {
+  const body = head.closest("table").tBodies[0], down = head.classList.toggle("down") ? -1 : 1;
+  const value = row => row.cells[column].textContent, number = row => parseFloat(value(row));
+  [...body.rows].sort((a, b) => down * (number(a) - number(b) || value(a).localeCompare(value(b))))
+    .forEach(row => body.append(row));
+});
+"""
+
+
+def write_report(analysis: Analysis) -> str:
+    """Write report.html into the study's folder; that it was, in words.
+
+    Raises:
+        FolderError: the result of a confirmation is damaged.
+        OSError: it cannot be written.
+    """
+    path = analysis.folder.path / "report.html"
+    write_text(path, page(analysis))
+    return f"As one page to read and to send: {path}"
+
+
+def page(analysis: Analysis) -> str:
+    """The page."""
+    title = escape(analysis.study.name)
+    head = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{STYLE}</style></head>"
+    )
+    body = "\n".join(chain([f"<h1>{title}</h1>"], _verdict(analysis), _figures(analysis), _tables(analysis)))
+    return printable(f"{head}\n<body><main>{body}</main><script>{SORT}</script></body></html>\n")
+
+
+def _verdict(analysis: Analysis) -> Iterator[str]:
+    choice = analysis.choice
+    yield from _confirmed(analysis)
+    yield f'<p class="first">{escape(choice.why if choice else "No trial is complete, so nothing is chosen.")}</p>'
+    if choice:
+        half = f" ± {50 * (choice.interval[1] - choice.interval[0]):.2f}" if choice.interval else ""
+        numbers = {
+            "chosen config": settings(choice.config, analysis.study.space),
+            f"estimated {choice.objective.replace('_', ' ')}": shown(choice.estimate, choice.objective) + half,
+            "mixture": f"{choice.mixture_accuracy:.2%}",
+            "its baseline": f"{choice.baseline_accuracy:.2%}",
+        }
+        if choice.reference_accuracy is not None and choice.over_reference is not None:
+            numbers["best baseline"] = f"{choice.reference_accuracy:.2%}"
+            numbers["over the best baseline"] = f"{points(choice.over_reference)} points"
+        yield _terms(numbers.items())
+    yield f"<p>{escape(standing(analysis))}</p>"
+    yield f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes(analysis))}</ul>"
+
+
+def _confirmed(analysis: Analysis) -> Iterator[str]:
+    """What the newest confirmation found; nothing without one."""
+    for confirmation in [each for each in confirmations(analysis.folder.path) if each.result.exists()][-1:]:
+        try:
+            outcome = decode(Outcome, read_regular(confirmation.result))
+        except ValueError as error:
+            raise FolderError(f"{confirmation.result} is damaged ({error}); move it away") from None
+        yield f'<p class="first">{escape(headline(outcome))}</p>'
+        words = escape(confirmed(outcome, analysis.study.dataset))
+        yield f"<details><summary>The confirmation</summary><pre>{words}</pre></details>"
+
+
+def _figures(analysis: Analysis) -> Iterator[str]:
+    labels = [_label(analysis, record) for record in analysis.complete]
+    for name, figure in figures(analysis, titled=False).items():
+        yield f"<h2>{escape(PLOTS[name][0])}</h2><figure>{_svg(figure, labels)}</figure>"
+
+
+def _label(analysis: Analysis, record: Record) -> str:
+    score, config = record.done.score, settings(record.config, analysis.study.space)
+    accuracies = f"mixture {score.mixture_accuracy:.2%}, baseline {score.baseline_accuracy:.2%}"
+    return f"trial {record.trial}, seed {record.config.seed}: {config}\ngain {points(score.gain)} points, {accuracies}"
+
+
+def _svg(figure: Figure, labels: Sequence[str]) -> str:
+    """The figure as SVG of any width, each trial's mark with its label to be seen under the mouse."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(
+        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1
+    )
+    return re.sub(rf'<g id="{TRIALS}">.*?</g>\s*</g>', lambda group: _labelled(group[0], labels), text, flags=re.S)
+
+
+def _labelled(group: str, labels: Sequence[str]) -> str:
+    marks = group.count("<use ")
+    if marks != len(labels):
+        return group
+    left = iter(labels)
+    return re.sub(r"<use ([^>]*?)/>", lambda mark: f"<use {mark[1]}><title>{escape(next(left))}</title></use>", group)
+
+
+def _tables(analysis: Analysis) -> Iterator[str]:
+    if analysis.complete:
+        yield from _trials(analysis)
+    if failed := analysis.of(FAILED):
+        rows = [[str(one.trial), settings(one.config, analysis.study.space), str(one.error)] for one in failed]
+        yield f"<h2>{len(failed)} failed trials</h2>{_table(['trial', 'config', 'error'], rows[:MOST_ROWS])}"
+    yield f"<h2>Where it comes from</h2>{_terms(_provenance(analysis))}"
+    folder = shlex.quote(str(analysis.folder.path))
+    reproduce = f"python -m study.reproduce {folder}\n" if analysis.complete else ""
+    yield "<h2>To train the choice again and compare every number, and to make this page</h2>"
+    yield f"<pre>{escape(reproduce)}{escape(f'python -m study.analyze {folder}')}</pre>"
+
+
+def _trials(analysis: Analysis) -> Iterator[str]:
+    """The complete trials, those of the configs with the highest estimates first."""
+    fit, objective, names = analysis.best, analysis.study.objective, list(analysis.study.space.grids)
+    order = np.lexsort((analysis.values(objective), fit.estimate[fit.config_of]))[::-1][:MOST_ROWS]
+    heads = ["trial", f"estimate of {objective.replace('_', ' ')}", "gain", "over best baseline", "mixture", "baseline"]
+    rows = []
+    for place in order:
+        record, config = analysis.complete[place], fit.config_of[place]
+        half = fit.half[config]
+        score, reference = record.done.score, analysis.study.reference_accuracy(record.config)
+        rows.append(
+            [
+                str(record.trial),
+                shown(fit.estimate[config], objective, unit=False) + ("" if np.isnan(half) else f" ± {100 * half:.2f}"),
+                points(score.gain),
+                "" if reference is None else points(score.mixture_accuracy - reference),
+                f"{100 * score.mixture_accuracy:.2f}",
+                f"{100 * score.baseline_accuracy:.2f}",
+                *(str(getattr(record.config, name)) for name in names),
+                str(record.config.seed),
+                f"{record.done.totals.seconds:.1f}",
+                f"{record.done.totals.seconds_reused:.1f}",
+            ]
+        )
+    yield f"<h2>{len(analysis.complete)} complete trials</h2>"
+    yield "<p>Gains and estimates in percentage points, accuracies in %. A click on a heading sorts."
+    yield f" These are the first {MOST_ROWS}; trials.csv has all.</p>" if len(analysis.complete) > MOST_ROWS else "</p>"
+    yield _table([*heads, *names, "seed", "seconds", "seconds saved"], rows)
+
+
+def _provenance(analysis: Analysis) -> Iterator[tuple[str, str]]:
+    study = analysis.study
+    yield "data", f"{study.source}; fingerprint {study.data[:16]}"
+    grids = (f"{name} {', '.join(map(str, grid))}" for name, grid in study.space.grids.items())
+    yield "space", f"{study.space.name}, {study.space.size} points: {'; '.join(grids) or 'nothing is searched'}"
+    yield "search", f"{study.sampler} maximises {study.objective}, seed {study.seed}, {study.precision}"
+    for one in study.reference:
+        yield "reference", f"{settings(one.config, study.space)}: {one.accuracy:.2%}"
+    yield "devices", ", ".join(sorted({record.done.device for record in analysis.complete})) or "none"
+    for run in analysis.folder.read_runs():
+        versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+        yield f"run of {run.started:%Y-%m-%d %H:%M %Z}", f"{run.command}; commit {run.commit or 'unknown'}; {versions}"
+
+
+def _terms(pairs: Iterable[tuple[str, str]]) -> str:
+    return f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(value)}</dd>' for name, value in pairs)}</dl>"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
+    return (
+        f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )

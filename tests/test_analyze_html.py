@@ -1,0 +1,66 @@
+"""The page that a study is read and sent as."""
+
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from study.analyze.analysis import examine
+from study.analyze.html import page, write_report
+from study.space import PRESETS
+from tests.analyze_helpers import search, write
+from tests.study_helpers import a_record, references
+
+
+@pytest.fixture(scope="module")
+def analysis(tmp_path_factory):
+    failed = a_record(61, state="failed", test_examples=2000).replace(error="<b>the loss & more</b> is nan")
+    records = [*search(60), failed]
+    folder = write(tmp_path_factory.mktemp("of") / "s", records, space=PRESETS["notebook"], reference=references(0.5))
+    return examine(folder.path)
+
+
+@pytest.fixture(scope="module")
+def html(analysis):
+    return page(analysis)
+
+
+def test_the_page_needs_nothing_else_and_is_small(html):
+    assert not re.findall(r'(?:src|href)="(?!#)[^"]*"|url\((?!#)|@import', html)
+    assert len(html) < 2_000_000
+
+
+def test_the_choice_against_the_reference_is_its_first_paragraph(html, analysis):
+    first = re.search(r'<p class="first">(.*?)</p>', html)[1]
+    assert "best baseline" in first.split(". ")[0]
+    assert f"Trial {analysis.choice.trials[0]}" in first
+
+
+def test_every_trial_has_its_config_at_its_mark_and_a_row(html):
+    assert len(re.findall(r"<use [^>]*><title>trial \d+, seed", html)) == 60
+    assert html.count("<tr><td>") == 61
+
+
+def test_texts_of_others_are_escaped(html):
+    assert "&lt;b&gt;the loss &amp; more&lt;/b&gt;" in html
+    assert "<b>" not in html
+
+
+def test_every_figure_is_well_formed_and_has_no_size_of_its_own(html):
+    figures = re.findall(r"<svg.*?</svg>", html, flags=re.S)
+    assert len(figures) == 6
+    for each in figures:
+        root = ET.fromstring(each)
+        assert "width" not in root.attrib
+        assert "viewBox" in root.attrib
+
+
+def test_it_says_how_to_reproduce_the_choice(html, analysis):
+    assert f"python -m study.reproduce {analysis.folder.path}" in html
+
+
+@pytest.mark.parametrize("records", [[], [a_record(1, state="failed")], [a_record(1)]])
+def test_a_study_with_little_has_a_page_too(tmp_path, records):
+    folder = write(tmp_path / "s", records)
+    write_report(examine(folder.path))
+    assert (folder.path / "report.html").read_text().rstrip().endswith("</html>")
