@@ -4,9 +4,10 @@ For each picture: the gate's superclass and, for baseline, experts and mixture, 
 probability. Pictures that cannot be read are named after the table, and the exit code is then 4.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from moe.cli import Parser
 from moe.config import HOLDOUT
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str]) -> Exit:
     command = Parser(prog=PROGRAM, description="Classify pictures with a saved mixture.")
     command.add_argument("file", type=Path, metavar="FILE", help="what --save wrote")
     command.add_argument("pictures", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG or WebP")
+    command.add_argument("--json", action="store_true", help="print all probabilities, as a list of pictures in JSON")
     options = command.parse_args(arguments)
     tolerate_encoding()  # a file's name may have letters that the terminal lacks
     from moe.export import load
@@ -41,8 +43,12 @@ def main(arguments: Sequence[str]) -> Exit:
         from moe.pipeline import probabilities
 
         predicted = probabilities(saved.networks, stack([image for _, image in images]))
-        emit(f"{headline(options.file, saved.description)}\n")
-        emit(predictions([path for path, _ in images], predicted, saved.description.classes))
+        paths = [path for path, _ in images]
+        if options.json:
+            emit(json.dumps(as_json(paths, predicted, saved.description.classes), indent=2))
+        else:
+            emit(f"{headline(options.file, saved.description)}\n")
+            emit(predictions(paths, predicted, saved.description.classes))
     for sentence in errors:
         warn(PROGRAM, sentence)
     return Exit.ENVIRONMENT if errors else Exit.DONE
@@ -88,6 +94,16 @@ def predictions(paths: Sequence[Path], predicted: dict[str, "Tensor"], classes: 
         for stage, answer in zip(ORDER, answers, strict=True)
     ]
     return table(("picture", "stage", "prediction"), rows, left=3)
+
+
+def as_json(paths: Sequence[Path], predicted: dict[str, "Tensor"], classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Per picture its path and, by stage, the probability of each class; the gate's of each superclass."""
+    names = {stage: SUPERCLASSES if stage == "gate" else classes for stage in ORDER}
+    return [
+        {"picture": str(path)}
+        | {stage: dict(zip(names[stage], predicted[stage][place].tolist(), strict=True)) for stage in ORDER}
+        for place, path in enumerate(paths)
+    ]
 
 
 def _best(probabilities: "Tensor", names: Sequence[str]) -> list[str]:

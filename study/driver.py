@@ -101,7 +101,7 @@ class Driver:
             folder.write_record(record)
             tables.add(ledger.study, record)
 
-        ledger = Ledger(study, records, self._safely(save), self._safely(folder.write_study))
+        ledger = Ledger(study, records, self._safely(save), self._safely(folder.write_study), options.max_failures)
         folder.write_study(study, self._this_run())
         emit(f"  records in {folder.path}; {ledger.max_failures} failed trials would end it")
         progress = Progress(ledger, terminal=interactive(), stopping=lambda: stop.signalled)
@@ -155,8 +155,14 @@ class Driver:
 
     def _this_run(self) -> Run:
         store = "none" if self.request.options.no_store else self.request.options.store or "default"
-        versions, commit = machine.versions(), machine.commit()
-        return Run(started=now(), command=self.request.command, versions=versions, commit=commit, store=store)
+        return Run(
+            started=now(),
+            command=self.request.command,
+            versions=machine.versions(),
+            commit=machine.commit(),
+            store=store,
+            machine=machine.identity(),
+        )
 
 
 def drive(request: Request, resources: Resources | None, stop: Stop) -> Exit:

@@ -75,14 +75,23 @@ def _nvidia_smi() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that results depend on."""
+    """Of Python, of this package and of those that results depend on."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in ("moe-study", *PACKAGES):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def identity() -> dict[str, str]:
+    """The name, operating system and CPU model of this machine."""
+    cpu = platform.processor() or platform.machine()
+    with suppress(OSError):
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        cpu = found[1] if found else cpu
+    return {"host": platform.node(), "os": platform.platform(), "cpu": cpu}
 
 
 def commit() -> str | None:

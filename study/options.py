@@ -96,6 +96,12 @@ class Options(RayOptions):
     hours: Annotated[
         float | None, Gt(0), Le(10_000), Field(title="H", description="start no trial that would end after this time")
     ] = None
+    max_failures: Annotated[
+        int | None,
+        Ge(1),
+        Le(MOST_TRIALS),
+        Field(description="failed trials that end the study, by default a fifth of those wanted, at least 3"),
+    ] = None
     dry_run: Annotated[bool, Field(description="print the plan and its cost, and exit")] = False
     name: Annotated[str | None, Field(title="NAME", description="of the study, by default the next free one")] = None
     resume: Annotated[bool, Field(description="continue the study --name, or the newest one")] = False
@@ -127,7 +133,7 @@ def parser() -> Parser:
     meaning = f"points to complete, or all of the space, by default {DEFAULTS['trials']}"
     search.add_argument("--trials", type=_trials, metavar="N|all", help=meaning)
     add_options(search, Options, "space", "sampler", "objective", "margin", "seed", "seeds", "refine", "refine_seeds")
-    add_options(search, Options, "protocol", "precision", "hours", "dry_run")
+    add_options(search, Options, "protocol", "precision", "hours", "max_failures", "dry_run")
     folder = command.add_argument_group("results and data")
     add_options(folder, Options, "name", "results", "resume", "data", "dataset")
     add_options(folder.add_mutually_exclusive_group(), Options, "store", "no_store")

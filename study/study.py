@@ -111,6 +111,7 @@ class Run(Model):
     commit: str | None
     versions: dict[str, str]
     store: str
+    machine: dict[str, str] = Field(default_factory=dict)  # of the driver: host, os and cpu; empty where not recorded
 
 
 class Record(Model):

@@ -1,6 +1,7 @@
 """The command `python -m study.analyze`."""
 
 import hashlib
+import json
 import resource
 import struct
 import subprocess
@@ -240,3 +241,14 @@ def test_figures_that_cannot_be_written_are_one_sentence_after_the_tables(tmp_pa
     assert "3 configs" in printed
     assert complaint == f"python -m study.analyze: {folder.path / 'figures'}: File exists\n"
     assert command(folder.path, "--no-figures")[::2] == (0, "")
+
+
+def test_json_has_the_choice_each_config_and_each_effect(tmp_path):
+    folder = write(tmp_path / "s", [*search(12), a_record(13, state="failed", test_examples=2000)], **NOTEBOOK)
+    done = call(folder.path, "--no-figures", "--json")
+    (found,) = json.loads(done.stdout, parse_constant=pytest.fail)
+    assert found["trials"] == {"complete": 12, "failed": 1, "running": 0}
+    assert found["choice"]["trials"] in [each["trials"] for each in found["configs"]]
+    assert [each["low"] for each in found["configs"]] == [None] * 12
+    assert [each["value"] for each in found["effects"]["gain"]["use_large_experts"]] == [False, True]
+    assert found["failed"][0]["config"]["test_examples"] == 2000

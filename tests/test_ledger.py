@@ -139,3 +139,13 @@ def test_a_trial_that_an_earlier_run_had_not_ended_keeps_its_number_and_seed(sav
     assert (again.trial, again.config, again.replicate) == (4, interrupted.config, 2)
     assert ledger.interrupted == []
     assert ledger.records[4] == again
+
+
+def test_so_many_failed_trials_end_it_as_were_asked_for():
+    ledger = Ledger(a_study(trials=50), [], lambda record: None, max_failures=2)
+    verdicts = []
+    for _ in range(2):
+        ledger.fail(ledger.start(POINT).trial, "out of luck")
+        verdicts.append(ledger.verdict())
+    assert verdicts == [Verdict.LAUNCH, Verdict.STOP]
+    assert Ledger(a_study(trials=50), [], lambda record: None).max_failures == 10

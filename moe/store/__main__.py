@@ -4,6 +4,7 @@ Exit codes: 0 done; 2 wrong usage; 4 the store cannot be read or written; 5 some
 """
 
 import argparse
+import json
 import re
 import sys
 import time
@@ -67,6 +68,7 @@ def parser() -> Parser:
     found.add_argument("--store", **where)
     commands = found.add_subparsers(metavar="ls|verify|gc", required=True)
     ls = commands.add_parser("ls", help="list the chains, the most recently used first")
+    ls.add_argument("--json", action="store_true", help="print them as JSON, with their specs")
     verify = commands.add_parser("verify", help="compare all files with their SHA-256 and set aside what is damaged")
     words = (
         "delete the least recently used chains, and files that nobody needs; keep what was used in the last 24 hours"
@@ -92,6 +94,9 @@ def size(text: str) -> int:
 
 def _ls(place: Place, options: argparse.Namespace) -> int:
     entries = read_entries(place)
+    if options.json:
+        emit(json.dumps([_as_json(entry) for entry in entries], indent=2))
+        return _report(entry.error for entry in entries if entry.error)
     if not entries:
         emit(f"The store {place.name} holds no chains yet.")
         return Exit.DONE
@@ -190,6 +195,21 @@ def _row(entry: Entry) -> tuple[str, ...]:
         f"{datetime.fromtimestamp(entry.used):%Y-%m-%d %H:%M}" if entry.used else "unknown",
         address[:8],
     )
+
+
+def _as_json(entry: Entry) -> dict[str, Any]:
+    """A chain; without its spec if no manifest can be read."""
+    stage, address = entry.folder.split("/")
+    return {
+        "stage": stage,
+        "address": address,
+        "epochs": entry.epochs,
+        "stopped": bool(entry.manifests) and entry.manifests[0].end is None,
+        "bytes": entry.bytes,
+        "used": datetime.fromtimestamp(entry.used).astimezone().isoformat() if entry.used else None,
+        "spec": dict(entry.manifests[0].spec) if entry.manifests else None,
+        "error": entry.error,
+    }
 
 
 if __name__ == "__main__":

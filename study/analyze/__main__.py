@@ -3,14 +3,19 @@
 options --> records --> model --> report; figures in results/NAME/figures/
 """
 
+import json
 import os
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moe.cli import Parser, whole
 from moe.console import Exit, emit, fail, tolerate_encoding
+
+if TYPE_CHECKING:
+    from study.analyze.analysis import Analysis
 
 PROGRAM = "python -m study.analyze"
 PIPE = (120, 24)  # columns and lines, where the output is no terminal
@@ -26,6 +31,7 @@ class Options:
     figures: bool
     rebuild: bool
     accept: bool
+    json: bool
 
 
 def parse(arguments: list[str] | None = None) -> Options:
@@ -54,6 +60,7 @@ def parser() -> Parser:
     command.add_argument(
         "--accept", action="store_true", help="take study.json and records that were edited by hand as they are"
     )
+    command.add_argument("--json", action="store_true", help="print choice, configs and effects as a list in JSON")
     return command
 
 
@@ -68,13 +75,12 @@ def main() -> int:
 def _analyze(options: Options) -> int:
     from study.analyze.analysis import examine
     from study.analyze.drawing import draw
+    from study.analyze.estimates import as_json
     from study.analyze.html import write_report
-    from study.analyze.report import comparison, report
     from study.analyze.tables import rebuild
     from study.folder import Folder, FolderError, named
 
     tolerate_encoding()
-    width = max(LEAST_WIDTH, shutil.get_terminal_size(PIPE).columns)
     try:
         for path in options.studies if options.accept else ():
             for file in Folder(path).accept_edits():
@@ -82,18 +88,29 @@ def _analyze(options: Options) -> int:
         for path in options.studies if options.rebuild else ():
             rebuild(Folder(named(path)))
         analyses = [examine(path) for path in options.studies]
-        for analysis in analyses:
-            emit(report(analysis, options.rows, width))
-        if len(analyses) > 1:
-            emit(comparison(analyses, width))
-        for analysis in analyses:
-            if options.figures:
-                emit(f"{draw(analysis)}\n{write_report(analysis)}")
+        if options.json:
+            emit(json.dumps([as_json(analysis) for analysis in analyses], indent=2, ensure_ascii=False))
+        else:
+            _print(analyses, options.rows)
+        for analysis in analyses if options.figures else ():
+            written = f"{draw(analysis)}\n{write_report(analysis)}"
+            if not options.json:
+                emit(written)
     except FolderError as error:
         return fail(PROGRAM, str(error))
     except OSError as error:
         return fail(PROGRAM, f"{error.filename or 'the output'}: {error.strerror or error}")
     return Exit.DONE
+
+
+def _print(analyses: "list[Analysis]", rows: int) -> None:
+    from study.analyze.report import comparison, report
+
+    width = max(LEAST_WIDTH, shutil.get_terminal_size(PIPE).columns)
+    for analysis in analyses:
+        emit(report(analysis, rows, width))
+    if len(analyses) > 1:
+        emit(comparison(analyses, width))
 
 
 if __name__ == "__main__":

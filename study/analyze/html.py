@@ -186,7 +186,9 @@ def _provenance(analysis: Analysis) -> Iterator[tuple[str, str]]:
     yield "devices", ", ".join(sorted({record.done.device for record in analysis.complete})) or "none"
     for run in analysis.folder.read_runs():
         versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-        yield f"run of {run.started:%Y-%m-%d %H:%M %Z}", f"{run.command}; commit {run.commit or 'unknown'}; {versions}"
+        where = f"; on {', '.join(run.machine.values())}" if run.machine else ""
+        words = f"{run.command}; commit {run.commit or 'unknown'}; {versions}{where}"
+        yield f"run of {run.started:%Y-%m-%d %H:%M %Z}", words
 
 
 def _terms(pairs: Iterable[tuple[str, str]]) -> str:

@@ -35,6 +35,7 @@ class Ledger:
         records: of earlier runs of the study.
         save: called with each record that is new or has changed.
         save_study: called with the study when it has another reference.
+        max_failures: failed trials that end the study; by default a fifth of those wanted, at least three.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class Ledger:
         records: Iterable[Record],
         save: Callable[[Record], None],
         save_study: Callable[[Study], None] = lambda study: None,
+        max_failures: int | None = None,
     ) -> None:
         self.study = study
+        self.max_failures = max_failures or max(3, study.search_trials // 5)
         self._save_study = save_study
         self.records = {record.trial: record for record in records}
         self._interrupted = {record.trial for record in self.of(RUNNING)}  # by earlier runs, and not started again
@@ -90,11 +93,6 @@ class Ledger:
     def mean_seconds(self) -> float:
         """Of the complete trials; 0 without any."""
         return self._seconds / max(1, self.ended(COMPLETE))
-
-    @property
-    def max_failures(self) -> int:
-        """How many failed trials end the study: a fifth of those wanted, at least three."""
-        return max(3, self.study.search_trials // 5)
 
     @property
     def too_many_failed(self) -> bool:
