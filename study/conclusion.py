@@ -15,7 +15,7 @@ from study.select.refine import replicates
 from study.study import COMPLETE, FAILED, SEARCH, Record, Study
 
 #: the options that a resume needs again, because study.json does not hold them
-_PER_RUN = ("results", *RESOURCES, "store", "no_store", "max_failures")
+_PER_RUN = ("results", *RESOURCES, "store", "no_store", "max_failures", "log")
 
 
 def missing(study: Study, records: Sequence[Record]) -> int:

@@ -24,6 +24,7 @@ from study.options import PROGRAM, Options
 from study.search import samplers
 from study.search.cost import calibrate, forecast
 from study.search.ledger import Ledger
+from study.search.loggers import opened
 from study.search.progress import Progress, showing
 from study.search.reference import missing_references
 from study.search.resources import Resources
@@ -108,7 +109,8 @@ class Driver:
         stop.panel = progress.terminal
         stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
         references = [] if records else missing_references(study)  # fixed once there are trials
-        searcher = StudySearch(ledger, progress, stop, self.resources.concurrency, references)
+        loggers = opened(options.loggers, study, folder.path, progress.warned)
+        searcher = StudySearch(ledger, progress, stop, self.resources.concurrency, references, loggers)
 
         tables = LiveTables(folder, study, records)
 
@@ -124,6 +126,7 @@ class Driver:
                 stop.signalled = True
             finally:
                 tables.close()
+                loggers.close()
         if isinstance(stop.broken, FolderError):
             raise stop.broken
         if stop.broken:

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -20,6 +21,10 @@ EVERY_POINT = 0  # what `--trials all` is read as
 MOST_SEED = 2_000_000  # a study's seeds are 1,000 apart and fit 31 bits
 RESOURCES = ("gpus_per_trial", "cpus_per_trial", "concurrency", "mixed", "address")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
+
+#: what --log takes, and the package that each needs
+LOG_PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 
 
 #: what a new study gets if an option is not given
@@ -102,9 +107,27 @@ class Options(RayOptions):
         Le(MOST_TRIALS),
         Field(description="failed trials that end the study, by default a fifth of those wanted, at least 3"),
     ] = None
+    log: Annotated[
+        str | None, Field(title="NAMES", description=f"also log trials to {', '.join(LOG_PACKAGES)}; with commas")
+    ] = None
     dry_run: Annotated[bool, Field(description="print the plan and its cost, and exit")] = False
     name: Annotated[str | None, Field(title="NAME", description="of the study, by default the next free one")] = None
     resume: Annotated[bool, Field(description="continue the study --name, or the newest one")] = False
+
+    @field_validator("log")
+    @classmethod
+    def _log(cls, log: str | None) -> str | None:
+        for name in log.split(",") if log is not None else ():
+            if name not in LOG_PACKAGES:
+                raise ValueError(f"log is {log!r}; expected {', '.join(LOG_PACKAGES)}, or some of them with commas")
+            if find_spec(LOG_PACKAGES[name]) is None:
+                raise ValueError(f"log is {log!r}; expected what is installed: pip install 'moe-study[{name}]'")
+        return log
+
+    @property
+    def loggers(self) -> tuple[str, ...]:
+        """The names in `log`, each once."""
+        return tuple(dict.fromkeys(self.log.split(","))) if self.log else ()
 
     @field_validator("name")
     @classmethod
@@ -133,7 +156,7 @@ def parser() -> Parser:
     meaning = f"points to complete, or all of the space, by default {DEFAULTS['trials']}"
     search.add_argument("--trials", type=_trials, metavar="N|all", help=meaning)
     add_options(search, Options, "space", "sampler", "objective", "margin", "seed", "seeds", "refine", "refine_seeds")
-    add_options(search, Options, "protocol", "precision", "hours", "max_failures", "dry_run")
+    add_options(search, Options, "protocol", "precision", "hours", "max_failures", "log", "dry_run")
     folder = command.add_argument_group("results and data")
     add_options(folder, Options, "name", "results", "resume", "data", "dataset")
     add_options(folder.add_mutually_exclusive_group(), Options, "store", "no_store")

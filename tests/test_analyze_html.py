@@ -16,7 +16,8 @@ from tests.study_helpers import a_record, references
 def analysis(tmp_path_factory):
     failed = a_record(61, state="failed", test_examples=2000).replace(error="<b>the loss & more</b> is nan")
     records = [*search(60), failed]
-    folder = write(tmp_path_factory.mktemp("of") / "s", records, space=PRESETS["notebook"], reference=references(0.5))
+    known = tuple(one for size in (1000, 2500, 5000) for one in references(0.5, size))
+    folder = write(tmp_path_factory.mktemp("of") / "s", records, space=PRESETS["notebook"], reference=known)
     return examine(folder.path)
 
 

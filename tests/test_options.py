@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from study.options import parse
+
 WRONG = [
     ("--trials", "0", "1 to 100000"),
     ("--trials", "-1", "1 to 100000"),
@@ -129,3 +131,10 @@ def test_a_wrong_store_in_the_environment_is_refused(tmp_path, without_torch_or_
     done = call(cwd=tmp_path, PYTHONPATH=without_torch_or_ray, MOE_STORE="file")
     assert done.returncode == 2
     assert "MOE_STORE is file" in done.stderr
+
+
+def test_loggers_are_named_with_commas_and_have_to_be_known(capsys):
+    assert parse(["--log", "tensorboard,tensorboard"]).loggers == ("tensorboard",)
+    with pytest.raises(SystemExit, match="2"):
+        parse(["--log", "tensorboard,neptune"])
+    assert "--log is 'tensorboard,neptune'" in capsys.readouterr().err

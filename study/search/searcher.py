@@ -11,6 +11,7 @@ from moe.config import Config
 from moe.result import Result
 from moe.schema import decode, fields
 from study.search.ledger import Ledger, Verdict
+from study.search.loggers import Loggers
 from study.search.progress import Progress
 from study.search.samplers import AGAIN, distributions, make
 from study.search.stopping import Stop
@@ -28,7 +29,13 @@ class StudySearch(Searcher):  # type: ignore[misc]
     """
 
     def __init__(
-        self, ledger: Ledger, progress: Progress, stop: Stop, concurrency: int, references: Iterable[Config] = ()
+        self,
+        ledger: Ledger,
+        progress: Progress,
+        stop: Stop,
+        concurrency: int,
+        references: Iterable[Config] = (),
+        loggers: Loggers | None = None,
     ) -> None:
         study = ledger.study
         super().__init__(metric=study.objective, mode="max")
@@ -37,6 +44,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
         self.optuna_study = optuna.create_study(sampler=sampler, direction="maximize")
         self.ledger, self.stop = ledger, stop
         self._progress, self._concurrency = progress, concurrency
+        self._loggers = loggers or Loggers({}, progress.warned)
         self._distributions = distributions(study.space)
         self._running: dict[str, tuple[int, optuna.Trial | None]] = {}  # by Tune's id: our number, Optuna's proposal
         self._lost: dict[str, int] = {}  # trials that ended without a report
@@ -90,6 +98,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
         proposal, record = self._next()
         self._running[trial_id] = record.trial, proposal
         self._progress.started(record)
+        self._loggers.started(record)
         return {"trial": record.trial, "config": record.config.as_json()}
 
     def _next_reference(self, trial_id: str) -> dict[str, Any] | None:
@@ -134,6 +143,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
         elif "stage" in result:
             report = EpochReport(**{name: result[name] for name in fields(EpochReport)})
             self._progress.progressed(number, report)
+            self._loggers.progressed(number, report)
 
     def on_trial_complete(self, trial_id: str, result: Row | None = None, error: bool = False) -> None:
         """Tell Optuna how a trial ended; one that was stopped stays as it is, for a resume."""
@@ -156,6 +166,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
         elif record.phase == SEARCH and not record.repeatable:
             self._add(record)
         self._progress.ended(record)
+        self._loggers.ended(record)
 
     def explain(self, trial_id: str, error: Exception) -> None:
         """Record why Tune could not run a trial that reported nothing itself."""
