@@ -106,10 +106,11 @@ def events(folder):
 
 def test_tensorboard_has_curves_by_stage_and_epoch_scores_and_parameters(tmp_path):
     logger = TensorBoard(a_study(), tmp_path)
-    for _ in range(2):  # the second is a resume, which begins the run again
-        logger.started(RUNNING)
-        logger.progressed(7, REPORT)
-        logger.ended(DONE)
+    (tmp_path / "tensorboard" / "trial-0007").mkdir(parents=True)
+    (tmp_path / "tensorboard" / "trial-0007" / "stale").write_text("of a run that a resume begins again")
+    logger.started(RUNNING)
+    logger.progressed(7, REPORT)
+    logger.ended(DONE)
     found, tags = events(tmp_path / "tensorboard" / "trial-0007")
     curve = [(step, value) for tag, step, value in found if tag == "mixture/validation_accuracy"]
     assert curve == [(1, pytest.approx(0.4123)), (2, pytest.approx(0.4123))]

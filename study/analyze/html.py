@@ -115,7 +115,9 @@ def _label(analysis: Analysis, record: Record) -> str:
 def _svg(figure: Figure, labels: Sequence[str]) -> str:
     """The figure as SVG of any width, each trial's mark with its label to be seen under the mouse."""
     file = io.StringIO()
-    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    figure.savefig(
+        file, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+    )
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(
