@@ -6,6 +6,7 @@ analysis --> texts, the figures as SVG, tables --> results/NAME/report.html
 import io
 import re
 import shlex
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from itertools import chain
@@ -31,7 +32,7 @@ from study.folder import FolderError
 from study.select.choice import points, shown
 from study.study import FAILED, Record
 
-MOST_ROWS = 1000  # in the table of trials
+MOST_ROWS = 1000  # in the table of trials; with more of them the figures are pictures
 STYLE = (Path(__file__).parent / "report.css").read_text("utf-8")
 #: a click on a heading sorts the table by it, numbers as numbers
 SORT = """
@@ -45,7 +46,7 @@ document.querySelectorAll("table.sortable th").forEach((head, column) => head.on
 
 
 def write_report(analysis: Analysis) -> str:
-    """Write report.html into the study's folder; that it was, in words.
+    """Write report.html into the study's folder, where the figures are already; that it was, in words.
 
     Raises:
         FolderError: the result of a confirmation is damaged.
@@ -101,6 +102,11 @@ def _confirmed(analysis: Analysis) -> Iterator[str]:
 
 
 def _figures(analysis: Analysis) -> Iterator[str]:
+    if len(analysis.complete) > MOST_ROWS:  # marks that nobody can tell apart, at seconds and megabytes
+        for path in sorted((analysis.folder.path / "figures").glob("*.png")):
+            picture = b64encode(path.read_bytes()).decode()
+            yield f'<figure><img alt="{escape(path.stem)}" src="data:image/png;base64,{picture}"></figure>'
+        return
     labels = [_label(analysis, record) for record in analysis.complete]
     for name, figure in figures(analysis, titled=False).items():
         yield f"<h2>{escape(PLOTS[name][0])}</h2><figure>{_svg(figure, labels)}</figure>"

@@ -117,7 +117,12 @@ class TensorBoard(Logger):
 
     def end(self, run: Any, parameters: dict[str, Any], scores: dict[str, float], error: str | None) -> None:
         """The parameters with the scores, which the tab HPARAMS shows as a table."""
-        run.add_hparams(parameters, {f"score/{name}": value for name, value in scores.items()}, name=".")
+        named = {f"score/{name}": value for name, value in scores.items()}
+        # run.add_hparams opens another file, of the same name where a trial takes no second
+        for summary in importlib.import_module("tensorboardX.summary").hparams(parameters, named):
+            run.file_writer.add_summary(summary)
+        for name, value in named.items():
+            run.add_scalar(name, value)
         if error:
             run.add_text("error", error)
         run.close()
