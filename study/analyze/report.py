@@ -15,7 +15,7 @@ from study.analyze.format import GAP, Column, fitted, heading, paragraph
 from study.analyze.tables import reuse, scored, settings
 from study.select.choice import COVERS, Choice, points, shown
 from study.select.trials import LEAST_REPLICATES, LEAST_SEEDS, Ints
-from study.study import COMPLETE, FAILED, RUNNING
+from study.study import COMPLETE, FAILED, REFINE, RUNNING
 
 CONFIG = "config"  # the column for all parameters
 LEAST_WIDTH = 30  # of a study's column in a comparison
@@ -41,7 +41,9 @@ def report(analysis: Analysis, rows: int, width: int) -> str:
 def standing(analysis: Analysis) -> str:
     """How far the study is, and what it is."""
     study, space = analysis.study, analysis.study.space
-    counts = [f"{len(analysis.complete)} of {study.trials} trials complete"]
+    refined = sum(record.phase == REFINE for record in analysis.complete)
+    counts = [f"{len(analysis.complete) - refined} of {study.search_trials} trials complete"]
+    counts += [f"{refined} more of refining"] * (refined > 0)
     if failed := analysis.of(FAILED):
         counts.append(f"{len(failed)} failed")
     if running := analysis.of(RUNNING):
