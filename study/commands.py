@@ -15,6 +15,7 @@ from moe.cli import Parser
 COMMANDS = {
     "run": ("study.run", "study.options", "search for the config in which the mixture beats its baseline by most"),
     "analyze": ("study.analyze", "study.analyze.__main__", "report on studies: configs, effects, figures"),
+    "ask": ("study.ask", "study.ask", "what the model expects of a config"),
     "confirm": (
         "study.confirm",
         "study.confirm.options",

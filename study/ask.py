@@ -1,0 +1,73 @@
+"""`python -m study.ask results/NAME epochs=6 use_large_experts=true`: what the model expects of a config, tried or not.
+
+What is not named is as in the chosen config.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from moe.cli import Parser, refuse
+from moe.console import Exit, emit, fail, tolerate_lost_output
+from study.folder import FolderError
+
+PROGRAM = "python -m study.ask"
+
+
+def parser() -> Parser:
+    """All options of the command."""
+    command = Parser(
+        prog=PROGRAM,
+        description="Print what the model of a study's trials expects of a config of its space, tried or not.",
+        epilog="exit codes: 0 done, 2 wrong usage, 4 no study, a damaged one, or no complete trial",
+    )
+    command.add_argument("folder", type=Path, metavar="results/NAME", help="the study's folder")
+    command.add_argument(
+        "fields", type=_field, nargs="*", metavar="FIELD=VALUE", help="by default as the choice has it"
+    )
+    return command
+
+
+def _field(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"is {text!r}; expected as epochs=6")
+    return name, yaml.safe_load(value)
+
+
+def main() -> int:
+    """Run the command; the exit code."""
+    tolerate_lost_output()
+    options = parser().parse_args()
+    from study.analyze.tables import settings
+    from study.results import load
+    from study.select.choice import shown
+
+    try:
+        study = load(options.folder)
+    except FolderError as error:
+        return fail(PROGRAM, str(error))
+    if not study.best:
+        return fail(PROGRAM, f"{study.study.name} has no complete trial; expected one at least")
+    try:
+        config = study.best.config.replace(**dict(options.fields))
+        found = study.estimate(config)
+    except ValueError as error:
+        refuse(PROGRAM, str(error))
+    objective = study.study.objective
+    interval = "no interval: too few configs have further seeds"
+    if found.low is not None and found.high is not None:
+        interval = f"95 % interval {shown(found.low, objective)} to {shown(found.high, objective)}"
+    tried = f"{found.trials} trials" if found.trials else "never tried"
+    emit(f"{settings(config, study.study.space)} ({tried})")
+    emit(f"estimated {objective.replace('_', ' ')} {shown(found.value, objective)}; {interval}")
+    return Exit.DONE
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are small: threads would wait for each other
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""`python -m study.ask`."""
+
+import subprocess
+import sys
+
+from study.space import PRESETS
+from tests.analyze_helpers import search, write
+
+
+def call(*words):
+    return subprocess.run([sys.executable, "-m", "study.ask", *map(str, words)], capture_output=True, text=True)
+
+
+def test_any_config_of_the_space_has_an_estimate_and_others_are_refused(tmp_path):
+    folder = write(tmp_path / "s", search(30), space=PRESETS["notebook"]).path
+    done = call(folder, "epochs=6", "use_large_experts=true", "train_examples=1000")
+    assert done.returncode == 0, done.stderr
+    config, estimate = done.stdout.splitlines()
+    assert config.startswith("epochs 6, train_examples 1000, use_large_experts True")
+    assert estimate.startswith("estimated gain +")
+    for field, word in (("epochs=5", "epochs is 5"), ("epoch=4", "epoch"), ("epochs", "epochs=6")):
+        refused = call(folder, field)
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+        assert word in refused.stderr
+    assert call(tmp_path).returncode == 4
