@@ -1,5 +1,6 @@
 """`python -m moe predict`, and `python -m moe --save`, as a person calls them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -174,3 +175,11 @@ class TestTable:
 
     def test_a_name_is_one_line(self, table):
         assert sum("line\\nbreak.png" in line for line in table(200)) == 1
+
+
+def test_json_has_the_probability_of_every_class(folder):
+    done = call("predict", "m.safetensors", "small.png", "--json", cwd=folder)
+    (found,) = json.loads(done.stdout)
+    assert found["picture"] == "small.png"
+    assert found["gate"].keys() == set(SUPERCLASSES)
+    assert sum(found["baseline"].values()) == pytest.approx(1)

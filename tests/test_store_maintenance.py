@@ -566,3 +566,10 @@ class TestCommandLine:
         said = capsys.readouterr().err.splitlines()
         assert len(said) == sentences
         assert all(f"{tmp_path}: Permission denied" in sentence for sentence in said)
+
+
+def test_json_lists_every_chain_with_its_spec(folder, capsys):
+    assert main(["--store", str(folder), "ls", "--json"]) == 0
+    chains = json.loads(capsys.readouterr().out)
+    assert {chain["stage"]: chain["epochs"] for chain in chains} == dict.fromkeys(PIPELINE, SMALL.epochs)
+    assert {chain["spec"]["seed"] for chain in chains} == {SMALL.seed}
