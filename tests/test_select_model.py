@@ -11,9 +11,9 @@ from study.select.trials import LEAST_SEEDS, Trials
 SIZES = (6, 3, 2, 2, 2)
 
 
-def of(points, values, sizes, image_noise, networks=None, image_part=0.0):
+def of(points, values, sizes, image_noise, chains=None, image_part=0.0):
     """The model of trials that share no network, unless that is given."""
-    own = np.arange(len(values)) if networks is None else networks
+    own = np.arange(len(values)) if chains is None else chains
     noisy = np.zeros(len(values), bool)
     return fit(Trials(np.asarray(points), sizes, np.asarray(values, float), own, noisy, image_noise, image_part))
 
@@ -190,6 +190,26 @@ def test_noise_that_a_network_shares_makes_the_error_larger():
     shared = np.unique(world.points[places][:, [0, 1, 4]], axis=0, return_inverse=True)[1]
     together, alone = (of(world.points[places], values, SIZES, 1.0, networks) for networks in (shared, None))
     assert together.error.mean() > 1.1 * alone.error.mean()
+
+
+def test_what_one_seed_of_each_baseline_found_is_no_effect_of_the_baseline():
+    points = np.array(list(np.ndindex(SIZES)))
+    chains = np.unique(points[:, [1, 4]], axis=0, return_inverse=True)[1]
+    named = 0
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        values = np.sqrt(0.8) * draw.standard_normal(6)[chains] + np.sqrt(0.2) * draw.standard_normal(144)
+        named += any(not found.chance for found in of(points, values, SIZES, 0.1, chains).importances)
+    assert named <= 2
+
+
+def test_an_estimate_is_no_surer_than_its_configs_own_seeds():
+    places, values = World(0).trials(40, 1, noise=0.1)
+    wild = np.array([-9.0, -4.0, 1.0, 6.0])
+    points = World(0).points[[*places, *[places[0]] * 4]]
+    found = of(points, np.concatenate([values, values[0] + wild]), SIZES, 0.01)
+    own = found.config_of[0]
+    assert found.error[own] > 0.7 * np.std([0.0, *wild], ddof=1) / np.sqrt(5)
 
 
 def test_the_part_of_the_image_noise_that_stays_is_in_every_error():

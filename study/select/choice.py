@@ -125,7 +125,7 @@ def observations(study: Study, complete: Sequence[Record], objective: Objective)
         levels=np.array(levels, dtype=np.int64).reshape(len(complete), len(grids)),
         sizes=tuple(map(len, grids.values())),
         values=np.array([study.value(record, objective) for record in complete]),
-        networks=_networks(complete),
+        chains=_chains(complete),
         noisy=_noisy(complete),
         image_noise=math.sqrt(squared),
         image_part=_image_share(complete, objective) * squared,
@@ -157,9 +157,9 @@ def _crossed(records: Sequence[Record], objective: Objective) -> Crossed:
     return crossed(np.array(rows))
 
 
-def _networks(complete: Iterable[Record]) -> Ints:
-    """(trials,) a number for the baseline network and the seed of each."""
-    unseen = {"use_large_experts": False, "use_large_gating_mlp": False}
+def _chains(complete: Iterable[Record]) -> Ints:
+    """(trials,) a number for the baseline's chain of each: its config and seed, whatever the epoch."""
+    unseen = {"use_large_experts": False, "use_large_gating_mlp": False, "epochs": 1}
     numbers: dict[Config, int] = {}
     found = [numbers.setdefault(record.config.replace(**unseen), len(numbers)) for record in complete]
     return np.array(found, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""The covariance of trials that share networks and configs, inverted without ever being a matrix of all trials."""
+"""The covariance of trials that share baselines and configs, inverted without ever being a matrix of all trials."""
 
 from functools import cached_property
 
@@ -11,13 +11,13 @@ from study.select.trials import Floats, Trials
 class Precision:
     """The inverse covariance W of the trials in units of the noise, summed over the trials of each config.
 
-    The covariance is diagonal, plus a block for the trials of each network, plus one for each replicated config. C is
-    (configs, trials), 1 where the trial is of the config.
+    The covariance is diagonal, plus a block for the trials of each baseline's chain, plus one for each replicated
+    config. C is (configs, trials), 1 where the trial is of the config.
     """
 
     def __init__(self, trials: Trials, scales: Floats, own: float, shared: float) -> None:
         cells, n = trials.cells, len(trials.values)
-        _, group, members = np.unique(trials.networks, return_inverse=True, return_counts=True)
+        _, group, members = np.unique(trials.chains, return_inverse=True, return_counts=True)
         several, replicated = (members > 1)[group], cells.counts > 1
         diagonal = scales**2 * np.where(several, 1 - shared, 1.0)
         if own:
@@ -25,7 +25,7 @@ class Precision:
         every, blocks = np.arange(n), np.where(several, np.sqrt(shared) * scales, 0.0)
         self.inverse = 1 / diagonal  # (trials,)
         self.blocks = sparse.csr_array((blocks, (every, group)), shape=(n, len(members)))
-        self.inner = 1 + self.blocks.T.power(2) @ self.inverse  # (networks,)
+        self.inner = 1 + self.blocks.T.power(2) @ self.inverse  # (chains,)
         self.configs = sparse.csr_array((np.ones(n), (cells.config_of, every)), shape=(len(cells.counts), n))
         self.sums = self.configs @ self.inverse  # (configs,)
         self.shared = sparse.csr_array(self.configs @ sparse.diags_array(self.inverse) @ self.blocks)
@@ -48,10 +48,10 @@ class Precision:
     def of_trials(self, values: Floats) -> tuple[Floats, float]:
         """C W times (trials,), and the square of the values under W."""
         weighted = values * self.inverse
-        of_networks = self.blocks.T @ weighted
-        found = self.configs @ weighted - self.shared @ (of_networks / self.inner)
+        of_chains = self.blocks.T @ weighted
+        found = self.configs @ weighted - self.shared @ (of_chains / self.inner)
         part = self.schur @ found[self.replicated]
-        square = values @ weighted - of_networks**2 @ (1 / self.inner) - found[self.replicated] @ part
+        square = values @ weighted - of_chains**2 @ (1 / self.inner) - found[self.replicated] @ part
         return np.asarray(found - self.own @ part), float(square)
 
     @cached_property

@@ -1,7 +1,7 @@
 """The expected value of each config, estimated from all trials of a study. Arithmetic only.
 
     value of a trial = centre + effects of its parameters + effects of pairs of parameters
-                     + the config's own deviation + noise of the networks it shares with others + its own noise
+                     + the config's own deviation + noise of the baseline it shares with others + its own noise
 
 Effects are drawn from normal distributions, so levels with few trials are shrunk most. Only replicates separate a
 config's own deviation from noise; where these are too few it counts as noise. Trials with the same baseline network
@@ -27,13 +27,14 @@ from study.select.trials import (
     Ints,
     Trials,
     noise_scales,
+    own_noise,
 )
 
 WIDTHS = np.geomspace(1e-3, 1e3, 41)  # variance of the parameters' effects over that of the noise
 PAIR_WIDTHS = (0.0, 0.1, 0.3, 1.0, 3.0)  # variance of the pairs' effects over that of the parameters'
 OWN_WIDTHS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)  # variance of configs' own deviations over that of the noise
-SHARED = (0.0, 0.2, 0.4, 0.6)  # share of the noise that trials with one baseline network have in common
-USUAL_SHARED = 0.4  # until replicates show it
+SHARED = (0.0, 0.3, 0.6, 0.8, 0.9)  # share of the noise that trials of one baseline's chain have in common
+USUAL_SHARED = 0.6  # until replicates show it
 NEGLIGIBLE = 1e-4  # a combination of widths with less weight is left out
 MOST_OWN = 300  # replicated configs; beyond, their own deviations count as noise
 Z95 = 1.959964
@@ -155,6 +156,7 @@ def fit(trials: Trials, scales: Floats | None = None) -> Fit:
         effects.add(weight, *solution.of_effects(width))
         noise.add(weight, solution.variance[[width]], np.zeros(1))
     estimate, error = configs.result()
+    error = np.maximum(error, np.sqrt(own_noise(trials) / cells.counts))  # no surer than its own seeds alone
     middle, spread = effects.result()
     ends = np.cumsum(trials.sizes)[:-1]
     return Fit(

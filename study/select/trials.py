@@ -22,7 +22,7 @@ class Trials:
     levels: Ints  # (trials, parameters) the level of each searched parameter, from 0
     sizes: tuple[int, ...]  # levels of each parameter
     values: Floats  # (trials,)
-    networks: Ints  # (trials,) equal where baseline network and seed are
+    chains: Ints  # (trials,) equal where the baseline is the same network, at whatever epoch
     noisy: Bools  # (trials,) those of few epochs, whose noise is larger
     image_noise: float  # standard error of one value over its images
     image_part: float = 0.0  # the part of its square that further seeds on the same images do not reduce
@@ -38,7 +38,7 @@ class Trials:
 
     def first(self, number: int) -> "Trials":
         """The first so many."""
-        cut = {name: getattr(self, name)[:number] for name in ("levels", "values", "networks", "noisy")}
+        cut = {name: getattr(self, name)[:number] for name in ("levels", "values", "chains", "noisy")}
         return replace(self, **cut)
 
 
@@ -58,16 +58,26 @@ class Cells:
         return len(self.config_of) - len(self.counts)
 
 
-def noise_scales(trials: Trials) -> Floats:
-    """(trials,) each trial's noise relative to that of all: by few or many epochs, and by its config's replicates."""
+def own_noise(trials: Trials) -> Floats:
+    """(configs,) the variance of a config's trials, shrunk to that of all with few or with many epochs.
+
+    Zeros where there are too few replicates to show any.
+    """
     cells = trials.cells
-    if cells.replicates < LEAST_REPLICATES or not (within := cells.squares.sum()):
-        return np.ones(len(trials.values))
-    pooled = within / cells.replicates
+    if cells.replicates < LEAST_REPLICATES:
+        return np.zeros(len(cells.counts))
+    pooled = cells.squares.sum() / cells.replicates
     noisy, extra = trials.noisy[cells.first], cells.counts - 1
     of_group = np.empty(len(cells.counts))
     for group in (noisy, ~noisy):
         squares, freedom = cells.squares[group].sum(), extra[group].sum()
         of_group[group] = (squares + PRIOR_FREEDOM * pooled) / (freedom + PRIOR_FREEDOM)
-    own = (cells.squares + PRIOR_FREEDOM * of_group) / (extra + PRIOR_FREEDOM)
-    return np.asarray(np.sqrt(own / pooled)[cells.config_of])
+    return np.asarray((cells.squares + PRIOR_FREEDOM * of_group) / (extra + PRIOR_FREEDOM))
+
+
+def noise_scales(trials: Trials) -> Floats:
+    """(trials,) each trial's noise relative to that of all: by few or many epochs, and by its config's replicates."""
+    own, cells = own_noise(trials), trials.cells
+    if not own.any():
+        return np.ones(len(trials.values))
+    return np.asarray(np.sqrt(own * cells.replicates / cells.squares.sum())[cells.config_of])
