@@ -6,13 +6,17 @@
     study.epochs    # a row per trial, stage and epoch
     study           # the choice and the best trials, in a terminal or a notebook
 
-Importing this package is cheap; pandas and Optuna are loaded with `load`.
+Importing this package is cheap; pandas and Optuna are loaded with `load`. It lets numpy, if that is not imported yet,
+use one thread for its matrices unless OPENBLAS_NUM_THREADS says otherwise.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from study.results import load
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are small: threads would wait for each other
 
 __all__ = ["load"]
 

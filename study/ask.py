@@ -4,7 +4,6 @@ What is not named is as in the chosen config.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,5 +68,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are small: threads would wait for each other
     sys.exit(main())

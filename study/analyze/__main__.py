@@ -4,7 +4,6 @@ options --> records --> model --> report; figures in results/NAME/figures/
 """
 
 import json
-import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -114,5 +113,4 @@ def _print(analyses: "list[Analysis]", rows: int) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are small: threads would wait for each other
     sys.exit(main())

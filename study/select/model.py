@@ -126,16 +126,22 @@ def predict(trials: Trials, levels: Sequence[int]) -> tuple[float, float | None]
         trials: at least one.
         levels: of each searched parameter, from 0.
     """
+    stated = trials.cells.replicates >= LEAST_REPLICATES
+    if (tried := (trials.levels == np.asarray(levels)).all(1)).any():
+        found, config = fit(trials), trials.cells.config_of[tried.argmax()]
+        half = (
+            found.half[config] if trials.cells.counts[config] >= LEAST_SEEDS else found.quantile * found.error[config]
+        )
+        return float(found.estimate[config]), float(half) if stated else None
     unseen = replace(  # one more trial, of no weight
         trials,
         levels=np.vstack([trials.levels, np.asarray(levels, np.int64).reshape(1, trials.levels.shape[1])]),
         values=np.append(trials.values, trials.values.mean()),
-        networks=np.append(trials.networks, trials.networks.max() + 1),
+        chains=np.append(trials.chains, trials.chains.max() + 1),
         noisy=np.append(trials.noisy, False),
     )
     found = fit(unseen, np.append(noise_scales(trials), WEIGHTLESS))
     config = found.config_of[-1]
-    stated = trials.cells.replicates >= LEAST_REPLICATES
     return float(found.estimate[config]), float(found.quantile * found.error[config]) if stated else None
 
 
@@ -149,14 +155,16 @@ def fit(trials: Trials, scales: Floats | None = None) -> Fit:
         scales: (trials,) the noise of each, relative to that of all; by default what the replicates show.
     """
     cells, features = trials.cells, Features.of(trials)
-    scales = noise_scales(trials) if scales is None else scales
+    relative = noise_scales(trials) if scales is None else scales
     configs, effects, noise = _Average(), _Average(), _Average()
-    for weight, solution, width in _plausible(list(_solutions(trials, features, scales))):
+    for weight, solution, width in _plausible(list(_solutions(trials, features, relative))):
         configs.add(weight, *solution.of_configs(width))
         effects.add(weight, *solution.of_effects(width))
         noise.add(weight, solution.variance[[width]], np.zeros(1))
     estimate, error = configs.result()
-    error = np.maximum(error, np.sqrt(own_noise(trials) / cells.counts))  # no surer than its own seeds alone
+    if scales is None:  # where an interval is stated, it is no surer than the config's own seeds alone
+        own = np.sqrt(own_noise(trials) / cells.counts)
+        error = np.where(cells.counts >= LEAST_SEEDS, np.maximum(error, own), error)
     middle, spread = effects.result()
     ends = np.cumsum(trials.sizes)[:-1]
     return Fit(
