@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from enum import IntEnum
@@ -133,6 +134,17 @@ def _silent(stream: TextIO | None, own: TextIO | None) -> TextIO:
 def interactive() -> bool:
     """Whether stdout is a terminal that can show more than lines."""
     return sys.stdout is not None and sys.stdout.isatty() and Console(file=sys.stdout).is_interactive
+
+
+def wrapped(text: str) -> str:
+    """A text whose lines a terminal does not break within words; no text with a command, which is copied."""
+    if not interactive():
+        return text
+    width = output_width()
+    return "\n".join(
+        textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        for line in text.split("\n")
+    )
 
 
 def duration(seconds: float) -> str:

@@ -5,14 +5,19 @@ import shlex
 from collections.abc import Sequence
 
 from moe.cli import option
-from moe.console import Exit, emit, warn
+from moe.console import Exit, emit, interactive, output_width, warn
 from moe.schema import fields
+from study.analyze.analysis import Analysis
+from study.analyze.report import report
 from study.analyze.tables import write_all
 from study.definition import Request
 from study.folder import Folder, FolderError
 from study.options import PROGRAM, RESOURCES, RESUME_COMMAND, Options
 from study.select.refine import replicates
 from study.study import COMPLETE, FAILED, SEARCH, Record, Study
+
+ROWS = 5  # configs at the end of a study in a terminal
+LEAST_WIDTH = 60
 
 #: the options that a resume needs again, because study.json does not hold them
 _PER_RUN = ("results", *RESOURCES, "store", "no_store", "max_failures", "log")
@@ -47,8 +52,16 @@ def conclude(options: Options, study: Study, too_many_failed: bool = False) -> E
     study = study.replace(reference=folder.read_study().reference)  # the budgets may be new ones
     records = folder.read_records(study)
     write_all(folder, study, records)
-    emit(f"\n{(folder.path / 'summary.md').read_text('utf-8')}")
+    if interactive():
+        emit(f"\n{report(Analysis(folder, study, records), ROWS, max(LEAST_WIDTH, output_width()))}")
+    else:
+        emit(f"\n{(folder.path / 'summary.md').read_text('utf-8')}")
     emit(f"Everything is in {folder.path}: trials.csv, epochs.csv, best.json, summary.md, study.db, trials/")
+    if any(record.state == COMPLETE for record in records):
+        named = shlex.quote(str(folder.path))
+        emit(
+            "\n".join(["Next:", *(f"  python -m study.{each} {named}" for each in ("analyze", "confirm", "reproduce"))])
+        )
     if not (left := missing(study, records)):
         return Exit.DONE
     resume = f"Continue it with: {resume_command(options, study)}"

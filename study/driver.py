@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from moe.cli import AUTO
 from moe.config import Config, Precision
-from moe.console import Exit, duration, emit, fail, interactive
+from moe.console import Exit, duration, emit, fail, interactive, wrapped
 from moe.data import DataError, DataSet, load
 from moe.data.subset import subset
 from moe.training.numerics import best_precision
@@ -189,7 +189,7 @@ def drive(request: Request, resources: Resources | None, stop: Stop) -> Exit:
         subset(smallest, data)  # raises if a class has no image in it
     except DataError as error:
         return fail(PROGRAM, str(error))
-    emit(f"Data: {data.source}")
+    emit(wrapped(f"Data: {data.source}"))
     given = study.precision if study.data or options.precision not in (None, AUTO) else None
     if resources:
         devices(resources)
@@ -201,7 +201,7 @@ def drive(request: Request, resources: Resources | None, stop: Stop) -> Exit:
         resources, precision = check_nodes(options, wanted, trained_by(before))
     study = _with_data(options, study, data, precision)
     driver = Driver(request, study, resources, stop)
-    emit(driver.headline())
+    emit(wrapped(driver.headline()))
     if options.dry_run:
         emit(driver.costs() if options.address == "local" else "Nothing was written.")
         return Exit.DONE

@@ -47,3 +47,13 @@ def test_what_refining_wants_is_missing_once_the_search_is_complete():
     assert missing(a_study(trials=2), records) == 0
     assert missing(a_study(trials=2, refine=1, refine_seeds=2), records) > 0
     assert missing(a_study(trials=4, refine=1), records) == 2
+
+
+def test_a_terminal_shows_the_configs_in_its_width_and_the_next_commands(request_of, capsys, monkeypatch):
+    monkeypatch.setattr("study.conclusion.interactive", lambda: True)
+    monkeypatch.setenv("COLUMNS", "70")
+    assert conclude_finished(request_of(trials=2)) == Exit.DONE
+    before, after = capsys.readouterr().out.split("Everything is in")
+    assert max(map(len, before.splitlines())) <= 70
+    assert "|" not in before
+    assert "python -m study.confirm" in after

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from moe import console
 from moe.console import Exit, duration, fail, output_width, printable, table
 
 EMIT = "from moe.console import emit; emit('a'); emit('b', end=''); print('after')"
@@ -106,3 +107,13 @@ class TestTable:
 )  # fmt: skip
 def test_control_characters_are_shown_as_escapes_and_colours_not_at_all(text, shown):
     assert printable(text) == shown
+
+
+def test_long_lines_are_wrapped_at_words_in_a_terminal_only(monkeypatch):
+    text = f"{'a-word ' * 20}\n  short"
+    assert console.wrapped(text) == text
+    monkeypatch.setattr(console, "interactive", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    lines = console.wrapped(text).splitlines()
+    assert max(map(len, lines)) <= 30
+    assert {word for line in lines for word in line.split()} == {"a-word", "short"}

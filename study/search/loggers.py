@@ -164,14 +164,15 @@ class WandB(Logger):
 
     def open(self, name: str, parameters: dict[str, Any]) -> Any:
         """A run beside those of other trials."""
-        group = self.study.name
-        return importlib.import_module("wandb").init(
+        group, wandb = self.study.name, importlib.import_module("wandb")
+        return wandb.init(
             project="moe-study",
             group=group,
             name=f"{group}-{name}",
             config=parameters,
             dir=str(self.folder),
             reinit="create_new",
+            settings=wandb.Settings(silent=True),  # it would print a page per trial
         )
 
     def log(self, run: Any, points: Sequence[Point]) -> None:
