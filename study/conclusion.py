@@ -53,7 +53,7 @@ def conclude(options: Options, study: Study, too_many_failed: bool = False) -> E
     records = folder.read_records(study)
     write_all(folder, study, records)
     if interactive():
-        emit(f"\n{report(Analysis(folder, study, records), ROWS, max(LEAST_WIDTH, output_width()))}")
+        emit(f"\n{report(Analysis(folder, study, records), ROWS, max(LEAST_WIDTH, output_width()), whole=False)}")
     else:
         emit(f"\n{(folder.path / 'summary.md').read_text('utf-8')}")
     emit(f"Everything is in {folder.path}: trials.csv, epochs.csv, best.json, summary.md, study.db, trials/")

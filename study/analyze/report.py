@@ -21,19 +21,24 @@ CONFIG = "config"  # the column for all parameters
 LEAST_WIDTH = 30  # of a study's column in a comparison
 
 
-def report(analysis: Analysis, rows: int, width: int) -> str:
+def report(analysis: Analysis, rows: int, width: int, whole: bool = True) -> str:
     """All about one study.
 
     Args:
         rows: configs to show; 0 for all.
         width: characters in a line.
+        whole: with effects, and how everything is to be read.
     """
     parts = [heading(analysis.study.name)]
     if analysis.choice:
         parts.append(paragraph(analysis.choice.why, width))
     parts.append(paragraph(standing(analysis), width))
     if analysis.choice:
-        parts += [_ranking(analysis, rows, width), effects(analysis, width)]
+        parts.append(_ranking(analysis, rows, width, whole))
+    if not whole:
+        return "\n\n".join(parts) + "\n"
+    if analysis.choice:
+        parts.append(effects(analysis, width))
     parts.append("\n".join(paragraph(note, width, "- ") for note in notes(analysis)))
     return "\n\n".join(parts).rstrip() + "\n"
 
@@ -55,7 +60,7 @@ def standing(analysis: Analysis) -> str:
     )
 
 
-def _ranking(analysis: Analysis, rows: int, width: int) -> str:
+def _ranking(analysis: Analysis, rows: int, width: int, whole: bool) -> str:
     """The configs by estimate, one row each, and how to read them."""
     fit = analysis.best
     order = np.lexsort((fit.means, fit.estimate, np.arange(len(fit.means)) == fit.best))[::-1]  # the choice first
@@ -64,8 +69,8 @@ def _ranking(analysis: Analysis, rows: int, width: int) -> str:
     text, left_out = fitted(columns, width, left=1 + (columns[1].name == CONFIG))
     configs = f"{len(order)} configs" if len(order) > 1 else "1 config"
     title = f"The {len(shown_rows)} best of {configs}" if len(shown_rows) < len(order) else configs
-    notes = [paragraph(note, width, "- ") for note in _caption(analysis, left_out)]
-    return "\n".join([f"{title}, by estimate:", "", text, "", *notes])
+    notes = [paragraph(note, width, "- ") for note in _caption(analysis, left_out) if whole]
+    return "\n".join([f"{title}, by estimate:", "", text, "", *notes]).rstrip()
 
 
 def _columns(analysis: Analysis, configs: Ints, width: int) -> list[Column]:
