@@ -20,7 +20,9 @@ ROWS = 5  # configs at the end of a study in a terminal
 LEAST_WIDTH = 60
 
 #: the options that a resume needs again, because study.json does not hold them
-_PER_RUN = ("results", *RESOURCES, "store", "no_store", "max_failures", "log")
+_PER_RUN = ("results", *RESOURCES, "stall_minutes", "store", "no_store", "max_failures", "log")
+
+RESUME = "resume.txt"  # in the folder of a study that is not done: the command that continues it, for a lost output
 
 
 def missing(study: Study, records: Sequence[Record]) -> int:
@@ -63,6 +65,7 @@ def conclude(options: Options, study: Study, too_many_failed: bool = False) -> E
             "\n".join(["Next:", *(f"  python -m study.{each} {named}" for each in ("analyze", "confirm", "reproduce"))])
         )
     if not (left := missing(study, records)):
+        (folder.path / RESUME).unlink(missing_ok=True)
         return Exit.DONE
     resume = f"Continue it with: {resume_command(options, study)}"
     if too_many_failed:

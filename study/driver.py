@@ -17,8 +17,9 @@ from moe.training.numerics import best_precision
 from study import machine
 from study.analyze.live import LiveTables
 from study.cluster.preflight import Wanted, check_nodes, trained_by
-from study.conclusion import check_unchanged, conclude, missing, resume_command
+from study.conclusion import RESUME, check_unchanged, conclude, missing, resume_command
 from study.definition import Request, refuse_change
+from study.files import write_text
 from study.folder import Folder, FolderError, free_name
 from study.options import PROGRAM, Options
 from study.search import samplers
@@ -104,6 +105,8 @@ class Driver:
 
         ledger = Ledger(study, records, self._safely(save), self._safely(folder.write_study), options.max_failures)
         folder.write_study(study, self._this_run())
+        stop.resume = resume_command(options, study)
+        write_text(folder.path / RESUME, f"{stop.resume}\n")
         emit(f"  records in {folder.path}; {ledger.max_failures} failed trials would end it")
         progress = Progress(ledger, terminal=interactive(), stopping=lambda: stop.signalled)
         stop.panel = progress.terminal
@@ -120,10 +123,9 @@ class Driver:
             return conclude(options, study)
 
         with showing(progress) as hide, stop.while_trials_run(conclude_early):
+            scratch = folder.path.resolve() / ".tune"
             try:
-                search(searcher, self._job(), options.address, (folder.path / ".tune").resolve())
-            except KeyboardInterrupt:  # a signal while Ray started
-                stop.signalled = True
+                search(searcher, self._job(), options.address, scratch, 60 * options.stall_minutes)
             finally:
                 tables.close()
                 loggers.close()
@@ -132,7 +134,7 @@ class Driver:
         if stop.broken:
             raise FolderError(
                 f"{folder.path} cannot be written: {stop.broken.strerror}; the trials recorded before are safe, and "
-                f"once there is room they continue with: {resume_command(options, study)}"
+                f"once there is room they continue with: {stop.resume}"
             )
         return ledger.too_many_failed
 

@@ -110,6 +110,9 @@ class Options(RayOptions):
     log: Annotated[
         str | None, Field(title="NAMES", description=f"also log trials to {', '.join(LOG_PACKAGES)}; with commas")
     ] = None
+    stall_minutes: Annotated[
+        float, Gt(0), Le(100_000), Field(title="M", description="fail a trial that reports nothing for so long")
+    ] = 120.0
     dry_run: Annotated[bool, Field(description="print the plan and its cost, and exit")] = False
     name: Annotated[str | None, Field(title="NAME", description="of the study, by default the next free one")] = None
     resume: Annotated[bool, Field(description="continue the study --name, or the newest one")] = False
@@ -160,7 +163,7 @@ def parser() -> Parser:
     folder = command.add_argument_group("results and data")
     add_options(folder, Options, "name", "results", "resume", "data", "dataset")
     add_options(folder.add_mutually_exclusive_group(), Options, "store", "no_store")
-    add_options(command.add_argument_group("resources"), Options, *RESOURCES)
+    add_options(command.add_argument_group("resources"), Options, *RESOURCES, "stall_minutes")
     return command
 
 

@@ -24,6 +24,8 @@ FAILED: Final = "failed"
 SEARCH: Final = "search"
 REFINE: Final = "refine"
 LOST = "the worker process ended without a report: killed, out of memory, or its node was lost"
+NOT_RUN = "the trial could not be run:"  # begins the error
+STALLED = "the worker process has reported nothing for"  # begins the error
 SEED_STRIDE = 1000  # between the seeds of two studies
 REFINE_FROM = 250  # the first replicate of the phase refine: no seed of the search is below it by chance
 CONFIRM_FROM = 500  # the first replicate of a confirmation
@@ -163,8 +165,8 @@ class Record(Model):
 
     @property
     def repeatable(self) -> bool:
-        """Whether another trial with this config and seed may end otherwise: its worker was lost."""
-        return self.state == FAILED and self.error == LOST
+        """Whether another trial with this config and seed may end otherwise: it was not its own failure."""
+        return self.state == FAILED and str(self.error).startswith((LOST, NOT_RUN, STALLED))
 
 
 class StudyFile(Model):

@@ -21,7 +21,7 @@ from study.search.searcher import StudySearch
 from study.search.stopping import Stop
 from study.search.tune import search
 from study.space import PRESETS, parse
-from study.study import LOST
+from study.study import LOST, STALLED
 from tests.study_helpers import SPACE, a_record, a_result, a_study, silent
 
 
@@ -102,6 +102,136 @@ def test_a_tried_config_is_told_with_its_mean_objective_and_another_is_asked_for
     assert suggestion["config"]["seed"] == 2  # it insisted, so it gets a replicate
     values = [trial.value for trial in study.trials if trial.state is optuna.trial.TrialState.COMPLETE]
     assert values == [0.02, 0.04] + [pytest.approx(0.03)] * 5
+
+
+def test_a_trial_whose_ray_is_gone_is_left_for_a_resume_and_no_other_is_launched():
+    stop = Stop(is_lost=lambda: True)
+    driver = Driver(stop=stop, trials=4)
+    trial_id, _ = driver.launch()
+    driver.searcher.on_trial_complete(trial_id, error=True)
+    assert [record.state for record in driver.ledger.records.values()] == ["running"]
+    assert stop.now()
+    assert driver.launch()[1] == Searcher.FINISHED
+
+
+@pytest.mark.parametrize("how", ["lost", "stalled", "not run"])
+def test_a_trial_whose_worker_is_to_blame_is_tried_again_with_its_seed(how):
+    driver = Driver(trials=4, sampler="grid")
+    trial_id, first = driver.launch()
+    if how == "stalled":
+        driver.searcher.fail_stalled(trial_id, 2.0)
+    driver.searcher.on_trial_complete(trial_id, error=True)
+    if how == "not run":
+        driver.searcher.explain(trial_id, ValueError("no room"))
+    error = driver.ledger.records[1].error
+    assert error.startswith({"lost": LOST, "stalled": f"{STALLED} 2 minutes", "not run": "the trial could not"}[how])
+    assert driver.run()[0] == first["config"]
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("lost", [[1], [2, 3], [1, 2], [3, 5]])
+@pytest.mark.parametrize("trials", [4, SPACE.size, SPACE.size + 3])
+def test_a_grid_with_lost_trials_has_the_configs_and_seeds_of_one_without(trials, lost, resumed):
+    calm = Driver(trials=trials, sampler="grid").run()
+    driver = Driver(trials=trials, sampler="grid")
+    configs = []
+    while (suggestion := driver.launch())[1] != Searcher.FINISHED:
+        if driver.count in lost:
+            driver.searcher.on_trial_complete(suggestion[0], error=True)
+            if resumed:
+                count, driver = driver.count, Driver(*driver.ledger.records.values(), trials=trials, sampler="grid")
+                driver.count = count
+        else:
+            driver.finish(*suggestion)
+            configs.append(suggestion[1]["config"])
+    assert sorted(configs, key=str) == sorted(calm, key=str)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_config_whose_worker_is_lost_again_and_again_does_not_keep_a_grid_from_its_end(resumed):
+    driver = Driver(trials=SPACE.size + 2, sampler="grid")
+    first = driver.ledger.study.config(SPACE.nearest({}), 0).as_json()
+    tries, configs = 0, []
+    while (suggestion := driver.launch())[1] != Searcher.FINISHED:
+        if suggestion[1]["config"] == first and tries < 3:
+            tries += 1
+            driver.searcher.on_trial_complete(suggestion[0], error=True)
+            if resumed or driver.ledger.too_many_failed:
+                driver = Driver(*driver.ledger.records.values(), trials=SPACE.size + 2, sampler="grid")
+                driver.count = 100 * tries
+        else:
+            driver.finish(*suggestion)
+            configs.append(suggestion[1]["config"])
+    assert tries == 3
+    assert len({*driver.points(configs)}) >= SPACE.size - 1
+    assert len({json.dumps(config) for config in configs}) == SPACE.size + 2
+
+
+def test_a_search_is_over_once_nothing_runs_and_nothing_will():
+    driver = Driver(trials=1)
+    assert not driver.searcher.over
+    launched = driver.launch()
+    assert not driver.searcher.over
+    driver.finish(*launched)
+    assert driver.searcher.over
+    driver.searcher._references.append(Config())
+    assert not driver.searcher.over
+
+
+class Tuned(SimpleNamespace):
+    """A trial as Tune's callbacks get it."""
+
+    RUNNING = "RUNNING"
+
+    def __hash__(self):
+        return hash(self.trial_id)
+
+    def is_finished(self):
+        return self.status == "TERMINATED"
+
+
+@pytest.fixture
+def silence(monkeypatch):
+    """A search whose trials are silent: Tune's callbacks of it, a clock, and the workers that are killed."""
+    driver, killed = Driver(trials=4, sampler="grid"), []
+    monkeypatch.setattr(study.search.tune.ray, "kill", killed.append)
+    hooks = study.search.tune._Hooks(driver.searcher, stall_s=100, private=True)
+    hooks._clock = SimpleNamespace(now=0.0)
+    hooks._clock.read = lambda: hooks._clock.now
+    trial_id, _ = driver.launch()
+    trial = Tuned(trial_id=trial_id, status="RUNNING", temporary_state=SimpleNamespace(ray_actor="its worker"))
+    return driver, hooks, trial, killed
+
+
+def test_a_trial_that_reports_nothing_for_too_long_fails_with_its_worker(silence):
+    driver, hooks, trial, killed = silence
+    for now in (0, 99, 150, 198):
+        hooks._clock.now = now
+        if now == 99:
+            hooks.on_trial_result(1, [trial], trial, {})
+        hooks.on_step_end(1, [trial])
+    assert not killed
+    hooks._clock.now = 200
+    hooks.on_step_end(1, [trial])
+    assert killed == ["its worker"]
+    assert driver.ledger.records[1].error.startswith(STALLED)
+    trial.status = "TERMINATED"
+    hooks.on_step_end(1, [trial])
+    assert not hooks._live
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_a_worker_that_never_starts_ends_a_study_of_one_machine_and_a_cluster_may_be_busy(silence, private):
+    driver, hooks, trial, killed = silence
+    hooks._private, trial.status = private, "PENDING"
+    for now in (0, 101, 399):
+        hooks._clock.now = now
+        hooks.on_step_end(1, [trial])
+    assert not driver.searcher.stop.now()
+    hooks._clock.now = 401
+    hooks.on_step_end(1, [trial])
+    assert driver.searcher.stop.now() == private
+    assert not killed
 
 
 def test_a_space_of_scalars_is_a_study_of_replicates():
@@ -263,7 +393,7 @@ def workers_started(monkeypatch, folder):
     monkeypatch.setattr(study.search.tune, "evaluate", evaluate)
     driver = Driver(trials=10, concurrency=2, sampler="random")
     job = SimpleNamespace(resources=Resources(cpus_per_trial=1, gpus_per_trial=0, concurrency=2))
-    search(driver.searcher, job, "local", folder / ".tune")
+    search(driver.searcher, job, "local", folder / ".tune", stall_s=600)
     assert driver.ledger.ended("complete") == 10
     return len(workers)
 

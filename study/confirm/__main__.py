@@ -4,20 +4,21 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 from moe.cli import refuse
 from moe.config import NOTEBOOK
 from moe.console import Exit, emit, tolerate_lost_output
 from moe.schema import decode
 from study.confirm.options import PROGRAM, ConfirmOptions, parse, parser
-from study.confirm.outcome import Outcome
-from study.confirm.plan import Confirmation
-from study.confirm.report import report
 from study.folder import Folder
 from study.guard import guarded
 from study.search.resources import local
 from study.search.stopping import Stop
 from study.study import Study
+
+if TYPE_CHECKING:
+    from study.confirm.plan import Confirmation
 
 __all__ = ["main", "parser"]
 
@@ -42,7 +43,8 @@ def _run(options: ConfirmOptions, command: str, stop: Stop) -> Exit:
         refuse(PROGRAM, f"--data is {options.data}; expected none: the study is on shapes, which are drawn by code")
     if options.address == "local":
         local(options)
-    from study.confirm.planning import planned  # pandas and Optuna, once the options are checked
+    # pandas and Optuna, once the options are checked; and threads must not start before signals are received
+    from study.confirm.planning import planned
 
     with nullcontext() if options.dry_run else folder.locked():
         records = folder.read_records(study)
@@ -57,7 +59,10 @@ def _run(options: ConfirmOptions, command: str, stop: Stop) -> Exit:
         return _show(options, study, confirmation, written) if confirmation.result.exists() else code
 
 
-def _show(options: ConfirmOptions, study: Study, confirmation: Confirmation, note: str) -> Exit:
+def _show(options: ConfirmOptions, study: Study, confirmation: "Confirmation", note: str) -> Exit:
+    from study.confirm.outcome import Outcome
+    from study.confirm.report import report
+
     text = confirmation.result.read_text("utf-8")
     if options.print_json:
         emit(text, end="")

@@ -60,16 +60,24 @@ class Confirmer:
             return Exit.DONE
         if not self.confirmation.planned:
             self.confirmation.write_plan(self.plan)
-        if missing := self._train():
-            trials = len(planned_trials(self.plan))
-            warn(
-                PROGRAM,
-                f"interrupted with {trials - missing} of {trials} trainings; no test label was read. "
-                f"Continue with: {command}",
-            )
-            return Exit.INTERRUPTED
+        if self._train(command):
+            return self._interrupted(command)
         self._score()
         return Exit.DONE
+
+    def _interrupted(self, command: str) -> Exit:
+        missing, trials = len(self._missing()), len(planned_trials(self.plan))
+        warn(
+            PROGRAM,
+            f"interrupted with {trials - missing} of {trials} trainings; no test label was read. "
+            f"Continue with: {command}",
+        )
+        return Exit.INTERRUPTED
+
+    def _missing(self) -> list[Trial]:
+        """The trainings without a record."""
+        present = self.confirmation.read_records(self.plan)
+        return [trial for trial in planned_trials(self.plan) if file_name(trial[0], trial[1].seed) not in present]
 
     def announcement(self, records: Sequence[Record]) -> str:
         """What is confirmed, its price, and what it resolves."""
@@ -96,11 +104,9 @@ class Confirmer:
         )
         return "\n  ".join(filter(None, sentences))
 
-    def _train(self) -> int:
+    def _train(self, command: str) -> int:
         """Train and predict what has no record yet; how many trainings are missing at the end."""
-        confirmation, plan = self.confirmation, self.plan
-        present = confirmation.read_records(plan)
-        trials = [trial for trial in planned_trials(plan) if file_name(trial[0], trial[1].seed) not in present]
+        confirmation, trials = self.confirmation, self._missing()
         if not trials:
             return 0
         progress = Progress(len(trials), self.print)
@@ -125,11 +131,8 @@ class Confirmer:
         def work(trial: Trial) -> Ended:
             return train_and_predict(job, *trial)
 
-        with self.stop.while_trials_run(lambda: Exit.INTERRUPTED):
-            try:
-                run_tasks(work, trials, self.resources, self.options.address, self.stop, done)
-            except KeyboardInterrupt:  # a signal while Ray started
-                self.stop.signalled = True
+        with self.stop.while_trials_run(lambda: self._interrupted(command)):
+            run_tasks(work, trials, self.resources, self.options.address, self.stop, done)
         return len(trials) - progress.count
 
     def _data_folder(self) -> Path | None:

@@ -16,9 +16,10 @@ from study.search.progress import Progress
 from study.search.samplers import AGAIN, distributions, make
 from study.search.stopping import Stop
 from study.search.trial import EpochReport, Row
-from study.study import COMPLETE, FAILED, LOST, RUNNING, SEARCH, Record, Reference
+from study.study import COMPLETE, FAILED, LOST, NOT_RUN, RUNNING, SEARCH, STALLED, Record, Reference
 
 MAX_REPEATS = 5  # times that a sampler may propose a point that was tried, before the trial becomes a replicate
+MOST_TRIES = 3  # times that a worker is lost with a config before the config counts as the reason
 
 
 class StudySearch(Searcher):  # type: ignore[misc]
@@ -60,9 +61,22 @@ class StudySearch(Searcher):  # type: ignore[misc]
                 self._add(record)
         for record in ledger.interrupted:
             self.optuna_study.enqueue_trial(ledger.point(record))
+        lost = {record.config: record for record in ledger.of(FAILED) if record.phase == SEARCH and record.repeatable}
+        for record in lost.values():
+            if not self._worth_repeating(record):
+                self._add(record)
+            elif ledger.next_replicate(ledger.point(record)) == record.replicate:  # else it was repeated
+                self.optuna_study.enqueue_trial(ledger.point(record))
         default = ledger.study.space.nearest({})
-        if not ledger.tried(default):
+        if default not in map(ledger.point, ledger.records.values()):
             self.optuna_study.enqueue_trial(default)
+
+    def _worth_repeating(self, record: Record) -> bool:
+        """Whether a trial is to be tried again, so that a study has the same trials as one that lost none."""
+        others = self.ledger.records.values()
+        return (
+            record.repeatable and sum(each.repeatable and each.config == record.config for each in others) < MOST_TRIES
+        )
 
     def _add(self, record: Record) -> None:
         """Give Optuna a trial that it did not propose."""
@@ -115,7 +129,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
         proposal = self.optuna_study.ask(self._distributions)
         if ledger.interrupted:
             return proposal, ledger.restart(ledger.interrupted[0])
-        for _ in range(MAX_REPEATS):
+        for _ in range(0 if ledger.study.sampler == "grid" else MAX_REPEATS):  # the grid repeats points on purpose
             if not ledger.tried(proposal.params) or ledger.exhausted():
                 break
             self._tell(proposal, ledger.mean_objective(proposal.params))
@@ -153,26 +167,38 @@ class StudySearch(Searcher):  # type: ignore[misc]
             self._progress.referring(len(self._references) + len(self._referring))
             return
         number, proposal = self._running.pop(trial_id)
-        if error and self.ledger.records[number].state == RUNNING and not self.stop.now():
+        unreported = error and self.ledger.records[number].state == RUNNING
+        if unreported and not self.stop.now() and not self.stop.ray_is_gone():
             self.ledger.fail(number, LOST)
             self._lost[trial_id] = number
         record = self.ledger.records[number]
         if record.state == RUNNING:
             return
         if proposal:
-            if record.repeatable:
+            if self._worth_repeating(record):
                 proposal.set_user_attr(AGAIN, True)
+                self.optuna_study.enqueue_trial(self.ledger.point(record))
             self._tell(proposal, self.ledger.value(record))
         elif record.phase == SEARCH and not record.repeatable:
             self._add(record)
         self._progress.ended(record)
         self._loggers.ended(record)
 
+    @property
+    def over(self) -> bool:
+        """Whether no trial runs, and none will."""
+        return not (self._running or self._references or self._referring) and self.ledger.verdict() is Verdict.STOP
+
+    def fail_stalled(self, trial_id: str, minutes: float) -> None:
+        """Record that a trial's worker has reported nothing for so long; it may be stopped, or its storage."""
+        if trial_id in self._running and self.ledger.records[number := self._running[trial_id][0]].state == RUNNING:
+            self.ledger.fail(number, f"{STALLED} {minutes:g} minutes: stopped, or waiting for its storage")
+
     def explain(self, trial_id: str, error: Exception) -> None:
         """Record why Tune could not run a trial that reported nothing itself."""
         if (number := self._lost.pop(trial_id, None)) is not None:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            self.ledger.fail(number, f"the trial could not be run: {reason}")
+            self.ledger.fail(number, f"{NOT_RUN} {reason}")
 
 
 def _state(value: float | None) -> TrialState:

@@ -11,6 +11,7 @@ from study.machine import ClusterError
 from study.search.ray_cluster import connected
 from study.search.resources import Resources
 from study.search.stopping import Stop
+from study.search.watch import watched
 
 Task = TypeVar("Task")
 Found = TypeVar("Found")
@@ -39,7 +40,7 @@ def run_tasks(
     """
     waiting, running = deque(tasks), list[Any]()
     gpus = resources.gpus_per_trial
-    with connected(address, resources):
+    with connected(address, resources), watched(stop, address == "local"):
         # max_calls: a worker goes on to the next task, also with a GPU, and keeps its data and store
         place = {"num_cpus": resources.cpus_per_trial, "num_gpus": gpus, "label_selector": resources.labels}
         remote = ray.remote(**place, max_calls=0)(work)

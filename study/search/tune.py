@@ -1,25 +1,31 @@
 """The run of a study's trials: Tune around the searcher."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.exceptions import RayActorError
 
 from moe.config import Config
-from study.search.controller import reusing_workers
+from study.search.controller import MAX_WAIT_S, reusing_workers
 from study.search.ray_cluster import connected
 from study.search.searcher import StudySearch
-from study.search.trial import Job
+from study.search.trial import Job, Row
+from study.search.watch import Clock, watched
 from study.search.worker import evaluate, refer
 
 
 class _Hooks(tune.Stopper, tune.Callback):  # type: ignore[misc]
     """Tune's stopper and callback: when all trials stop, and why one ended that reported nothing itself."""
 
-    def __init__(self, searcher: StudySearch) -> None:
-        self._searcher = searcher
+    def __init__(self, searcher: StudySearch, stall_s: float, private: bool) -> None:
+        self._searcher, self._stall_s, self._private = searcher, stall_s, private
+        self._clock = Clock()
+        self._live: dict[Any, tuple[str, float]] = {}  # status of each trial, and since when, or since its last report
+        self._seen = 0  # trials
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its parts to restore them one day; a study is never restored that way
@@ -32,6 +38,32 @@ class _Hooks(tune.Stopper, tune.Callback):  # type: ignore[misc]
         """No trial is stopped because of what it reports."""
         return False
 
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Row, **info: Any) -> None:
+        """A trial has reported."""
+        self._live[trial] = trial.status, self._clock.now
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """End what has been silent for too long."""
+        now = self._clock.read()
+        self._live |= dict.fromkeys(trials[self._seen :], ("", now))
+        self._seen = len(trials)
+        for trial, (status, since) in [*self._live.items()]:
+            limit = self._stall_s + (0.0 if status == trial.RUNNING else MAX_WAIT_S)
+            if trial.is_finished():
+                del self._live[trial]
+            elif trial.status != status or now - since > limit:
+                self._live[trial] = trial.status, now
+                if trial.status == status:
+                    self._end_stalled(trial, limit / 60)
+
+    def _end_stalled(self, trial: Any, minutes: float) -> None:
+        """Fail a trial with its worker; or end the study if its worker does not start, though there is room for it."""
+        if trial.status == trial.RUNNING:
+            self._searcher.fail_stalled(trial.trial_id, minutes)
+            ray.kill(trial.temporary_state.ray_actor)
+        elif self._private:
+            self._searcher.stop.lose(f"no worker has started for {minutes:g} minutes")
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Called after the searcher's `on_trial_complete`; of a dead worker there is no more to record."""
         error = trial.get_pickled_error()
@@ -39,7 +71,7 @@ class _Hooks(tune.Stopper, tune.Callback):  # type: ignore[misc]
             self._searcher.explain(trial.trial_id, error)
 
 
-def search(searcher: StudySearch, job: Job, address: str, scratch: Path) -> None:
+def search(searcher: StudySearch, job: Job, address: str, scratch: Path, stall_s: float) -> None:
     """Run trials until there are enough, too many have failed, or a stop.
 
     Args:
@@ -47,19 +79,20 @@ def search(searcher: StudySearch, job: Job, address: str, scratch: Path) -> None
         job: sent to every worker.
         address: of Ray.
         scratch: an absolute folder for Tune, on storage that every node sees; removed at the end.
+        stall_s: seconds without a report after which a trial has failed.
 
     Raises:
         ClusterError: the cluster cannot be reached.
     """
-    resources = job.resources
-    shutil.rmtree(scratch, ignore_errors=True)
-    with connected(address, resources):
+    resources, private = job.resources, address == "local"
+    _remove(scratch)
+    with connected(address, resources), watched(searcher.stop, private):
 
         def trainable(params: dict[str, Any]) -> None:  # all that Ray sees
             run = refer if params.get("reference") else evaluate
             run(job, Config(**params["config"]), tune.report)
 
-        hooks = _Hooks(searcher)
+        hooks = _Hooks(searcher, stall_s, private)
         allotment = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
         tuner = tune.Tuner(
             tune.with_resources(
@@ -73,5 +106,16 @@ def search(searcher: StudySearch, job: Job, address: str, scratch: Path) -> None
         try:
             with reusing_workers():
                 tuner.fit()
+        except Exception:
+            stop = searcher.stop
+            if not (searcher.over or stop.now() or stop.ray_is_gone()):  # else nothing more is wanted of Tune
+                raise
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            _remove(scratch)
+
+
+def _remove(scratch: Path) -> None:
+    """Remove Tune's folder, or what stands in its place; a link, not what it leads to."""
+    with suppress(OSError):
+        scratch.unlink()
+    shutil.rmtree(scratch, ignore_errors=True)
