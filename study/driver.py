@@ -114,7 +114,6 @@ class Driver:
         references = [] if records else missing_references(study)  # fixed once there are trials
         loggers = opened(options.loggers, study, folder.path, progress.warned)
         searcher = StudySearch(ledger, progress, stop, self.resources.concurrency, references, loggers)
-
         tables = LiveTables(folder, study, records)
 
         def conclude_early() -> Exit:
