@@ -223,7 +223,7 @@ def test_a_trial_that_reports_nothing_for_too_long_fails_with_its_worker(silence
 @pytest.mark.parametrize("private", [True, False])
 def test_a_worker_that_never_starts_ends_a_study_of_one_machine_and_a_cluster_may_be_busy(silence, private):
     driver, hooks, trial, killed = silence
-    hooks._private, trial.status = private, "PENDING"
+    hooks._private, trial.status, trial.temporary_state.ray_actor = private, "PENDING", None
     for now in (0, 101, 399):
         hooks._clock.now = now
         hooks.on_step_end(1, [trial])

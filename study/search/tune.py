@@ -48,7 +48,7 @@ class _Hooks(tune.Stopper, tune.Callback):  # type: ignore[misc]
         self._live |= dict.fromkeys(trials[self._seen :], ("", now))
         self._seen = len(trials)
         for trial, (status, since) in [*self._live.items()]:
-            limit = self._stall_s + (0.0 if status == trial.RUNNING else MAX_WAIT_S)
+            limit = self._stall_s + (0.0 if trial.temporary_state.ray_actor else MAX_WAIT_S)
             if trial.is_finished():
                 del self._live[trial]
             elif trial.status != status or now - since > limit:
@@ -58,9 +58,9 @@ class _Hooks(tune.Stopper, tune.Callback):  # type: ignore[misc]
 
     def _end_stalled(self, trial: Any, minutes: float) -> None:
         """Fail a trial with its worker; or end the study if its worker does not start, though there is room for it."""
-        if trial.status == trial.RUNNING:
+        if worker := trial.temporary_state.ray_actor:
             self._searcher.fail_stalled(trial.trial_id, minutes)
-            ray.kill(trial.temporary_state.ray_actor)
+            ray.kill(worker)
         elif self._private:
             self._searcher.stop.lose(f"no worker has started for {minutes:g} minutes")
 

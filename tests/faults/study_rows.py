@@ -87,7 +87,7 @@ def stopped_worker(folder: Path) -> None:
     home = furnished(folder)
     with start(home, *STUDY, "--trials", "2", "--stall-minutes", "0.2") as driver:
         until(driver, "trial 2 started")
-        os.kill(process_of(driver, "ray::ImplicitFunc"), signal.SIGSTOP)
+        os.kill(process_of(driver, "ray::ImplicitFunc.train"), signal.SIGSTOP)
         printed = driver.communicate(timeout=120)[0]
         assert driver.returncode == 0, printed
     found = records(home, "x")
