@@ -47,6 +47,18 @@ def test_tables_and_database_have_every_trial_soon_after_its_end(folder):
     resumed.close()
 
 
+def test_a_link_in_the_place_of_a_table_is_not_followed(folder, tmp_path, capsys):
+    (tmp_path / "diary").write_text("mine")
+    tables = LiveTables(folder, a_study(), [])
+    (folder.path / "trials.csv").unlink()
+    (folder.path / "trials.csv").symlink_to(tmp_path / "diary")
+    for record in (*RUNNING, DONE):
+        tables.add(a_study(), record)
+    tables.close()
+    assert (tmp_path / "diary").read_text() == "mine"
+    assert "trials.csv" in capsys.readouterr().err
+
+
 def test_appended_rows_are_those_that_the_end_writes(folder):
     study = a_study(reference=references(0.6))
     tables = LiveTables(folder, study, [])

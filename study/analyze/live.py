@@ -3,6 +3,7 @@
 Rows are appended, in the order in which trials end. Once the study ends, `tables.write_all` writes all of it, sorted.
 """
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -88,5 +89,6 @@ class LiveTables:
 
 
 def _append(path: Path, text: str) -> None:
-    with path.open("a", encoding="utf-8") as file:
+    """Append to a file of ours; a link that took its place is an error, and what it points to stays as it is."""
+    with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK), "a", encoding="utf-8") as file:
         file.write(text)
