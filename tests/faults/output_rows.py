@@ -23,7 +23,7 @@ with open("file", "w") as file:
 emit("± a line \\x1b[2J")
 if interactive():
     from study.search.progress import showing
-    progress = SimpleNamespace(terminal=True, panel=lambda: "panel \\x1b[2J", emit=emit)
+    progress = SimpleNamespace(terminal=True, panel=lambda: "panel", emit=emit)
     with showing(progress):
         progress.emit("± a line \\x1b[2J")
 warn("study", "± a sentence")
@@ -85,7 +85,7 @@ def dumb(folder: Path) -> None:
 
 
 def controlled(folder: Path) -> None:
-    """A panel and its lines have control characters."""
+    """A line above a panel has control characters."""
     printed = terminal("xterm", False, folder)
     assert b"panel" in printed
     assert b"\x1b[2J" not in printed
