@@ -5,9 +5,9 @@
 A world gives each of the 144 points of `notebook` a true gain. A trial finds it with noise: of its images, of seeds
 as measured on CIFAR-10 (a standard deviation of 4.7 points at 1 and 2 epochs, 1.6 at 3 and 4, 1.3 beyond), shared by
 trials that share networks (40 % baseline, 10 % gate, 25 % experts) at whatever epoch. In a world where baselines fail,
-15 % of the large ones learn nothing in their first 6 epochs, and their mixtures gain 15 points more, as seen in
-`results/cifar-notebook`. `observed` is the rule of the first edition: the largest value, with an interval of its images
-alone. `refined` is the study's own choice, by its own functions.
+15 % of the large ones learn little in their first 6 epochs, and their mixtures gain 15 points more, modelled on the
+failures in `results/cifar-notebook`. `observed` is the rule of the first edition: the largest value, with an interval
+of its images alone. `refined` is the study's own choice, by its own functions.
 """
 
 import argparse
