@@ -125,7 +125,7 @@ class Result(Model):
     data: str  # the data set's fingerprint
     scored_examples: Annotated[Positive, Field(description="images that the accuracies are fractions of")]
     score: Score
-    right: Right | None = None  # None in results from before this was recorded
+    right: Right | None = None  # None in simulated results
     totals: Totals
     stages: dict[str, StageResult]
     device: Annotated[str, Field(description="cpu, or the model of the GPU")]

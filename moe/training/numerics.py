@@ -109,8 +109,8 @@ def one_thread() -> Iterator[None]:
 def _keep_freed_memory() -> None:
     """Let glibc keep freed memory for the next step, instead of requesting the same pages from the kernel again.
 
-    All threads share one heap: with one for each thread, what every one of them keeps grows with each run, in a worker
-    of a study from 1.2 to 2.5 GB within 80 trials. Does nothing with other C libraries. The numbers are
+    All threads share one heap: with one for each thread, what every one of them keeps grows from run to run. A worker
+    of a study was seen at 2.5 GB so, after 80 trials. Does nothing with other C libraries. The numbers are
     M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX of malloc.h.
     """
     with suppress(OSError, AttributeError):
