@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from moe.data import DataSet
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # loopback only; no token file in the home folder
 os.environ.pop("COLUMNS", None)  # 80 where tests run in several processes: output to a pipe is wider
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
