@@ -106,14 +106,23 @@ NINE_THOUSAND = {
 
 
 @pytest.mark.parametrize("space", [PRESETS["notebook"], parse("wide", NINE_THOUSAND)], ids=["144", "9,000"])
-def test_ten_thousand_trials_are_reported_and_drawn_in_ten_seconds(space, tmp_path):
-    folder = write(tmp_path / "large", search(10_000, space), space=space)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = call(folder.path)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10  # whatever else this machine does
-    assert (done.returncode, done.stderr) == (0, "")
-    assert sorted(path.name for path in (folder.path / "figures").iterdir()) == FIGURES
+def test_ten_times_the_trials_are_reported_and_drawn_in_at_most_four_times_the_time(space, tmp_path):
+    """A ratio, since machines differ; the seconds that 10,000 trials take are a benchmark's (`overhead`)."""
+    seconds = {}
+    for trials in (500, 5_000):
+        folder = write(tmp_path / str(trials), search(trials, space), space=space)
+        before = cpu_seconds()
+        done = call(folder.path)
+        seconds[trials] = cpu_seconds() - before
+        assert (done.returncode, done.stderr) == (0, "")
+        assert sorted(path.name for path in (folder.path / "figures").iterdir()) == FIGURES
+    assert seconds[5_000] < 4 * seconds[500]
+
+
+def cpu_seconds() -> float:
+    """What this process's children that have ended have taken."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_the_database_is_written_in_full_where_it_is_asked_for(tmp_path):
