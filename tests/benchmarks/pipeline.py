@@ -3,10 +3,11 @@
     python -m tests.benchmarks.pipeline --data DIR                                       5,000 images, one epoch
     python -m tests.benchmarks.pipeline --data DIR --train-examples 45000 --epochs 10 --peer-epochs 1      on a GPU
 
-Ours in each precision and the peer run in turn. The peer may train fewer epochs, and its time is multiplied then.
-First it is checked that stages train to the same bits alone, beside others and in two parts, and, on a GPU, by
-replays and step by step. The floor is what the arithmetic of all training steps takes at the rate of a large
-matrix product, and their optimizer's memory traffic at the rate of a large copy, one after the other.
+Ours in each precision, its stages side by side on the CPUs that there are, and the peer, on as many threads, run
+in turn. The peer may train fewer epochs, and its time is multiplied then. First it is checked that stages train to
+the same bits alone, beside others and in two parts, and, on a GPU, by replays and step by step. The floor is what
+the arithmetic of all training steps takes at the rate of a large matrix product, and their optimizer's memory
+traffic at the rate of a large copy, one after the other.
 """
 
 import argparse
@@ -23,12 +24,13 @@ import moe.training.loop
 from moe.config import NOTEBOOK, PRECISIONS, Config
 from moe.data import DataSet, load
 from moe.data.subset import subset
+from moe.machine import cpus
 from moe.networks import IMAGE, parameters
 from moe.pipeline import TrainedMixture, examples, train_mixture
 from moe.stages import PIPELINE, STAGES, Request, plan
 from moe.training.cuda_graph import own_stream
 from moe.training.loop import Chain, train
-from moe.training.numerics import available_devices, configure_numerics, device_name
+from moe.training.numerics import available_cpus, available_gpus, configure_numerics, device_name, one_thread
 from study.search.cost import SHARES
 from tests.benchmarks.peer import run_one
 from tests.benchmarks.report import circumstances, spread
@@ -101,7 +103,7 @@ def trained(request: Request, data: DataSet, device: torch.device, *upto: int) -
     """A frozen stage's chain, brought to each number of epochs in turn."""
     chain = Chain(request.spec)
     learn, stop = examples(subset(request.spec, data), request.spec.stage, device)
-    with own_stream(device):  # the default stream cannot be captured
+    with one_thread(), own_stream(device):  # the default stream cannot be captured
         for epochs in upto:
             for _ in train(Request(request.spec, epochs), chain, learn, stop, device):
                 pass
@@ -163,19 +165,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a folder with CIFAR-10")
     defaults = {"runs": 5, "train-examples": 5000, "test-examples": 1000, "epochs": 1, "batch-size": 50}
-    for name, default in {**defaults, "threads": torch.get_num_threads()}.items():
+    for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
     parser.add_argument("--peer-epochs", type=int, metavar="N", help="of the peer (default: as many); 0: no peer")
     options = parser.parse_args()
     here = circumstances()
-    torch.set_num_threads(options.threads)
-    data, device = load("auto", options.data), available_devices()[0]
+    data, devices = load("auto", options.data), available_gpus()[:1] or available_cpus()
+    device = devices[0]
     usual = Config(
         epochs=options.epochs,
         patience=10_000,
         **{name: getattr(options, name) for name in ("train_examples", "test_examples", "batch_size")},
     )
-    print(f"{device_name(device)}, {options.threads} threads; {here}")
+    print(f"{device_name(device)}, {cpus()} CPUs; {here}")
     print(
         f"{data.source}\n{options.train_examples:,} images, {options.epochs} epochs each stage, "
         f"batches of {options.batch_size}"
@@ -190,10 +192,10 @@ def main() -> None:
     for _ in range(options.runs):
         for precision in PRECISIONS:
             config = usual.replace(precision=precision)
-            result = train_mixture(config, data, devices=[device]).result
+            result = train_mixture(config, data, devices=devices).result
             times.setdefault(precision, []).append(result.totals.seconds)
         if peer_epochs:
-            found = run_one(usual.replace(epochs=peer_epochs), data, options.threads)
+            found = run_one(usual.replace(epochs=peer_epochs), data, cpus())
             times.setdefault("peer", []).append(found["seconds"] * options.epochs / peer_epochs)
         print({name: round(taken[-1], 2) for name, taken in times.items()}, flush=True)
     print(f"\nmedian (least–most) of {options.runs} runs")
