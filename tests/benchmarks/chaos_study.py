@@ -1,0 +1,246 @@
+"""A whole study whose processes are killed one after the other: what is lost, and what comes out otherwise.
+
+    python -m tests.benchmarks.chaos_study [--data DIR] [--kills 30] [--seed 0]
+
+Every point of a space is run twice, each time with an empty store: undisturbed, and while the driver, workers, the
+raylet, the head (GCS) and Ray's agents are killed, drawn at random, at start-up too. A study that ended so is resumed;
+one that is done before all kills are spent begins anew. Exit code 1 if a finished record was changed or lost, if the
+trials are not the same as the undisturbed study's in config, seed and scores, if a driver ended otherwise than done or
+resumable, or hung, or if a process outlived its driver.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from moe.config import Config
+from moe.console import Exit
+from moe.schema import fields
+from study.study import LOST
+from tests.benchmarks.cluster import below
+from tests.benchmarks.report import circumstances
+
+SPACE = "epochs: [1, 2, 3]\ntrain_examples: [500, 1000, 1500]\ntest_examples: 500\nuse_large_experts: [false, true]\n"
+COMMON = ("--space", "space.yaml", "--trials", "all", "--refine", "0", "--max-failures", "1000", "--name", "x")
+DRIVER, WORKER, RAYLET, HEAD, AGENT = KINDS = ("driver", "worker", "raylet", "head", "agent")
+WAITS_S = (0.0, 3.0)  # from a trial that runs to the next kill
+START_S = (0.5, 9.0)  # from the start of a driver to a kill at start-up
+START_SHARE = 0.2  # of the kills that come at start-up
+HANG_S = 240.0  # without a change in the records
+GONE_S = 30.0
+COSTS = ("trial", "started", "ended", "seconds", "seconds_reused", "epochs_trained", "epochs_reused")
+
+
+@dataclass
+class Count:
+    """What happened."""
+
+    kills: Counter[str] = field(default_factory=Counter)  # by kind
+    codes: Counter[int] = field(default_factory=Counter)  # exit codes of drivers
+    studies: int = 0  # that came to their end
+    kept: int = 0  # finished records found unchanged after a driver ended
+    lost: int = 0  # trials whose worker was killed
+    wrong: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        kills = ", ".join(f"{kind} {self.kills[kind]}" for kind in KINDS)
+        codes = ", ".join(f"{code}: {times}" for code, times in sorted(self.codes.items()))
+        faults = "".join(f"\n  {fault}" for fault in self.wrong)
+        return (
+            f"{self.kills.total()} kills ({kills}); drivers ended with {codes}; {self.studies} studies finished, "
+            f"{self.lost} trials lost their worker; {self.kept} times a finished record was there unchanged; "
+            f"{len(self.wrong)} faults{faults}"
+        )
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where a study runs, and its command."""
+
+    home: Path
+    words: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Of the study."""
+        return self.home / "results" / "x"
+
+    def begin(self) -> None:
+        """Remove the study and its store."""
+        for path in (self.folder, self.home / "stages"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def start(self) -> subprocess.Popen[str]:
+        """A driver: the study's first one, or one that resumes it."""
+        words = ("--resume", "--name", "x") if (self.folder / "study.json").exists() else (*COMMON, *self.words)
+        return subprocess.Popen(
+            [sys.executable, "-m", "study.run", *words],
+            cwd=self.home,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "MOE_STORE": str(self.home / "stages")},
+            stdout=(self.home / "printed").open("a"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def records(self) -> dict[str, bytes]:
+        """The study's records, by name of file."""
+        found = {}
+        for path in sorted((self.folder / "trials").glob("[0-9]*.json")):
+            with suppress(FileNotFoundError):
+                found[path.name] = path.read_bytes()
+        return found
+
+    def finished(self) -> dict[str, bytes]:
+        """Those of complete trials."""
+        return {name: content for name, content in self.records().items() if b'"state": "complete"' in content}
+
+    def table(self) -> pd.DataFrame:
+        """The complete trials in the order of their configs, without what they cost."""
+        trials = pd.read_csv(self.folder / "trials.csv").query("state == 'complete'")
+        trials = trials.drop(columns=[name for name in COSTS if name in trials])
+        return trials.sort_values([name for name in fields(Config) if name in trials]).reset_index(drop=True)
+
+
+def victims(driver: int) -> dict[str, list[int]]:
+    """The processes of a study by kind, as far as they run."""
+    found: dict[str, list[int]] = {DRIVER: [driver]}
+    for pid, command in below(driver):
+        if "Agent" in command or "dashboard/agent" in command or "runtime_env/agent" in command:
+            kind = AGENT
+        elif command.startswith("ray::"):
+            kind = WORKER
+        elif "gcs_server" in command.split("\0")[0]:
+            kind = HEAD
+        elif command.split("\0")[0].endswith("raylet"):
+            kind = RAYLET
+        else:
+            continue
+        found.setdefault(kind, []).append(pid)
+    return found
+
+
+def undisturbed(scene: Scene) -> pd.DataFrame:
+    """The trials of a study that nothing happens to."""
+    scene.begin()
+    with scene.start() as driver:
+        if driver.wait():
+            raise SystemExit(f"the undisturbed study ended with {driver.returncode}:\n{_tail(scene)}")
+    return scene.table()
+
+
+def disturbed(scene: Scene, kinds: Iterator[str], draw: random.Random, count: Count) -> None:
+    """A study to its end: one process after the other is killed, until `kinds` is spent."""
+    scene.begin()
+    while True:
+        before = scene.finished()
+        with scene.start() as driver:
+            family = _kill_below(driver, scene, kinds, draw, count)
+            if driver.poll() is None:
+                count.wrong.append(f"no record has changed for {HANG_S:.0f} s:\n{_tail(scene)}")
+                driver.kill()
+        code = driver.returncode
+        count.codes[code] += 1
+        if left := _outliving(family):
+            count.wrong.append(f"{len(left)} processes outlived a driver that ended with {code}")
+        now = scene.records()
+        for name, content in before.items():
+            if now.get(name) == content:
+                count.kept += 1
+            else:
+                count.wrong.append(f"the finished record {name} is {'changed' if name in now else 'lost'}")
+        if code not in (Exit.DONE, Exit.INTERRUPTED, -signal.SIGKILL):
+            count.wrong.append(f"a driver ended with {code}:\n{_tail(scene)}")
+        if code == Exit.DONE or len(count.wrong) > 10:
+            count.studies += code == Exit.DONE
+            count.lost += sum(LOST.encode() in content for content in now.values())
+            return
+
+
+def _kill_below(
+    driver: subprocess.Popen[str], scene: Scene, kinds: Iterator[str], draw: random.Random, count: Count
+) -> set[int]:
+    """Kill until the driver ends, or hangs; all processes that it was seen to have."""
+    family: set[int] = set()
+    changed, records, kind = time.monotonic(), scene.records(), next(kinds, None)
+    due = changed + draw.uniform(*START_S) if draw.random() < START_SHARE else None  # else once a trial runs
+    while driver.poll() is None and time.monotonic() - changed < HANG_S:
+        time.sleep(0.1)
+        found = victims(driver.pid)
+        family.update(pid for pids in found.values() for pid in pids)
+        if (now := scene.records()) != records:
+            changed, records = time.monotonic(), now
+        if due is None and any(b'"state": "running"' in content for content in now.values()) and WORKER in found:
+            due = time.monotonic() + draw.uniform(*WAITS_S)
+        if kind and due is not None and time.monotonic() >= due and kind in found:
+            with suppress(ProcessLookupError):
+                os.kill(draw.choice(found[kind]), signal.SIGKILL)
+                count.kills[kind] += 1
+            kind, due = next(kinds, None), None
+    return family
+
+
+def _outliving(family: set[int]) -> set[int]:
+    """Which of these processes still run after a while."""
+    end = time.monotonic() + GONE_S
+    while (left := {pid for pid in family if _runs(pid)}) and time.monotonic() < end:
+        time.sleep(0.2)
+    return left
+
+
+def _runs(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return False
+
+
+def _tail(scene: Scene) -> str:
+    return "\n".join((scene.home / "printed").read_text(errors="replace").splitlines()[-15:])
+
+
+def chaos(
+    home: Path, words: Sequence[str], kinds: Sequence[str], seed: int, space: str, emit: Callable[[str], None]
+) -> Count:
+    """Compare studies that are disturbed until every one of `kinds` was killed with one that is not."""
+    (home / "space.yaml").write_text(space)
+    scene, count, draw = Scene(home, tuple(words)), Count(), random.Random(seed)
+    expected = undisturbed(scene)
+    emit(f"undisturbed: {len(expected)} trials")
+    while (spent := count.kills.total()) < len(kinds) and len(count.wrong) <= 10:
+        disturbed(scene, iter(kinds[spent:]), draw, count)
+        if count.codes[Exit.DONE] and not expected.equals(found := scene.table()):
+            count.wrong.append(f"the trials differ:\n{expected}\n{found}")
+        emit(str(count))
+    return count
+
+
+def main() -> int:
+    """Run it and print what happened; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="a folder with CIFAR-10 (default: the built-in shapes)")
+    parser.add_argument("--kills", type=int, default=30, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    words = ("--data", str(Path(options.data).resolve())) if options.data else ("--dataset", "shapes")
+    kinds, here = random.Random(options.seed).choices(KINDS, k=options.kills), circumstances()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        count = chaos(Path(folder), words, kinds, options.seed, SPACE, lambda text: print(text, flush=True))
+    print(f"{time.monotonic() - began:.0f} s; {here}")
+    return 1 if count.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
