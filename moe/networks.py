@@ -4,7 +4,9 @@ A network called with images alone evaluates them; called with a generator as we
 generator. There is no train or eval mode.
 """
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
 from typing import NamedTuple
 
 import torch
@@ -21,6 +23,24 @@ BLOCKS = {"small": ((32, 32), (64, 64)), "large": ((32, 32), (64, 64), (128, 128
 ARTIFICIAL_BRANCH, NATURAL_BRANCH = 0, 1
 
 
+class DrawnNoise:
+    """The random bytes of a network's dropouts for one batch, drawn from a generator before they are needed.
+
+    So networks that share a generator can run side by side and get the noise that they get one after the other.
+    """
+
+    def __init__(self, network: nn.Module, images: int, generator: Generator) -> None:
+        assert isinstance(network, Layers)
+        self._words = deque(_random_words(images * size, generator) for size in network.dropout_sizes())
+
+    def next(self) -> Tensor:
+        """The bytes of the next dropout, as (words,) int64."""
+        return self._words.popleft()
+
+
+Noise = Generator | DrawnNoise
+
+
 class Dropout(nn.Module):
     """Inverted dropout whose noise comes from the generator that is passed to it.
 
@@ -33,19 +53,19 @@ class Dropout(nn.Module):
         self.keep = 1 - self.dropped / BYTE
         assert 1 - self.keep == probability
 
-    def forward(self, values: Tensor, generator: Generator | None = None) -> Tensor:
-        """Drop values and scale up the others; without a generator, return the values unchanged."""
-        if generator is None:
+    def forward(self, values: Tensor, noise: Noise | None = None) -> Tensor:
+        """Drop values and scale up the others; without noise, return the values unchanged."""
+        if noise is None:
             return values
-        kept = _random_bytes(values, generator) >= self.dropped
+        words = noise.next() if isinstance(noise, DrawnNoise) else _random_words(values.numel(), noise)
+        kept = words.view(torch.uint8).as_strided(values.shape, values.stride()) >= self.dropped
         return (values * kept.to(values.dtype)).mul_(1 / self.keep)  # bfloat16 would round the factor, but not this
 
 
-def _random_bytes(like: Tensor, generator: Generator) -> Tensor:
-    """Random bytes, uint8, in the shape and memory layout of a dense tensor."""
-    words = torch.empty(-(-like.numel() // 8), dtype=torch.int64, device=like.device)
-    words.random_(torch.iinfo(torch.int64).min, None, generator=generator)
-    return words.view(torch.uint8).as_strided(like.shape, like.stride())
+def _random_words(size: int, generator: Generator) -> Tensor:
+    """At least so many random bytes, as (words,) int64."""
+    words = torch.empty(-(-size // 8), dtype=torch.int64, device=generator.device)
+    return words.random_(torch.iinfo(torch.int64).min, None, generator=generator)
 
 
 class Layers(nn.Sequential):
@@ -55,12 +75,25 @@ class Layers(nn.Sequential):
         super().__init__(*layers)
         self.precision = precision
 
-    def forward(self, values: Tensor, generator: Generator | None = None) -> Tensor:
-        """(N, ...) to (N, outputs); without a generator, no dropout."""
+    def forward(self, values: Tensor, noise: Noise | None = None) -> Tensor:
+        """(N, ...) to (N, outputs); without noise, no dropout."""
         with torch.autocast(values.device.type, torch.bfloat16, enabled=self.precision == BFLOAT16):
             for layer in self:
-                values = layer(values, generator) if isinstance(layer, Dropout) else layer(values)
+                values = layer(values, noise) if isinstance(layer, Dropout) else layer(values)
         return values.float()
+
+    def dropout_sizes(self) -> Iterator[int]:
+        """How many values of an image each dropout sees, in their order; convolutions keep the size."""
+        channels, side, _ = IMAGE
+        for layer in self:
+            if isinstance(layer, nn.Conv2d):
+                channels = layer.out_channels
+            elif isinstance(layer, nn.MaxPool2d):
+                side //= layer.kernel_size
+            elif isinstance(layer, nn.Linear):
+                channels, side = layer.out_features, 1
+            elif isinstance(layer, Dropout):
+                yield channels * side**2
 
 
 def vgg(size: str, outputs: int, precision: str = FLOAT32) -> Layers:
@@ -149,10 +182,24 @@ def blend(log_probs: Tensor, weights: Tensor) -> Tensor:
     return torch.logsumexp(log_probs + weights, 2)
 
 
-@torch.no_grad()
-def run_frozen(networks: Mapping[str, nn.Module], images: Tensor, generator: Generator | None = None) -> FrozenOutputs:
-    """The outputs of the four frozen networks for (N, 3, 32, 32) images; with a generator, under dropout."""
-    return frozen_outputs({name: log_probs(network(images, generator)) for name, network in networks.items()})
+def run_frozen(
+    networks: Mapping[str, nn.Module], images: Tensor, generator: Generator | None = None, pool: Executor | None = None
+) -> FrozenOutputs:
+    """The outputs of the four frozen networks for (N, 3, 32, 32) images.
+
+    Args:
+        generator: for dropout; without one there is none.
+        pool: of threads to run the networks in side by side; the outputs are the same.
+    """
+
+    @torch.no_grad()
+    def output(network: nn.Module, noise: Noise | None) -> Tensor:
+        return log_probs(network(images, noise))
+
+    if pool is None or generator is None:
+        return frozen_outputs({name: output(network, generator) for name, network in networks.items()})
+    noises = [DrawnNoise(network, len(images), generator) for network in networks.values()]
+    return frozen_outputs(dict(zip(networks, pool.map(output, networks.values(), noises), strict=True)))
 
 
 def log_probs(logits: Tensor) -> Tensor:

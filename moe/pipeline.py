@@ -158,10 +158,11 @@ def train_subgates(
     Args:
         frozen: by the stage whose part it has in the mixture; it need not be that stage.
     """
-    predicted = _predict_side_by_side(frozen, images, len(side_by_side(devices, len(frozen))))
+    threads = len(side_by_side(devices, len(frozen)))
+    predicted = _predict_side_by_side(frozen, images, threads)
     task = StageTask(
         resolved(request, {name: stage.checkpoint for name, stage in frozen.items()}),
-        lambda device: _mixture_examples(images, frozen, predicted),
+        lambda device: _mixture_examples(images, frozen, predicted, threads if device.type == "cpu" else 1),
     )
     return scheduler.run(task, devices[0]), predicted
 
@@ -207,18 +208,19 @@ def _stage_result(stage: TrainedStage) -> StageResult:
 
 
 def _mixture_examples(
-    images: Subset, frozen: Mapping[str, TrainedStage], predicted: Mapping[str, Predictions]
+    images: Subset, frozen: Mapping[str, TrainedStage], predicted: Mapping[str, Predictions], threads: int
 ) -> tuple[Examples, Examples]:
     """The examples that the mixture is trained on and those that stop it.
 
     Under `holdout` the outputs of the frozen networks are computed once. Under `notebook` their dropout stays on while
-    the subgates train, so they are computed for each batch.
+    the subgates train, so they are computed for each batch, side by side in so many threads.
     """
     stop = frozen_outputs({name: each.scored[: images.stopping] for name, each in predicted.items()})
     validation = Examples(images.score_images[: images.stopping], images.score_labels[: images.stopping], stop)
     if trained_on := {name: each.trained_on for name, each in predicted.items() if each.trained_on is not None}:
         return Examples(images.train_images, images.train_labels, frozen_outputs(trained_on)), validation
-    under_dropout = partial(run_frozen, {name: stage.network for name, stage in frozen.items()})
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) if threads > 1 else None
+    under_dropout = partial(run_frozen, {name: stage.network for name, stage in frozen.items()}, pool=pool)
     return Examples(images.train_images, images.train_labels, under_dropout), validation
 
 

@@ -18,8 +18,9 @@ from moe.data import DataSet
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # loopback only; no token file in the home folder
 os.environ.pop("COLUMNS", None)  # 80 where tests run in several processes: output to a pipe is wider
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:  # as a shell starts what runs in its background, and nohup all
+        signal.signal(number, usual)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -185,8 +185,8 @@ class TestNotebook:
         calls = []
         original = moe.pipeline.run_frozen
 
-        def remember(networks, images, generator=None):
-            outputs = original(networks, images, generator)
+        def remember(networks, images, generator=None, pool=None):
+            outputs = original(networks, images, generator, pool)
             calls.append((generator, outputs, original(networks, images)))
             return outputs
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from moe.config import ARTIFICIAL, CLASSES, HOLDOUT, NATURAL, NOTEBOOK, Config, Precision
 from moe.networks import IMAGE, FrozenOutputs
@@ -56,22 +57,38 @@ class Forecast(NamedTuple):
     dearest: float
 
 
-def calibrate(resources: Resources, batch_size: int, precision: Precision) -> Speed:
-    """Time a batch of random images, trained on and evaluated, for each network on what a trial is allotted."""
-    device = devices(resources)[0]
+class Sample(NamedTuple):
+    """A network with a trainer for one batch of random images."""
+
+    size: str  # "small", "large" or "subgates"
+    stage: str
+    network: nn.Module
+    examples: Examples
+    trainer: Trainer
+
+
+def samples(device: torch.device, batch_size: int, precision: Precision) -> Iterator[Sample]:
+    """Each kind of network, with a batch of random images to train and evaluate it on."""
     most = max(batch_size, CLASSES)
     config = Config(protocol=NOTEBOOK, precision=precision, batch_size=batch_size, train_examples=most)
     requests = plan(config, "", configure_numerics(device, precision))
     images = torch.randint(256, (batch_size, *IMAGE), dtype=torch.uint8, device=device)
     labels = torch.zeros(batch_size, dtype=torch.int64, device=device)
     frozen = FrozenOutputs(labels.bool(), torch.zeros(batch_size, CLASSES, 2, device=device))
+    for size, stage in {"small": "baseline", "large": "baseline", SUBGATES: "mixture"}.items():
+        spec = requests[stage].spec.replace(network=size)
+        network = initial_network(spec).to(device)
+        examples = Examples(images, labels, frozen if stage == "mixture" else None)
+        trainer = Trainer(network, adam(network, spec.learning_rate), examples, spec)
+        yield Sample(size, stage, network, examples, trainer)
+
+
+def calibrate(resources: Resources, batch_size: int, precision: Precision) -> Speed:
+    """Time a batch of random images, trained on and evaluated, for each network on what a trial is allotted."""
+    device = devices(resources)[0]
     speed = Speed({}, {})
     with one_thread(), own_stream(device):
-        for size, stage in {"small": "baseline", "large": "baseline", SUBGATES: "mixture"}.items():
-            spec = requests[stage].spec.replace(network=size)
-            network = initial_network(spec).to(device)
-            examples = Examples(images, labels, frozen if stage == "mixture" else None)
-            trainer = Trainer(network, adam(network, spec.learning_rate), examples, spec)
+        for size, stage, network, examples, trainer in samples(device, batch_size, precision):
             speed.training[size] = _seconds(partial(trainer.epoch, 1), device) / batch_size
             speed.evaluation[size] = _seconds(partial(evaluate, network, examples, stage), device) / batch_size
     return speed

@@ -2,8 +2,7 @@
 
     python -m tests.benchmarks.precision --data DIR [--seeds 10]
 
-2,500 images, 4 epochs, all networks small, scored on the 5,000 validation images. The time of a training step on one
-thread, float32 over bfloat16, shows where oneDNN takes a slow path (pytorch #183815).
+2,500 images, 4 epochs, all networks small, scored on the 5,000 validation images. `step` has the times.
 """
 
 import argparse
@@ -15,11 +14,8 @@ from moe.config import PRECISIONS, Config
 from moe.data import load
 from moe.pipeline import run
 from moe.result import Score
-from study.search.cost import calibrate
-from study.search.resources import Resources
-from tests.benchmarks.report import circumstances, spread
+from tests.benchmarks.report import circumstances
 
-BATCH = 50
 SCORES = ("baseline_accuracy", "gate_accuracy", "artificial_accuracy", "natural_accuracy", "mixture_accuracy", "gain")
 
 
@@ -37,14 +33,6 @@ def table(found: list[dict[str, Score]]) -> str:
         means = f"{statistics.mean(exact):.2f} | {statistics.mean(rounded):.2f}"
         lines.append(f"| {name} | {means} | {statistics.mean(change):+.2f} ± {error:.2f} |")
     return "\n".join(lines)
-
-
-def steps() -> str:
-    """How many times longer a training step takes in float32, by network, on one thread: in turn, five times."""
-    resources = Resources(cpus_per_trial=1, gpus_per_trial=0, concurrency=1)
-    found = [[calibrate(resources, BATCH, precision).training for precision in PRECISIONS] for _ in range(5)]
-    ratios = {name: [exact[name] / rounded[name] for exact, rounded in found] for name in found[0][0]}
-    return "a step, float32 / bfloat16: " + ", ".join(f"{name} {spread(each)}" for name, each in ratios.items())
 
 
 def main() -> None:
@@ -69,7 +57,7 @@ def main() -> None:
             f"seed {seed}: " + ", ".join(f"{name} {scores[name].mixture_accuracy:.1%}" for name in scores),
             flush=True,
         )
-    print(f"{table(found)}\n\n{steps()}\n\n{here}")
+    print(f"{table(found)}\n\n{here}")
 
 
 if __name__ == "__main__":
