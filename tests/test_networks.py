@@ -1,6 +1,7 @@
 """Known answers: parameter counts, Keras' losses, where a tie goes. The losses were computed by Keras 2 and 3."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -18,6 +19,7 @@ from moe.networks import (
     frozen_outputs,
     parameters,
     picks_natural,
+    run_frozen,
     select_branch,
     subgate,
     vgg,
@@ -186,3 +188,16 @@ def test_the_description_names_every_network_its_parameters_and_what_trains():
     assert "Units." not in text
     mixture = text[text.index("mixture, as stage") :]
     assert "Trainable params: 3,167,272" in mixture
+
+
+@pytest.mark.parametrize("size", BLOCKS)
+def test_frozen_networks_side_by_side_have_the_dropout_that_they_have_one_after_the_other(size):
+    shapes = {"baseline": 10, "gate": 2, "artificial": 10, "natural": 10}
+    seed = torch.Generator().manual_seed(1)
+    networks = {name: build(partial(vgg, size, outputs), seed) for name, outputs in shapes.items()}
+    images, noise, again = torch.rand(7, 3, 32, 32), *(torch.Generator().manual_seed(2) for _ in range(2))
+    with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for _ in range(2):  # the generator goes on from where it was
+            alone, beside = run_frozen(networks, images, noise), run_frozen(networks, images, again, pool)
+            assert all(map(torch.equal, alone, beside))
+    assert not torch.equal(alone.log_probs, run_frozen(networks, images).log_probs)

@@ -140,10 +140,10 @@ def test_frozen_networks_are_bit_identical_after_the_last_stage(protocol, tiny, 
     frozen = {}
     original = moe.pipeline._mixture_examples
 
-    def remember(images, stages, predicted):
+    def remember(images, stages, predicted, threads):
         for name, stage in stages.items():
             frozen[name] = (stage.network, {k: v.clone() for k, v in stage.network.state_dict().items()})
-        return original(images, stages, predicted)
+        return original(images, stages, predicted, threads)
 
     monkeypatch.setattr(moe.pipeline, "_mixture_examples", remember)
     run(tiny.replace(protocol=protocol), data)
