@@ -89,6 +89,7 @@ class Layers(nn.Sequential):
             if isinstance(layer, nn.Conv2d):
                 channels = layer.out_channels
             elif isinstance(layer, nn.MaxPool2d):
+                assert isinstance(layer.kernel_size, int)
                 side //= layer.kernel_size
             elif isinstance(layer, nn.Linear):
                 channels, side = layer.out_features, 1
