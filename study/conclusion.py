@@ -4,24 +4,19 @@ import os
 import shlex
 from collections.abc import Sequence
 
-from moe.cli import option
+from moe.config import HOLDOUT
 from moe.console import Exit, emit, interactive, output_width, warn
-from moe.schema import fields
 from study.analyze.analysis import Analysis
 from study.analyze.report import report
 from study.analyze.tables import write_all
 from study.definition import Request
 from study.folder import Folder, FolderError
-from study.options import PROGRAM, RESOURCES, RESUME_COMMAND, Options
+from study.options import PER_RUN, PROGRAM, RESUME_COMMAND, Options, as_words
 from study.select.refine import replicates
 from study.study import COMPLETE, FAILED, SEARCH, Record, Study
 
 ROWS = 5  # configs at the end of a study in a terminal
 LEAST_WIDTH = 60
-
-#: the options that a resume needs again, because study.json does not hold them
-_PER_RUN = ("results", *RESOURCES, "stall_minutes", "store", "no_store", "max_failures", "log")
-
 RESUME = "resume.txt"  # in the folder of a study that is not done: the command that continues it, for a lost output
 
 
@@ -59,11 +54,11 @@ def conclude(options: Options, study: Study, too_many_failed: bool = False) -> E
     else:
         emit(f"\n{(folder.path / 'summary.md').read_text('utf-8')}")
     emit(f"Everything is in {folder.path}: trials.csv, epochs.csv, best.json, summary.md, study.db, trials/")
-    if any(record.state == COMPLETE for record in records):
-        named = shlex.quote(str(folder.path))
-        emit(
-            "\n".join(["Next:", *(f"  python -m study.{each} {named}" for each in ("analyze", "confirm", "reproduce"))])
-        )
+    complete = sum(record.state == COMPLETE for record in records)
+    if complete:
+        emit("Next:")
+        for command in ("analyze", *(["confirm"] if study.protocol == HOLDOUT else []), "reproduce"):
+            emit(f"  python -m study.{command} {shlex.quote(str(folder.path))}")
     if not (left := missing(study, records)):
         (folder.path / RESUME).unlink(missing_ok=True)
         return Exit.DONE
@@ -72,17 +67,11 @@ def conclude(options: Options, study: Study, too_many_failed: bool = False) -> E
         failed = [record for record in records if record.state == FAILED]
         warn(PROGRAM, f"{len(failed)} trials failed; the last: {failed[-1].error}\n{resume}")
         return Exit.TOO_MANY_FAILED
-    complete = sum(record.state == COMPLETE for record in records)
     warn(PROGRAM, f"interrupted with {complete} trials complete; at least {left} are missing. {resume}")
     return Exit.INTERRUPTED
 
 
 def resume_command(options: Options, study: Study) -> str:
     """The command that continues a study."""
-    if command := os.environ.get(RESUME_COMMAND):
-        return command
-    words = [*PROGRAM.split(), "--resume", "--name", study.name]
-    for name in _PER_RUN:
-        if (value := getattr(options, name)) != fields(Options)[name].default:
-            words += [option(name)] if value is True else [option(name), str(value)]
-    return shlex.join(words)
+    words = [*PROGRAM.split(), "--resume", "--name", study.name, *as_words(options, *PER_RUN)]
+    return os.environ.get(RESUME_COMMAND) or shlex.join(words)

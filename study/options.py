@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Ge, Gt, Le
 from pydantic import Field, field_validator
 
-from moe.cli import AUTO, Parser, SharedOptions, add_options, from_options, refuse, whole
+from moe.cli import AUTO, Parser, SharedOptions, add_options, from_options, option, refuse, whole
 from moe.config import HOLDOUT, Protocol
+from moe.schema import Model, fields
 from study.space import PRESETS, Sampler, Space, read
 from study.study import CONFIRM_FROM, REFINE_FROM, Objective
 
@@ -20,12 +21,12 @@ MOST_TRIALS = 100_000
 EVERY_POINT = 0  # what `--trials all` is read as
 MOST_SEED = 2_000_000  # a study's seeds are 1,000 apart and fit 31 bits
 RESOURCES = ("gpus_per_trial", "cpus_per_trial", "concurrency", "mixed", "address")
+#: what a resume needs again, because study.json does not hold it
+PER_RUN = ("results", *RESOURCES, "stall_minutes", "store", "no_store", "max_failures", "log")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-
 
 #: what --log takes, and the package that each needs
 LOG_PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
-
 
 #: what a new study gets if an option is not given
 DEFAULTS: dict[str, Any] = {
@@ -165,6 +166,18 @@ def parser() -> Parser:
     add_options(folder.add_mutually_exclusive_group(), Options, "store", "no_store")
     add_options(command.add_argument_group("resources"), Options, *RESOURCES, "stall_minutes")
     return command
+
+
+def as_words(options: Model, *names: str) -> list[str]:
+    """Options, all or those of these names, as a command line has them, without those that have their default."""
+    words = []
+    for name in names or fields(type(options)):
+        value = getattr(options, name)
+        if value is True:
+            words += [option(name)]
+        elif value != fields(type(options))[name].default:
+            words += [option(name), "all" if (name, value) == ("trials", EVERY_POINT) else str(value)]
+    return words
 
 
 def _trials(text: str) -> int:

@@ -249,3 +249,18 @@ def test_a_fetch_that_fails_there_prints_the_last_line_of_its_job(action):
     cluster = jobs(details(), log="starting\nfetch: /r/x holds no study on the cluster\n", check=("FAILED", 4))
     with pytest.raises(ClusterError, match="holds no study on the cluster"):
         action(cluster, "x")
+
+
+def test_what_a_driver_adds_just_before_the_folder_is_locked_is_not_lost(there, here, monkeypatch):
+    fetched(there, here)
+    locked = Folder.locked
+
+    def add_and_lock(folder):
+        monkeypatch.undo()
+        folder.write_study(folder.read_study(), a_run(9))
+        return locked(folder)
+
+    monkeypatch.setattr(Folder, "locked", add_and_lock)
+    with pytest.raises(FolderError, match="has more runs"):
+        fetched(there, here)
+    assert here.read_runs() == (a_run(1), a_run(9))

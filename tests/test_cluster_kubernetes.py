@@ -3,6 +3,7 @@
 import base64
 import copy
 import gzip
+import itertools
 import shlex
 from pathlib import Path
 
@@ -225,3 +226,23 @@ def test_every_attempt_after_the_first_continues_the_study(tmp_path, monkeypatch
     folder.write_study(a_study(name="x"), Run(started=STARTED, command="", commit=None, versions={}, store=""))
     attempt.main(words)
     assert given == [words, [*words, "--resume"]]
+
+
+def test_the_command_that_continues_a_study_sizes_the_cluster_as_it_was(capsys):
+    given = "--gpus-per-trial 1.0 --mixed --store s3://bucket/stages"
+    (job,) = documents(capsys, *GIVEN, "--nodes", "3", "--env", "A=b", "---", given)
+    command = yaml.safe_load(job["spec"]["runtimeEnvYAML"])["env_vars"]["STUDY_RESUME_COMMAND"]
+    own, _, rest = command.removeprefix("python -m study.submit resume ").partition(" -- ")
+    assert {"--nodes 3", "--env A=b", f"--claim {GIVEN[3]}"} <= {
+        " ".join(pair) for pair in itertools.pairwise(own.split())
+    }
+    run = parse(rest.split())
+    assert (run.gpus_per_trial, run.mixed, run.store) == (1, True, "s3://bucket/stages")
+
+
+def test_a_pod_that_does_not_end_is_removed_and_where_to_look_is_named(kubectl, capsys, monkeypatch):
+    monkeypatch.setattr("study.cluster.kubernetes.POD_S", 0)
+    assert submit("fetch", *WORDS, *GIVEN, "--namespace", "n", "x") == 4
+    *_, (_, deleted, _) = kubectl.calls()
+    name = deleted[deleted.index("pod") + 1]
+    assert f"kubectl --namespace n get events --field-selector involvedObject.name={name}" in capsys.readouterr().err

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from study.cluster.options import as_words, job_options, read
-from study.options import parse
+from study.cluster.options import job_options, read
+from study.options import as_words, parse
 from study.submit import main
 
 URL = "http://head:8265"
@@ -126,3 +126,22 @@ def test_a_resume_takes_over_resources_and_places_that_are_not_given():
     assert (run.trials, run.seed, run.data) == (None, None, None)  # these are in the study's folder
     run = words(f"resume --address {URL} -- --cpus-per-trial 3 --no-store --results /other", before)
     assert (run.cpus_per_trial, run.store, run.no_store, run.results) == (3, None, True, Path("/other"))
+
+
+def test_a_job_that_runs_every_point_gets_the_word_for_it():
+    assert words(f"--address {URL} -- --trials all").trials == 0
+
+
+def test_a_resume_takes_over_all_that_the_studys_folder_does_not_hold():
+    given = "--name x --mixed --stall-minutes 5 --max-failures 7 --log tensorboard --no-store"
+    run = words(f"resume --address {URL}", parse(given.split()))
+    assert (run.mixed, run.stall_minutes, run.max_failures, run.log, run.no_store) == (True, 5, 7, "tensorboard", True)
+
+
+def test_a_resume_of_a_scheduler_is_sized_as_the_job_was():
+    line = "--on slurm --nodes 2 --partition p --env A=b --"
+    request = read(line.split())
+    assert request.command("resume", "x") == (
+        "python -m study.submit resume --on slurm --nodes 2 --partition p --env A=b x"
+    )
+    assert request.command("stop", "x") == "python -m study.submit stop --on slurm x"

@@ -1,6 +1,7 @@
 """The file for sbatch, the commands about a study under Slurm, and the file with programs in place of Slurm's."""
 
 import os
+import shlex
 import shutil
 import signal
 import stat
@@ -147,6 +148,7 @@ INVALID = [
     ("fetch x", "--from"),
     ("--env A_TOKEN=x --", "looks like a secret"),
     ("-- --name x --data \x1b[2J", "control character"),
+    ("-- --name x --results /r\n#SBATCH", "control character"),
     ("-- --results s3://bucket", "--results is"),
 ]
 
@@ -304,3 +306,13 @@ def test_a_ray_that_does_not_start_is_exit_code_4_with_what_it_printed(slurm):
     assert code == 4
     assert "Ray did not start on the first node:" in err
     assert "no room" in err
+
+
+def test_the_command_that_continues_a_study_sizes_its_job_as_it_was():
+    words = ("--gpus-per-trial", "0.5", "--concurrency", "4", "--mixed", "--max-failures", "9", "--results", "/r")
+    (line,) = [line for line in file(*words).splitlines() if line.startswith("export STUDY_RESUME_COMMAND=")]
+    command = shlex.split(shlex.split(line)[1].partition("=")[2])
+    at = command.index("--")
+    assert command[command.index("--env") + 1] == "A=b c"
+    assert parse(command[at + 1 :]) == parse([*words])
+    assert read(command[3:]).nodes == 2

@@ -3,7 +3,7 @@
 import pytest
 
 from moe.console import Exit
-from study.conclusion import conclude_finished, missing
+from study.conclusion import conclude, conclude_finished, missing
 from study.definition import Request
 from study.folder import Folder
 from study.options import parse
@@ -57,3 +57,14 @@ def test_a_terminal_shows_the_configs_in_its_width_and_the_next_commands(request
     assert max(map(len, before.splitlines())) <= 70
     assert "|" not in before
     assert "python -m study.confirm" in after
+
+
+@pytest.mark.parametrize("protocol", ["holdout", "notebook"])
+def test_only_a_study_that_can_be_confirmed_is_told_so(protocol, tmp_path, capsys):
+    study = a_study(name="x", trials=1, protocol=protocol)
+    folder = Folder(tmp_path / "x")
+    folder.trials.mkdir(parents=True)
+    folder.write_study(study, RUN)
+    folder.write_record(a_record(1, protocol=protocol))
+    assert conclude(parse(["--results", str(tmp_path)]), study) == Exit.DONE
+    assert ("python -m study.confirm" in capsys.readouterr().out) == (protocol == "holdout")

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from annotated_types import Ge, Le
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from moe.console import Exit, warn
+from moe.files import expanded
 from moe.schema import Model, decode
 from study.cluster.http import PORT_ADVICE, Server, StatusError, gateway_headers, one_line
 from study.cluster.package import zipped
@@ -61,47 +62,38 @@ class RuntimeEnv(Answer):
     env_vars: Annotated[Texts, Field(default_factory=dict)]
 
 
-class Details(Answer):
-    """A job as the dashboard describes it."""
+class Job(Answer):
+    """One run of a study on the cluster, as the dashboard describes it."""
 
-    submission_id: str | None = None
+    id: Annotated[str, Field(alias="submission_id"), BeforeValidator(lambda text: "" if text is None else text)] = ""
     status: Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED", "STOPPED"]
-    entrypoint: str = ""
+    entrypoint: str = ""  # python -m study.run and its options
     start_time: Annotated[int, Ge(0), Le(MOST_MS)] | None = None  # milliseconds since 1970
-    driver_exit_code: Annotated[int, Ge(-255), Le(255)] | None = None
-    message: str | None = None
+    driver_exit_code: Annotated[int, Ge(-255), Le(255)] | None = None  # negative: the signal that killed it
+    message: Annotated[str | None, AfterValidator(lambda text: one_line(text or ""))] = ""  # about the status
     metadata: Texts | None = None
     runtime_env: RuntimeEnv | None = None
 
+    @property
+    def study(self) -> str:
+        """Its name; empty where the job is another program's."""
+        return (self.metadata or {}).get("study", "")
 
-class JobList(Answer):
-    """The jobs of a cluster."""
+    @property
+    def results(self) -> str:
+        """The results folder on the cluster."""
+        return (self.metadata or {}).get("results", "")
 
-    jobs: tuple[Details, ...]
+    @property
+    def env(self) -> Texts:
+        """What was given with --env."""
+        env = self.runtime_env.env_vars if self.runtime_env else {}
+        return {name: value for name, value in env.items() if name not in (*ENV, RESUME_COMMAND)}
 
-
-class Log(Answer):
-    """What a job has printed."""
-
-    logs: str
-
-
-Answered = TypeVar("Answered", bound=Answer)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One run of a study on the cluster."""
-
-    id: str
-    study: str
-    results: str  # the results folder on the cluster
-    entrypoint: str  # python -m study.run and its options
-    env: Texts  # given with --env
-    status: str  # as Ray has it: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED
-    started: float  # seconds since 1970
-    exit_code: int | None  # negative: the signal that killed it
-    message: str  # Ray's, about the status, in a line
+    @property
+    def started(self) -> float:
+        """Seconds since 1970."""
+        return (self.start_time or 0) / 1000
 
     @property
     def over(self) -> bool:
@@ -113,9 +105,24 @@ class Job:
         """The exit code of its study; Ray has none of a job that was stopped."""
         if self.status == "SUCCEEDED":
             return Exit.DONE
-        if self.status == "STOPPED" or (self.exit_code or 0) < 0:
+        if self.status == "STOPPED" or (self.driver_exit_code or 0) < 0:
             return Exit.INTERRUPTED
-        return Exit.ENVIRONMENT if self.exit_code is None else self.exit_code
+        return Exit.ENVIRONMENT if self.driver_exit_code is None else self.driver_exit_code
+
+
+class JobList(Answer):
+    """The jobs of a cluster."""
+
+    jobs: tuple[Job, ...]
+
+
+class Log(Answer):
+    """What a job has printed."""
+
+    logs: str
+
+
+Answered = TypeVar("Answered", bound=Answer)
 
 
 @dataclass(frozen=True)
@@ -131,11 +138,11 @@ class Jobs:
     def studies(self) -> list[Job]:
         """The jobs that are studies, the newest last."""
         listed = self._get(JobList, "/api/jobs/", b'{"jobs": %b}')  # the answer is a list, and a model has fields
-        return sorted((_job(found) for found in listed.jobs if _is_study(found)), key=lambda job: job.started)
+        return sorted(filter(_is_study, listed.jobs), key=lambda job: job.started)
 
     def find(self, job_id: str) -> Job:
         """One job as it is now; raises a `MissingJobError` if there is none."""
-        return _job(self._get(Details, f"/api/jobs/{job_id}"))
+        return self._get(Job, f"/api/jobs/{job_id}")
 
     def log(self, job_id: str) -> str:
         """All that a job has printed."""
@@ -220,7 +227,7 @@ def _wants_more(jobs: Jobs, anything: bool = False) -> bool:
 
 def find_token() -> tuple[str, str]:
     """Where Ray finds the token, and the token; raises a `ClusterError` if there is none, or it cannot be one."""
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    path = expanded(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token")
     where, token = "RAY_AUTH_TOKEN", os.environ.get("RAY_AUTH_TOKEN", "").strip()
     if not token and path.is_file():
         where, token = str(path), path.read_text("utf-8", errors="replace").strip()
@@ -229,25 +236,7 @@ def find_token() -> tuple[str, str]:
     return where, token
 
 
-def _is_study(details: Details) -> bool:
+def _is_study(job: Job) -> bool:
     """Whether a job is one that we submitted as a study; its id becomes part of a URL, its name a folder."""
-    metadata = details.metadata or {}
-    study, results = metadata.get("study", ""), metadata.get("results", "")
-    ours = re.fullmatch(rf"study-{re.escape(study)}-\d+", details.submission_id or "", re.ASCII)
-    return bool(ours and NAME.fullmatch(study) and results.startswith("/") and results.isprintable())
-
-
-def _job(details: Details) -> Job:
-    metadata = details.metadata or {}
-    env = details.runtime_env.env_vars if details.runtime_env else {}
-    return Job(
-        id=details.submission_id or "",
-        study=metadata.get("study", ""),
-        results=metadata.get("results", ""),
-        entrypoint=details.entrypoint,
-        env={name: value for name, value in env.items() if name not in (*ENV, RESUME_COMMAND)},
-        status=details.status,
-        started=(details.start_time or 0) / 1000,
-        exit_code=details.driver_exit_code,
-        message=one_line(details.message or ""),
-    )
+    ours = re.fullmatch(rf"study-{re.escape(job.study)}-\d+", job.id, re.ASCII)
+    return bool(ours and NAME.fullmatch(job.study) and job.results.startswith("/") and job.results.isprintable())

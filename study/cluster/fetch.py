@@ -1,7 +1,7 @@
 """A study's folder, copied from the cluster through the log of a job: nothing else comes back by the dashboard's URL.
 
     python -m study.cluster.fetch RESULTS NAME      on the cluster: the folder as a line of the log
-    save(archive_in(log), results, name)            here: the folder from that line
+    receive(log, None, results, name)               here: the folder from that line
 
 Every file but weights and those whose names begin with a dot is sent. Here every file appears whole, study.json last.
 A folder here that holds another study, has more runs or is in use stays as it is, and so does one with a finished
@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from moe.console import Exit, fail
+from moe.console import Exit, emit, fail
 from moe.files import read_regular
 from moe.store.files import Local
 from study.files import decode_edited
@@ -46,27 +46,23 @@ def main(words: list[str]) -> int:
 
 
 def pack(folder: Path) -> bytes:
-    """A study's folder as a compressed archive.
-
-    Raises:
-        ClusterError: there is no study in it, or it is too large for a log.
-    """
+    """A study's folder as a compressed archive; raises a `ClusterError` if it holds no study, or too much for a log."""
     if not Folder(folder).exists():
         raise ClusterError(f"{folder} holds no study on the cluster")
-    if (size := sum(path.stat().st_size for path in _sendable(folder))) > LARGEST_UNPACKED:
-        raise _too_large(folder, size, LARGEST_UNPACKED)
+    paths = list(_sendable(folder))
+    _check_size(folder, sum(path.stat().st_size for path in paths), LARGEST_UNPACKED)
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as packed:
-        for path in _sendable(folder):
+        for path in paths:
             packed.write(path, path.relative_to(folder))
-    if (size := archive.tell()) > LARGEST:
-        raise _too_large(folder, size, LARGEST)
+    _check_size(folder, archive.tell(), LARGEST)
     return archive.getvalue()
 
 
-def _too_large(folder: Path, size: int, limit: int) -> ClusterError:
-    advice = f"expected at most {limit // 2**20}: copy it by other means"
-    return ClusterError(f"{folder} has {size / 2**20:.0f} MiB to send; {advice}")
+def _check_size(folder: Path, size: int, limit: int) -> None:
+    if size > limit:
+        advice = f"expected at most {limit // 2**20}: copy it by other means"
+        raise ClusterError(f"{folder} has {size / 2**20:.0f} MiB to send; {advice}")
 
 
 def _sendable(folder: Path) -> Iterator[Path]:
@@ -74,6 +70,19 @@ def _sendable(folder: Path) -> Iterator[Path]:
         plain = all(NAME.fullmatch(part) for part in path.relative_to(folder).parts)  # no dot first
         if path.is_file() and not path.is_symlink() and plain and path.suffix not in WEIGHTS:
             yield path
+
+
+def receive(log: str, failure: str | None, results: Path, name: str) -> Exit:
+    """Write the folder that a job printed, unless that failed, and print where it is; raises as `save`."""
+    if failure is not None:
+        raise ClusterError((log.strip() or failure).rpartition("\n")[2][:300])
+    return receive_archive(archive_in(log), results, name)
+
+
+def receive_archive(archive: bytes, results: Path, name: str) -> Exit:
+    """Write the folder in an archive, and print where it is; raises as `save`."""
+    emit(f"Study {name}: {save(archive, results, name)} files in {results / name}")
+    return Exit.DONE
 
 
 def archive_in(log: str) -> bytes:
@@ -84,7 +93,11 @@ def archive_in(log: str) -> bytes:
     try:
         return base64.b64decode(lines[-1].removeprefix(_PREFIX), validate=True)
     except ValueError as error:
-        raise ClusterError(f"the folder was damaged on the way; fetch it again ({error})") from None
+        raise _damaged(error) from None
+
+
+def _damaged(error: Exception) -> ClusterError:
+    return ClusterError(f"the folder was damaged on the way; fetch it again ({error})")
 
 
 def save(archive: bytes, results: Path, name: str) -> int:
@@ -99,12 +112,13 @@ def save(archive: bytes, results: Path, name: str) -> int:
         sent = Folder(Path(scratch) / name)
         _extract(archive, sent.path)
         _check_sent(sent)
-        _check_same(sent, here)
-        found = [path.relative_to(sent.path) for path in _sendable(sent.path)]
+        found = list(_sendable(sent.path))
         with here.locked():
-            for path in sorted(found, key=lambda path: path == Path("study.json")):
-                _check_inside(here.path / path, here.path)
-                Local(here.path).replace(str(path), (sent.path / path).read_bytes())
+            _check_same(sent, here)
+            for path in sorted(found, key=lambda path: path == sent.definition):
+                at = path.relative_to(sent.path)
+                _check_inside(here.path / at, here.path)
+                Local(here.path).replace(str(at), path.read_bytes())
     return len(found)
 
 
@@ -117,7 +131,7 @@ def _extract(archive: bytes, folder: Path) -> None:
             raise ClusterError(f"the folder has {len(entries)} files and is too large; copy it by other means")
         packed.extractall(folder)  # of each file no more than its size above
     except (ValueError, zipfile.BadZipFile, NotImplementedError, OSError, EOFError, zlib.error) as error:
-        raise ClusterError(f"the folder was damaged on the way; fetch it again ({error})") from None
+        raise _damaged(error) from None
 
 
 def _check_sent(sent: Folder) -> None:
@@ -147,7 +161,7 @@ def _finished(path: Path) -> Record | None:
         record = decode_edited(Record, read_regular(path))
     except (OSError, ValueError):
         return None
-    return record if record and record.state != RUNNING else None
+    return record if record.state != RUNNING else None
 
 
 def _check_inside(path: Path, folder: Path) -> None:

@@ -34,8 +34,7 @@ ERROR_BYTES = 64 * 2**10  # of one that is an error
 PORT_ADVICE = "expected the dashboard of a Ray cluster, by default on port 8265, not 6379 or 10001"
 HEADERS = "RAY_JOB_HEADERS"  # Ray's variable with headers for a gateway in front of the cluster
 
-Piece = bytes | Exception | None
-_Sent = queue.Queue[Piece]
+Pieces = queue.Queue[bytes | Exception | None]  # of an answer; None or an exception is the last one
 
 
 class StatusError(ClusterError):
@@ -64,7 +63,7 @@ class Server:
         """
         headers = {"Content-Type": "application/octet-stream" if method == "PUT" else "application/json"}
         request = urllib.request.Request(f"{self.address}{path}", content, {**self.headers, **headers}, method=method)
-        pieces: _Sent = queue.Queue(maxsize=8)
+        pieces: Pieces = queue.Queue(maxsize=8)
         threading.Thread(target=self._receive, args=(request, pieces), daemon=True).start()
         began, received = time.monotonic(), bytearray()
         while True:
@@ -81,11 +80,8 @@ class Server:
             if len(received) > MOST_BYTES:
                 raise ClusterError(f"{self.address}: the answer has more than {MOST_BYTES // 2**20} MiB")
 
-    def _receive(self, request: urllib.request.Request, pieces: _Sent) -> None:
-        """Put an answer's pieces into a queue, and last a None or an exception.
-
-        It runs in a thread that a waiting `send` leaves behind at its limit; the full queue then holds it.
-        """
+    def _receive(self, request: urllib.request.Request, pieces: Pieces) -> None:
+        """Put an answer into a queue, in a thread that `send` leaves behind at its limit, held by the full queue."""
         try:
             with self._opener().open(request, timeout=2 * PATIENCE_S) as answer:
                 while piece := answer.read1(2**16):
@@ -100,15 +96,12 @@ class Server:
             pieces.put(error)
 
     def _opener(self) -> urllib.request.OpenerDirector:
-        handlers: list[urllib.request.BaseHandler] = [_NoRedirects(), urllib.request.ProxyHandler(self._proxies())]
+        proxies = {urlsplit(self.address).scheme: proxy} if (proxy := self.proxy) else {}
+        handlers: list[urllib.request.BaseHandler] = [_NoRedirects(), urllib.request.ProxyHandler(proxies)]
         if self.address.startswith("https:"):
             authority = self.authority or os.environ.get("REQUESTS_CA_BUNDLE")
             handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=authority)))
         return urllib.request.build_opener(*handlers)
-
-    def _proxies(self) -> dict[str, str]:
-        proxy = self.proxy
-        return {urlsplit(self.address).scheme: proxy} if proxy else {}
 
     @property
     def proxy(self) -> str | None:
@@ -140,9 +133,8 @@ class Server:
         if isinstance(error, urllib.error.HTTPError):
             text = str(error.reason)
             if 300 <= error.code < 400:
-                text = (
-                    f"it sends to another address, {one_line(error.headers.get('Location', ''))}, which is not followed"
-                )
+                elsewhere = one_line(error.headers.get("Location", ""))
+                text = f"it sends to another address, {elsewhere}, which is not followed"
             return StatusError(f"{place}: status code {error.code}: {one_line(text)}", error.code, text)
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(reason, ssl.SSLCertVerificationError):

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from moe.cli import refuse
 from moe.console import Exit, duration, emit, warn
-from study.cluster import fetch as fetching
 from study.cluster import package
 from study.cluster.client import PYTHON, STOP_S, Job, Jobs, TakenError, Texts
+from study.cluster.fetch import receive
 from study.cluster.logs import Follower
-from study.cluster.options import as_words, job_options, new_name, space_file
+from study.cluster.options import job_options, new_name, space_file
 from study.cluster.request import PROGRAM, Action, Request
 from study.machine import ClusterError
-from study.options import RESUME_COMMAND, Options, parse
+from study.options import RESUME_COMMAND, Options, as_words, parse
 
 Show = Callable[[str], None]
 
@@ -135,11 +135,8 @@ def fetch(request: Request, jobs: Jobs) -> int:
     command = ["study.cluster.fetch", source, name]
     with package.copied() as folder:
         job, log = _run(jobs, f"fetch-{uuid.uuid4().hex}", command, folder, {}, lambda piece: None)
-    if job.status != "SUCCEEDED":
-        raise ClusterError((log.strip() or job.message).rpartition("\n")[2][:300])
-    count = fetching.save(fetching.archive_in(log), request.results, name)
-    emit(f"Study {name}: {count} files in {request.results / name}")
-    return Exit.DONE
+    failure = None if job.status == "SUCCEEDED" else job.message or f"{job.id} ended as {job.status}"
+    return receive(log, failure, request.results, name)
 
 
 ACTIONS: dict[Action, Callable[[Request, Jobs], int]] = {
@@ -196,7 +193,7 @@ def _report_end(request: Request, job: Job, log: str) -> int:
     code = Exit.DONE if job.status == "STOPPED" and done >= trials else job.code
     if code in (Exit.DONE, Exit.TOO_MANY_FAILED, Exit.INTERRUPTED):
         emit(f"Fetch it:  {request.command('fetch', job.study)}")
-    if code in (Exit.TOO_MANY_FAILED, Exit.INTERRUPTED) or (job.exit_code is None and code != Exit.DONE):
+    if code in (Exit.TOO_MANY_FAILED, Exit.INTERRUPTED) or (job.driver_exit_code is None and code != Exit.DONE):
         emit(f"Continue:  {request.command('resume', job.study)}")
     return code
 
@@ -206,9 +203,9 @@ def _outcome(job: Job) -> str:
         return "is running"
     if job.status == "STOPPED":
         return "was stopped"
-    if job.exit_code is None and job.code != Exit.DONE:
+    if job.driver_exit_code is None and job.code != Exit.DONE:
         return f"was lost: {job.message}"
-    signal = -(job.exit_code or 0)
+    signal = -(job.driver_exit_code or 0)
     return f"was killed by signal {signal}" if signal > 0 else f"ended with exit code {job.code}"
 
 

@@ -5,6 +5,7 @@ Every attempt of the job is a new cluster, on which the study continues (`study.
 """
 
 import re
+import shlex
 import time
 import uuid
 from collections.abc import Callable
@@ -17,14 +18,15 @@ import yaml
 from moe.cli import refuse
 from moe.console import Exit, emit
 from study.cluster.client import ENV
-from study.cluster.fetch import archive_in
-from study.cluster.options import as_words, job_options, new_name, space_file
+from study.cluster.fetch import receive
+from study.cluster.options import job_options, space_file
 from study.cluster.request import PROGRAM, Action, Request
-from study.cluster.scheduler import NodeSize, call, fetched, node_size, placeholder, show, written
+from study.cluster.scheduler import NodeSize, call, continuation, hint, job_name, node_size, placeholder, show, written
 from study.machine import ClusterError
-from study.options import RESUME_COMMAND, Options
+from study.options import RESUME_COMMAND, Options, as_words
 
 SHARED = Path("/shared")  # where the pods have the volume
+POD = ("image", "claim")  # the options without which there is no pod
 SPACE = "/space"  # where they have the file of a search space
 ATTEMPTS = 3  # after the first one
 ENDING_S = 120  # for a study to save and end before a pod is killed
@@ -39,24 +41,20 @@ Spec = dict[str, Any]  # a part of a document for Kubernetes, which nobody reads
 
 def submit(request: Request) -> int:
     """Write the RayJob of a study, or of its continuation, and with --run create it."""
-    name = request.name or (new_name(request) if request.action == "submit" else None)
-    if name is None:
-        refuse(PROGRAM, f"NAME is missing; expected {PROGRAM} resume --on kubernetes NAME ...")
+    name = job_name(request)
     run = options_in_pods(request, name)
     text = yaml.safe_dump_all(documents(request, name, run), sort_keys=False, width=10_000)
     verb = ["replace", "--force"] if request.action == "resume" else ["create"]  # of what is there still, or is not
-    missing = [option for option in ("image", "claim") if getattr(request, option) is None]
-    if not written(request, text, missing, " ".join([*_kubectl(request), *verb, "-f", "FILE"])):
+    if not written(request, text, POD, " ".join([*_kubectl(request), *verb, "-f", "FILE"])):
         return Exit.DONE
     emit(call(*_kubectl(request), *verb, "-f", "-", content=text).strip())
-    emit(f"Look at it: {request.command('logs', name, '--follow')}")
-    emit(f"Stop it:    {request.command('stop', name)}")
+    hint(request, name)
     return Exit.DONE
 
 
 def options_in_pods(request: Request, name: str) -> Options:
     """The options of study.run in the pods: results and stages are on their volume unless they are elsewhere."""
-    run = job_options(request, name, None, SPACE)
+    run = job_options(request, name, space_folder=SPACE)
     run = run.replace(results=run.results if request.results_given else SHARED / "results")
     if not (run.store or run.no_store):
         run = run.replace(store=str(SHARED / "stages"))
@@ -64,7 +62,7 @@ def options_in_pods(request: Request, name: str) -> Options:
         folder = getattr(run, field)
         if folder and not folder.is_relative_to(SHARED):
             refuse(PROGRAM, f"--{field} is {folder}; expected a folder in {SHARED}, where the pods have their volume")
-    if name != name.lower() or not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name) or len(name) > 40:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", name):
         refuse(PROGRAM, f"--name is {name}; expected at most 40 of a-z, 0-9 and -, as Kubernetes has names")
     for word in as_words(run):
         if _QUOTED.search(word):
@@ -80,9 +78,7 @@ def documents(request: Request, name: str, run: Options) -> list[Spec]:
     size = node_size(run, request.nodes)
     workers = {
         "groupName": "trials",
-        "replicas": request.nodes,
-        "minReplicas": request.nodes,
-        "maxReplicas": request.nodes,
+        **dict.fromkeys(("replicas", "minReplicas", "maxReplicas"), request.nodes),
         "rayStartParams": {"object-store-memory": OBJECTS},
         "template": _pod(request, "worker", size, None),
     }
@@ -90,7 +86,7 @@ def documents(request: Request, name: str, run: Options) -> list[Spec]:
         "rayStartParams": {"num-cpus": "0", "object-store-memory": OBJECTS},
         "template": _pod(request, "head", HEAD, metadata["name"] if file else None),
     }
-    resume = request.command("resume", name, "--run")
+    resume = continuation(request, name, run)
     variables = {**request.env, **ENV, RESUME_COMMAND: resume, "STUDY_NODES": str(request.nodes + 1)}
     job = {
         "apiVersion": "ray.io/v1",
@@ -150,19 +146,13 @@ def _kubectl(request: Request) -> list[str]:
 
 def status(request: Request) -> int:
     """Print the RayJob of a study, or all."""
-    which = ",".join([*(f"{name}={value}" for name, value in LABELS.items()), *_chosen(request)])
+    labels = {**LABELS, **({"study": request.name} if request.name else {})}
+    which = ",".join(f"{name}={value}" for name, value in labels.items())
     columns = "NAME:.metadata.labels.study,JOB:.status.jobStatus,CLUSTER:.status.jobDeploymentStatus,"
     columns += "STARTED:.status.startTime,FAILED:.status.failed"
-    emit(
-        call(
-            *_kubectl(request), "get", "rayjobs", "--selector", which, "--output", f"custom-columns={columns}"
-        ).rstrip()
-    )
+    words = ("get", "rayjobs", "--selector", which, "--output", f"custom-columns={columns}")
+    emit(call(*_kubectl(request), *words).rstrip())
     return Exit.DONE
-
-
-def _chosen(request: Request) -> list[str]:
-    return [f"study={request.name}"] if request.name else []
 
 
 def logs(request: Request) -> int:
@@ -183,17 +173,12 @@ def stop(request: Request) -> int:
 def fetch(request: Request) -> int:
     """Copy a study's folder from the volume, by a pod that prints it."""
     assert request.name
-    if missing := [f"--{option}" for option in ("image", "claim") if getattr(request, option) is None]:
+    if missing := [f"--{option}" for option in POD if getattr(request, option) is None]:
         refuse(PROGRAM, f"{', '.join(missing)} is missing; expected what the study was submitted with")
     name = f"fetch-{uuid.uuid4().hex[:12]}"
     container = _container(request, "fetch")
-    container["command"] = [
-        "python",
-        "-m",
-        "study.cluster.fetch",
-        str(request.source or SHARED / "results"),
-        request.name,
-    ]
+    source = str(request.source or SHARED / "results")
+    container["command"] = ["python", "-m", "study.cluster.fetch", source, request.name]
     spec = {"restartPolicy": "Never", "containers": [container], "volumes": [_volume(request)]}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": LABELS}, "spec": spec}
     call(*_kubectl(request), "create", "-f", "-", content=yaml.safe_dump(pod))
@@ -202,10 +187,8 @@ def fetch(request: Request) -> int:
         log = call(*_kubectl(request), "logs", f"pod/{name}")
     finally:
         call(*_kubectl(request), "delete", "pod", name, "--wait=false")
-    if phase != "Succeeded":
-        raise ClusterError((log.strip() or f"the pod {name} {phase.lower()}").rpartition("\n")[2][:300])
-    fetched(request, archive_in(log))
-    return Exit.DONE
+    failure = None if phase == "Succeeded" else f"the pod {name} {phase.lower()}"
+    return receive(log, failure, request.results, request.name)
 
 
 def _ended(request: Request, pod: str) -> str:
@@ -216,7 +199,8 @@ def _ended(request: Request, pod: str) -> str:
         if phase in ("Succeeded", "Failed"):
             return phase
         time.sleep(1)
-    raise ClusterError(f"the pod {pod} did not end within {POD_S:.0f} s; see: kubectl describe pod {pod}")
+    why = shlex.join([*_kubectl(request), "get", "events", "--field-selector", f"involvedObject.name={pod}"])
+    raise ClusterError(f"the pod {pod} did not end within {POD_S:.0f} s; see: {why}")
 
 
 ACTIONS: dict[Action, Callable[[Request], int]] = {

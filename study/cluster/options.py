@@ -13,14 +13,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import get_args
 
-from moe.cli import Parser, add_options, from_options, option, refuse
-from moe.schema import fields
+from moe.cli import Parser, add_options, from_options, refuse
+from moe.files import expanded
 from study.cluster.request import ACTIONS, JOB, NOT_GIVEN, OTHERS, PLACE, PROGRAM, SENDS, Action, Kind, Request
-from study.options import DEFAULTS, Options, parse, space_of, study_name
+from study.options import DEFAULTS, PER_RUN, Options, parse, space_of, study_name
 from study.space import PRESETS, Space
 
-#: the options of a study's last job that a resume takes over if they are not given; the rest is in the study's folder
-CARRIED = ("gpus_per_trial", "cpus_per_trial", "concurrency")
+#: the options of a study's last job that a resume takes over if they are not given, beside its results
+CARRIED = tuple(name for name in PER_RUN if name not in ("results", "address"))
 SPACE_FOLDER = "submitted"  # where a space file is among the files of a job
 
 #: what a variable's name has between two _ where its value is a secret
@@ -170,30 +170,23 @@ def new_name(request: Request) -> str:
 def space_file(request: Request) -> Path | None:
     """The YAML file that the options of study.run name; None for a preset, or none."""
     name = request.run and request.run.space
-    return Path(name).expanduser() if name and name not in PRESETS else None
+    return expanded(name) if name and name not in PRESETS else None
 
 
-def job_options(request: Request, name: str, before: Options | None, space_folder: str = SPACE_FOLDER) -> Options:
+def job_options(
+    request: Request, name: str, before: Options | None = None, space_folder: str | None = SPACE_FOLDER
+) -> Options:
     """The options of study.run in a job for a submit, or for a resume after a job with the options `before`."""
-    run = request.run
+    run = request.run  # where space_folder is None, the file of a search space stays where it is
     assert run
     resume, data = request.action == "resume", run.data and run.data.absolute()
     changes = {"address": "auto", "name": name, "dry_run": request.dry_run, "resume": resume, "data": data}
     if file := space_file(request):
-        changes["space"] = f"{space_folder}/{file.name}"
+        changes["space"] = f"{space_folder}/{file.name}" if space_folder else str(file.absolute())
     if before:
-        changes |= {field: getattr(before, field) for field in CARRIED if getattr(run, field) is None}
-        if not (run.store or run.no_store):
-            changes |= {"store": before.store, "no_store": before.no_store}
+        default = Options()
+        changes |= {name: getattr(before, name) for name in CARRIED if getattr(run, name) == getattr(default, name)}
+        if run.store or run.no_store:
+            changes |= {"store": run.store, "no_store": run.no_store}
     results = run.results if request.results_given else before.results if before else Path("results")
     return run.replace(**changes, results=results.absolute())
-
-
-def as_words(run: Options) -> list[str]:
-    """Options as a command line has them, without those that have their default."""
-    given = {
-        option(name): value
-        for name, value in run.as_json().items()
-        if getattr(run, name) != fields(Options)[name].default
-    }
-    return [word for name, value in given.items() for word in ([name] if value is True else [name, str(value)])]

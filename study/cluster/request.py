@@ -3,19 +3,17 @@
 import re
 import shlex
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 from annotated_types import Ge, Le
 from pydantic import Field, field_validator, model_validator
 
-from moe.cli import option
-from moe.schema import Model, fields
-from study.options import Options
+from moe.schema import Model
+from study.options import Options, as_words
 
 PROGRAM = "python -m study.submit"
 Kind = Literal["ray", "slurm", "kubernetes"]
 Action = Literal["submit", "status", "logs", "stop", "fetch", "resume"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 #: for each action a sentence
 ACTIONS: dict[Action, str] = {
     "submit": "Submit a study and follow it, or write the file that a scheduler runs.",
@@ -103,15 +101,9 @@ class Request(Model):
 
     def command(self, action: Action, name: str, *words: str) -> str:
         """Another command about a study on the same cluster."""
-        kind = [] if self.on == "ray" else ["--on", self.on]
-        place = self.words(*PLACE[self.on], *(JOB[self.on] if action in SENDS and self.on != "ray" else ()))
-        return shlex.join([*PROGRAM.split(), action, *kind, *place, name, *words])
-
-    def words(self, *names: str) -> list[str]:
-        """Those of these options that have another value than their default, as a command line has them."""
-        given = {name: getattr(self, name) for name in names if getattr(self, name) != fields(Request)[name].default}
-        return [
-            word
-            for name, value in given.items()
-            for word in ([option(name)] if value is True else [option(name), str(value)])
-        ]
+        place = as_words(self, "on", *PLACE[self.on])
+        if action in SENDS and self.on != "ray":  # a Ray cluster knows what its jobs had
+            place += as_words(self, *JOB[self.on])
+            for variable in self.env.items():
+                place += ["--env", "=".join(variable)]
+        return shlex.join([*PROGRAM.split(), action, *place, name, *words])

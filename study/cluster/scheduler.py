@@ -1,4 +1,4 @@
-"""What the ways to Slurm and to Kubernetes share: the size of a node, placeholders, and the scheduler's commands."""
+"""What the ways to Slurm and to Kubernetes share: a job's name, size and continuation, and the scheduler's commands."""
 
 import subprocess
 from collections.abc import Sequence
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from moe.cli import refuse
 from moe.console import emit, warn
-from study.cluster.fetch import save
 from study.cluster.http import one_line
+from study.cluster.options import CARRIED, new_name
 from study.cluster.request import PROGRAM, Request
 from study.machine import ClusterError
-from study.options import Options
+from study.options import Options, as_words
 from study.search.resources import REST_BYTES, TRIAL_BYTES
 
 COMMAND_S = 120.0  # for a command of the scheduler
@@ -24,12 +24,11 @@ class NodeSize:
     cpus: int
     gpus: int
     trial_bytes: int
-    rest_bytes: int = REST_BYTES
 
     @property
     def mebibytes(self) -> int:
         """Of memory, in all."""
-        return (self.trial_bytes + self.rest_bytes) // 2**20
+        return (self.trial_bytes + REST_BYTES) // 2**20
 
 
 def node_size(run: Options, nodes: int) -> NodeSize:
@@ -41,27 +40,38 @@ def node_size(run: Options, nodes: int) -> NodeSize:
     return NodeSize(cpus=cpus, gpus=int(gpus), trial_bytes=trials * TRIAL_BYTES)
 
 
+def job_name(request: Request) -> str:
+    """The study's name, also of one without."""
+    if request.name is None and request.action == "resume":
+        refuse(PROGRAM, f"NAME is missing; expected {PROGRAM} resume --on {request.on} NAME ...")
+    return request.name or new_name(request)
+
+
+def continuation(request: Request, name: str, run: Options) -> str:
+    """The command that continues a study with what its folder does not hold."""
+    return request.command("resume", name, "--run", "--", *as_words(run, "results", *CARRIED))
+
+
 def placeholder(name: str, value: str | None) -> str:
     """A value, or what stands for it where it is not given."""
     return f"<{name.upper()}>" if value is None else value
 
 
-def written(request: Request, text: str, missing: Sequence[str], how: str) -> bool:
+def written(request: Request, text: str, needed: Sequence[str], how: str) -> bool:
     """Whether the file is to be sent; else it was printed, with a note on stderr. What is missing is not sent."""
-    options = ", ".join(f"--{name}" for name in missing)
+    missing = ", ".join(f"--{name}" for name in needed if getattr(request, name) is None)
     if request.send and missing:
-        refuse(PROGRAM, f"{options} is missing; expected it with --run, or a file without --run")
+        refuse(PROGRAM, f"{missing} is missing; expected it with --run, or a file without --run")
     if not request.send:
         emit(text, end="")
-        warn(PROGRAM, f"{f'replace what stands for {options}, then ' if missing else ''}submit it with: {how}")
+        warn(PROGRAM, f"{f'replace what stands for {missing}, then ' if missing else ''}submit it with: {how}")
     return request.send
 
 
-def fetched(request: Request, archive: bytes) -> None:
-    """Write a study's folder here and print where it is."""
-    assert request.name
-    count = save(archive, request.results, request.name)
-    emit(f"Study {request.name}: {count} files in {request.results / request.name}")
+def hint(request: Request, name: str, *place: str) -> None:
+    """Print the commands for a study that was submitted; `place` are the options for its logs."""
+    emit(f"Look at it: {request.command('logs', name, '--follow', *place)}")
+    emit(f"Stop it:    {request.command('stop', name)}")
 
 
 def call(*words: str, content: str = "") -> str:
@@ -71,7 +81,7 @@ def call(*words: str, content: str = "") -> str:
             words, input=content, capture_output=True, text=True, errors="replace", timeout=COMMAND_S, check=False
         )  # fmt: skip
     except OSError as error:
-        raise ClusterError(f"{words[0]}: {error.strerror}; expected a machine from which jobs are submitted") from None
+        raise _not_here(words[0], error) from None
     except subprocess.TimeoutExpired:
         raise ClusterError(f"{words[0]} {words[1]} did not end within {COMMAND_S:.0f} s") from None
     if done.returncode:
@@ -88,6 +98,10 @@ def show(*words: str) -> None:
             for piece in iter(lambda: process.stdout.readline(2**16), ""):  # type: ignore[union-attr]
                 emit(piece, end="")
     except OSError as error:
-        raise ClusterError(f"{words[0]}: {error.strerror}; expected a machine from which jobs are submitted") from None
+        raise _not_here(words[0], error) from None
     if process.returncode:
         raise ClusterError(f"{words[0]} {words[1]} failed with exit code {process.returncode}")
+
+
+def _not_here(command: str, error: OSError) -> ClusterError:
+    return ClusterError(f"{command}: {error.strerror}; expected a machine from which jobs are submitted")

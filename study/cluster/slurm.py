@@ -15,13 +15,13 @@ from pathlib import Path
 
 from moe.cli import refuse
 from moe.console import Exit, emit
-from study.cluster.fetch import pack
-from study.cluster.options import as_words, job_options, new_name
+from study.cluster.fetch import pack, receive_archive
+from study.cluster.options import job_options
 from study.cluster.package import ROOT
 from study.cluster.request import PROGRAM, Action, Request
-from study.cluster.scheduler import call, fetched, node_size, placeholder, show, written
+from study.cluster.scheduler import call, continuation, hint, job_name, node_size, placeholder, show, written
 from study.machine import ClusterError
-from study.options import RESUME_COMMAND, Options
+from study.options import RESUME_COMMAND, Options, as_words
 
 ENDING_S = 120  # before the time limit: for a study to save and end
 JOB = "study-"  # begins the name of a job
@@ -29,24 +29,19 @@ JOB = "study-"  # begins the name of a job
 
 def submit(request: Request) -> int:
     """Write the file for a study, or for its continuation, and with --run submit it."""
-    name = request.name or (new_name(request) if request.action == "submit" else None)
-    if name is None:
-        refuse(PROGRAM, f"NAME is missing; expected {PROGRAM} resume --on slurm NAME ...")
-    run = job_options(request, name, None).replace(address="local")
-    if run.space and "/" in run.space:  # the file itself: its folder is there as the results are
-        run = run.replace(space=str(Path(request.run.space).expanduser().absolute()))  # type: ignore[union-attr,arg-type]
+    name = job_name(request)
+    run = job_options(request, name, space_folder=None).replace(address="local")
+    for word in (*as_words(run), *(value.replace("\n", " ") for value in request.env.values())):
+        if not word.isprintable():
+            refuse(PROGRAM, f"an option is {word!r}, which has a control character; expected none in a file for sbatch")
     text = script(request, name, run)
-    if not text.isprintable() and not text.replace("\n", "").isprintable():
-        refuse(PROGRAM, "an option has a control character; expected none in a file for sbatch")
-    missing = [] if request.time else ["time"]
-    if not written(request, text, missing, f"mkdir -p {shlex.quote(str(run.results))} && sbatch FILE"):
+    if not written(request, text, ["time"], f"mkdir -p {shlex.quote(str(run.results))} && sbatch FILE"):
         return Exit.DONE
     run.results.mkdir(parents=True, exist_ok=True)  # or Slurm ends the job without a word: its log is there
     job = call("sbatch", "--parsable", content=text).strip().partition(";")[0]
     emit(f"Submitted as job {job}.")
     results = [] if run.results == Path("results").absolute() else ["--results", str(run.results)]
-    emit(f"Look at it: {request.command('logs', name, '--follow', *results)}")
-    emit(f"Stop it:    {request.command('stop', name)}")
+    hint(request, name, *results)
     return Exit.DONE
 
 
@@ -60,15 +55,15 @@ def script(request: Request, name: str, run: Options) -> str:
         "nodes": request.nodes,
         "ntasks-per-node": 1,
         "cpus-per-task": size.cpus,
-        "gpus-per-node": size.gpus or None,
+        "gpus-per-node": size.gpus,
         "mem": f"{size.mebibytes}M",
         "time": placeholder("time", request.time),
         "partition": request.partition,
         "account": request.account,
         "signal": f"B:USR1@{ENDING_S}",
+        "requeue": True,
+        "exclusive": request.exclusive,
     }
-    given = {option: value for option, value in directives.items() if value is not None}
-    flags = ["requeue", *(["exclusive"] if request.exclusive else [])]
     values = {
         "name": name,
         "results": results,
@@ -78,15 +73,13 @@ def script(request: Request, name: str, run: Options) -> str:
         "gpus": size.gpus,
         "memory": size.trial_bytes,
     }
-    resume = request.command("resume", name, "--run", "--", *_again(run))
-    exported = {"PYTHONPATH": str(ROOT), RESUME_COMMAND: resume, **request.env}
+    exported = {"PYTHONPATH": str(ROOT), RESUME_COMMAND: continuation(request, name, run), **request.env}
     body = Path(__file__).with_name("symmetric.sh" if request.exclusive else "slurm.sh").read_text("utf-8")
     lines = [
         "#!/bin/bash",
-        *(f"#SBATCH --{option}={shlex.quote(str(value))}" for option, value in given.items()),
-        *(f"#SBATCH --{flag}" for flag in flags),
-        *(f"export {variable}={shlex.quote(value)}" for variable, value in exported.items()),
-        *(f"{variable}={shlex.quote(str(value))}" for variable, value in values.items()),
+        *(f"#SBATCH --{option}{_given(value)}" for option, value in directives.items() if value),
+        *(f"export {variable}{_given(value)}" for variable, value in exported.items()),
+        *(f"{variable}{_given(value)}" for variable, value in values.items()),
         f"study=({shlex.join(as_words(run))})",
         "",
         body,
@@ -94,10 +87,8 @@ def script(request: Request, name: str, run: Options) -> str:
     return "\n".join(lines)
 
 
-def _again(run: Options) -> list[str]:
-    """The options that a resume needs again, because the study's folder does not hold them."""
-    names = ("results", "store", "no_store", "gpus_per_trial", "cpus_per_trial", "concurrency", "mixed")
-    return as_words(Options(**{name: getattr(run, name) for name in names}))
+def _given(value: object) -> str:
+    return "" if value is True else f"={shlex.quote(str(value))}"
 
 
 def status(request: Request) -> int:
@@ -109,24 +100,20 @@ def status(request: Request) -> int:
     for job, study, state, time, where in studies:
         emit(f"{study} is {state.lower()} as job {job} for {time}: {where}")
     if not studies:
-        emit(
-            f"Slurm has no job of {f'study {request.name}' if request.name else 'a study'}; those that ended are gone."
-        )
+        which = f"study {request.name}" if request.name else "a study"
+        emit(f"Slurm has no job of {which}; those that ended are gone.")
     return Exit.DONE
 
 
 def logs(request: Request) -> int:
     """Print what the study's last job has printed, and with --follow what it still prints, until Ctrl-C."""
-    logs = [
-        path
-        for path in request.results.glob("*.out")
-        if re.fullmatch(rf"{re.escape(request.name or '')}-\d+\.out", path.name)
-    ]
-    found = sorted(logs, key=lambda path: path.stat().st_mtime)
+    name = re.compile(rf"{re.escape(request.name or '')}-\d+\.out")
+    found = [path for path in request.results.glob("*.out") if name.fullmatch(path.name)]
     if not found:
         advice = "expected the results folder of its job, by --results"
         raise ClusterError(f"{request.results} has no log of study {request.name}: it has not started yet, or {advice}")
-    show("tail", "-n", "+1", *(["-F"] if request.follow else []), "--", str(found[-1]))
+    last = max(found, key=lambda path: path.stat().st_mtime)
+    show("tail", "-n", "+1", *(["-F"] if request.follow else []), "--", str(last))
     return Exit.DONE
 
 
@@ -134,9 +121,8 @@ def stop(request: Request) -> int:
     """Let a study save and end; one that waits is cancelled."""
     job = (f"--user={getpass.getuser()}", f"--name={JOB}{request.name}")
     if not call("squeue", "--noheader", "--format=%i", *job).strip():
-        raise ClusterError(
-            f"Slurm has no job of study {request.name}; see: {request.command('status', request.name or '')}"
-        )
+        listed = request.command("status", request.name or "")
+        raise ClusterError(f"Slurm has no job of study {request.name}; see: {listed}")
     call("scancel", "--state=PENDING", *job)
     call("scancel", "--batch", "--signal=TERM", *job)
     emit(f"Stopping study {request.name}: it saves and ends.")
@@ -147,8 +133,7 @@ def fetch(request: Request) -> int:
     """Copy a study's folder from the shared disk."""
     assert request.source
     assert request.name
-    fetched(request, pack(request.source / request.name))
-    return Exit.DONE
+    return receive_archive(pack(request.source / request.name), request.results, request.name)
 
 
 ACTIONS: dict[Action, Callable[[Request], int]] = {
