@@ -5,14 +5,17 @@ What is not named is as in the chosen config.
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from moe.cli import Parser, refuse
+from moe.config import Config
 from moe.console import Exit, emit, fail, tolerate_lost_output
 from study.folder import FolderError
+from study.study import Study
 
 PROGRAM = "python -m study.ask"
 
@@ -32,10 +35,17 @@ def parser() -> Parser:
 
 
 def _field(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
+    name, _, word = text.partition("=")
+    try:
+        value = yaml.safe_load(word)
+    except (yaml.YAMLError, ValueError):
+        value = None
+    if not name or value is None:
         raise argparse.ArgumentTypeError(f"is {text!r}; expected as epochs=6")
-    return name, yaml.safe_load(value)
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = float(value)  # YAML 1.1 reads 1e-3 as a word
+    return name, value
 
 
 def main() -> int:
@@ -55,6 +65,7 @@ def main() -> int:
     try:
         config = study.best.config.replace(**dict(options.fields))
         found = study.estimate(config)
+        _check_fixed(config, study.study)
     except ValueError as error:
         refuse(PROGRAM, str(error))
     objective = study.study.objective
@@ -65,6 +76,14 @@ def main() -> int:
     emit(f"{settings(config, study.study.space)} ({tried})")
     emit(f"estimated {objective.replace('_', ' ')} {shown(found.value, objective)}; {interval}")
     return Exit.DONE
+
+
+def _check_fixed(config: Config, study: Study) -> None:
+    """Raise a ValueError if a field that the space does not name is not as in the study's trials."""
+    trained = study.config(study.space.point(config), 0).replace(seed=config.seed)
+    for name, value in config:
+        if value != (had := getattr(trained, name)):
+            raise ValueError(f"{name} is {value}; expected {had}, with which study {study.name} trains every config")
 
 
 if __name__ == "__main__":

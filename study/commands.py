@@ -35,7 +35,7 @@ def main() -> None:
         sys.argv = [f"moe-study {sys.argv[1]}", *sys.argv[2:]]
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     else:
-        parser("--print-completion" in sys.argv).parse_args()
+        parser(any(word.startswith("--p") for word in sys.argv)).parse_args()
 
 
 def parser(with_options: bool = False) -> Parser:

@@ -111,7 +111,7 @@ def _check_same(options: Options, before: Study) -> None:
         if given not in (None, AUTO, had):
             refuse_change(before, option(name), given, had)
     if options.margin is not None and options.margin / 100 != before.margin:
-        refuse_change(before, "--margin", options.margin, 100 * before.margin)
+        refuse_change(before, "--margin", f"{options.margin:g}", f"{100 * before.margin:g}")
     ours, theirs = ({**each.grids, **each.fixed} for each in (space, before.space))
     for name in {**ours, **theirs}:
         given, had = (entries.get(name, "absent") for entries in (ours, theirs))

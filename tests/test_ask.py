@@ -23,3 +23,17 @@ def test_any_config_of_the_space_has_an_estimate_and_others_are_refused(tmp_path
         assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
         assert word in refused.stderr
     assert call(tmp_path).returncode == 4
+
+
+def test_a_value_that_is_none_or_is_not_the_studys_is_refused_in_a_sentence(tmp_path):
+    folder = write(tmp_path / "s", search(30), space=PRESETS["notebook"]).path
+    for field, words in (
+        ("epochs=[", "is 'epochs=['; expected as epochs=6"),
+        ("epochs=2024-13-45", "expected as epochs=6"),
+        ("learning_rate=1e-2", "learning_rate is 0.01; expected 0.001, with which study s trains every config"),
+        ("batch_size=100", "batch_size is 100; expected 50, with which study s trains every config"),
+    ):
+        refused = call(folder, field)
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
+        assert words in refused.stderr
+    assert call(folder, "learning_rate=1e-3", "seed=7").returncode == 0

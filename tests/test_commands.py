@@ -37,3 +37,4 @@ def test_the_completion_for_bash_has_commands_and_options_and_is_bash():
     for word in ("run", "analyze", "--train-examples", "--gpus-per-trial", "--max-bytes"):
         assert word in script
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+    assert moe_study("--print-completion=bash").stdout == script

@@ -18,8 +18,10 @@ import pytest
 
 from moe.machine import cpus
 from study.conclusion import check_unchanged
+from study.definition import define
 from study.files import seal
 from study.folder import Folder, FolderError
+from study.options import parse
 from study.study import LOST, Run, now
 from tests.study_helpers import a_study
 
@@ -439,3 +441,15 @@ def test_a_study_that_another_driver_began_or_changed_meanwhile_is_left_to_it(tm
         for before, word in ((None, "begun"), (a_study(trials=5), "changed")):
             with pytest.raises(FolderError, match=f"was {word} by another driver meanwhile"):
                 check_unchanged(folder, before)
+
+
+def test_a_margin_of_a_resume_is_compared_in_points(tmp_path, capsys):
+    folder = Folder(tmp_path / "x")
+    with folder.locked():
+        run = Run(started=now(), command="", commit=None, versions={}, store="none")
+        folder.write_study(a_study(name="x", margin=0.07), run)
+    words = ("--resume", "--name", "x", "--results", str(tmp_path), "--margin")
+    assert define(parse([*words, "7"]), "").study.margin == 0.07
+    with pytest.raises(SystemExit):
+        define(parse([*words, "3.5"]), "")
+    assert "--margin is 3.5; study x has 7, and a study never changes" in capsys.readouterr().err
