@@ -9,6 +9,12 @@ from study.study import Study
 _SHOWN = 12  # characters of a fingerprint
 
 
+def folder_of(study: Study, given: Path | None = None) -> Path | None:
+    """The absolute path where the data are: that given, or else where the study had them; None for the cache."""
+    folder = given or study.data_folder
+    return Path(folder).resolve() if folder else None
+
+
 def load_data(folder: Path | None, study: Study) -> DataSet:
     """The study's data: from a folder if one is given, else from where the study had them.
 

@@ -16,8 +16,9 @@ from moe.data.subset import subset
 from moe.training.numerics import best_precision
 from study import machine
 from study.analyze.live import LiveTables
-from study.cluster.preflight import Wanted, check_nodes, trained_by
+from study.cluster.preflight import check_nodes
 from study.conclusion import RESUME, check_unchanged, conclude, missing, resume_command
+from study.data import folder_of
 from study.definition import Request, refuse_change
 from study.files import write_text
 from study.folder import Folder, FolderError, free_name
@@ -151,7 +152,7 @@ class Driver:
     def _job(self) -> Job:
         return Job(
             dataset=self.study.dataset,
-            folder=_data_folder(self.study),
+            folder=folder_of(self.study),
             data=self.study.data,
             resources=self.resources,
             store=self.request.options.location,
@@ -196,10 +197,8 @@ def drive(request: Request, resources: Resources | None, stop: Stop) -> Exit:
         devices(resources)
         precision = given or best_precision("cuda" if resources.gpus_per_trial else "cpu")
     else:
-        folder = _data_folder(study)
-        wanted = Wanted(dataset=data.name, data_folder=folder, fingerprint=data.fingerprint, precision=given)
         before = Folder(options.results / study.name).read_records(study) if request.before else []
-        resources, precision = check_nodes(options, wanted, trained_by(before))
+        resources, precision = check_nodes(options, data, folder_of(study), given, before)
     study = _with_data(options, study, data, precision)
     driver = Driver(request, study, resources, stop)
     emit(wrapped(driver.headline()))
@@ -211,10 +210,6 @@ def drive(request: Request, resources: Resources | None, stop: Stop) -> Exit:
         records = driver.folder.read_records(study)
         too_many_failed = missing(study, records) > 0 and driver.run_trials(records)
         return conclude(options, study, too_many_failed)
-
-
-def _data_folder(study: Study) -> Path | None:
-    return Path(study.data_folder).resolve() if study.data_folder else None
 
 
 def _with_data(options: Options, study: Study, data: DataSet, precision: Precision) -> Study:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from moe.arms import ARMS
+from moe.console import emit
 from moe.data import DataError
 from moe.training.loop import TrainingError
 from study.analyze.tables import write_all
@@ -26,6 +27,7 @@ from study.confirm.price import USUAL_DEVIATION, seconds, seen
 from study.confirm.report import report
 from study.files import seal
 from study.folder import Folder, FolderError
+from study.search.resources import Resources
 from study.select.interval import PERSISTENT, Noise, resolves
 from study.space import parse as parse_space
 from study.study import Run, now
@@ -192,6 +194,20 @@ def test_a_finished_confirmation_is_shown_again(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["verdict"] == "improves"
 
 
+def test_a_damaged_result_is_one_sentence(tmp_path, capsys):
+    folder, *_ = a_folder(tmp_path)
+    confirmation, plan = plan_of(tmp_path)
+    confirmation.write_plan(plan)
+    finish(confirmation, plan)
+    for damage in (b"{", b"\xff", b"{}"):
+        confirmation.result.write_bytes(damage)
+        for words in ((), ("--json",)):
+            assert main([str(folder.path), *words]) == 4
+            printed = capsys.readouterr()
+            assert (printed.out, len(printed.err.splitlines())) == ("", 1)
+            assert "confirm/result.json is damaged (" in printed.err
+
+
 def test_seeds_that_failed_are_reported_and_below_nine_of_ten_there_is_no_verdict(tmp_path):
     a_folder(tmp_path)
     confirmation, plan = plan_of(tmp_path)
@@ -296,6 +312,19 @@ def test_a_dry_run_prints_price_and_power_and_writes_nothing(tmp_path, here, cap
     usual = Noise(USUAL_DEVIATION, 0.1, PERSISTENT)  # of a config with one seed
     assert f"gains of {100 * resolves(10, usual, 100):.1f} points" in printed
     assert sorted(folder.rglob("*")) == before
+
+
+def test_the_result_as_json_is_all_that_is_printed_on_a_cluster_too(tmp_path, here, capsys, monkeypatch):
+    def check_nodes(*_):
+        emit("ok      nodes           1: node 10.0.0.1")
+        return Resources(cpus_per_trial=1, gpus_per_trial=0, concurrency=1), "float32"
+
+    monkeypatch.setattr("study.confirm.run.check_nodes", check_nodes)
+    words = ("--seeds", "3", "--no-store", "--json", "--address", "auto")
+    assert main([str(a_tiny_study(tmp_path)), *words]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["verdict"] == "no verdict"
+    assert "ok      nodes" in printed.err
 
 
 def test_a_seed_that_diverges_is_recorded_and_another_error_is_not(tmp_path, here, capsys, monkeypatch):

@@ -21,7 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import moe.pipeline  # noqa: F401  # what a trial imports: it must load on every node
 from moe.config import FLOAT32, Precision
 from moe.console import emit
-from moe.data import DataError, load
+from moe.data import DataError, DataSet, load
 from moe.store.files import PlaceError
 from moe.store.location import place_at
 from moe.training.numerics import available_gpus, best_precision, configure_numerics
@@ -40,7 +40,7 @@ VISIBLE_S = 5.0  # a network file system may show a new file late
 SAME_MINOR = ("python", "ray", "torch")  # with others a trial has other results, or does not run
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Wanted:
     """What every node must have."""
 
@@ -48,8 +48,8 @@ class Wanted:
     data_folder: Path | None  # an absolute path where CIFAR-10 is; None for the cache
     fingerprint: str  # of the data
     precision: Precision | None  # None: the fastest of each node
-    folders: Mapping[str, str] = field(default_factory=dict)  # results and store: a path or a URL
-    on_gpu: bool = False  # whether trials get GPUs
+    folders: Mapping[str, str]  # results and store: a path or a URL
+    on_gpu: bool  # whether trials get GPUs
     mark: str = field(default_factory=lambda: f".check-{uuid.uuid4().hex}")  # the file that this process writes
 
 
@@ -75,13 +75,16 @@ class Check(NamedTuple):
         return f"{'ok' if self.ok else 'failed':<8}{self.name:<16}{self.sentence}"
 
 
-def check_nodes(options: RayOptions, wanted: Wanted, before: str | None) -> tuple[Resources, Precision]:
+def check_nodes(
+    options: RayOptions, data: DataSet, folder: Path | None, precision: Precision | None, before: Sequence[Record]
+) -> tuple[Resources, Precision]:
     """Check that every node can run the study's trials; what a trial gets of the cluster, and its precision.
 
     Args:
-        options: of study.run, with the address of the cluster.
-        wanted: of every node; the folders are those of the options.
-        before: the instruction set or GPU that trained the trials before; None where there are none.
+        options: of study.run or study.confirm, with the address of the cluster.
+        folder: where every node has the data; None for its cache.
+        precision: None for the fastest.
+        before: the trials that there are, whose arithmetic is kept.
 
     Raises:
         ClusterError: a check failed, or Ray does not answer.
@@ -91,11 +94,12 @@ def check_nodes(options: RayOptions, wanted: Wanted, before: str | None) -> tupl
     with connected(options.address, None):
         _wait_for_nodes(int(os.environ.get(NODES, "1")))
         on_gpu = allot(options, list(connected_nodes().values())).gpus_per_trial > 0
-        wanted = replace(wanted, folders=folders, on_gpu=on_gpu)
+        wanted = Wanted(data.name, folder, data.fingerprint, precision, folders, on_gpu)
         with _marks(wanted) as problems:
             nodes, silent = _ask_all(wanted)
         driver = Node(name="the driver", versions=machine.versions(), problems=problems)
-        choice = choose(_candidates(options, nodes, on_gpu), before, options.mixed)
+        trained = next((record.result.instructions for record in before if record.result), None)
+        choice = choose(_candidates(options, nodes, on_gpu), trained, options.mixed)
         checks = [
             _reachable(nodes, silent),
             _versions(nodes),
@@ -109,12 +113,7 @@ def check_nodes(options: RayOptions, wanted: Wanted, before: str | None) -> tupl
         present = connected_nodes()
         resources = allot(options, [node for name, node in present.items() if name not in choice.idle])
         check_cluster(resources)
-    return replace(resources, idle=choice.idle), wanted.precision or (choice.kind[0] if choice.kind else FLOAT32)
-
-
-def trained_by(records: Sequence[Record]) -> str | None:
-    """The instruction set or GPU of a study's first complete trial; None where there is none."""
-    return next((record.result.instructions for record in records if record.result), None)
+    return replace(resources, idle=choice.idle), precision or (choice.kind[0] if choice.kind else FLOAT32)
 
 
 def _candidates(options: RayOptions, nodes: list[Node], on_gpu: bool) -> list[Candidate]:

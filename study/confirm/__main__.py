@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from typing import TYPE_CHECKING
 
 from moe.cli import refuse
@@ -11,7 +11,7 @@ from moe.config import NOTEBOOK
 from moe.console import Exit, emit, tolerate_lost_output
 from moe.schema import decode
 from study.confirm.options import PROGRAM, ConfirmOptions, parse, parser
-from study.folder import Folder
+from study.folder import Folder, FolderError
 from study.guard import guarded
 from study.search.resources import local
 from study.search.stopping import Stop
@@ -41,8 +41,7 @@ def _run(options: ConfirmOptions, command: str, stop: Stop) -> Exit:
         )
     if study.dataset == "shapes" and options.data:
         refuse(PROGRAM, f"--data is {options.data}; expected none: the study is on shapes, which are drawn by code")
-    if options.address == "local":
-        local(options)
+    resources = local(options) if options.address == "local" else None
     # pandas and Optuna, once the options are checked; and threads must not start before signals are received
     from study.confirm.planning import planned
 
@@ -54,7 +53,8 @@ def _run(options: ConfirmOptions, command: str, stop: Stop) -> Exit:
             return _show(options, study, confirmation, again)
         from study.confirm.run import confirm  # torch and Ray, once the plan stands
 
-        code = confirm(options, study, records, (confirmation, plan), command, stop)
+        with redirect_stdout(sys.stderr) if options.print_json else nullcontext():
+            code = confirm(options, study, records, (confirmation, plan), command, resources, stop)
         written = f"Everything is in {confirmation.path}: plan.json, result.json, a record per seed and config"
         return _show(options, study, confirmation, written) if confirmation.result.exists() else code
 
@@ -63,11 +63,16 @@ def _show(options: ConfirmOptions, study: Study, confirmation: "Confirmation", n
     from study.confirm.outcome import Outcome
     from study.confirm.report import report
 
-    text = confirmation.result.read_text("utf-8")
+    try:
+        text = confirmation.result.read_text("utf-8")
+        outcome = decode(Outcome, text)
+    except ValueError as error:
+        advice = "move it away, and the same command writes it again"
+        raise FolderError(f"{confirmation.result} is damaged ({error}); {advice}") from None
     if options.print_json:
         emit(text, end="")
     else:
-        emit(f"\n{report(decode(Outcome, text), study.dataset)}\n\n{note}")
+        emit(f"\n{report(outcome, study.dataset)}\n\n{note}")
     return Exit.DONE
 
 

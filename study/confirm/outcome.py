@@ -13,10 +13,11 @@ from moe.arms import ARMS, DECISIVE, EXCHANGES, STEPS, Difference, right
 from moe.bits import Bools, pack
 from moe.config import ARTIFICIAL, CLASSES, NATURAL, Config
 from moe.schema import Model
-from study.confirm.plan import CHOICE, DEFAULT, VERSION, Plan, Role, SeedRecord, complete, failed
+from study.confirm.plan import CHOICE, DEFAULT, VERSION, Plan, Planned, Role, SeedRecord, complete
 from study.folder import FolderError
 from study.select.interval import Crossed, crossed, holm
 from study.select.verdict import Control, Word, judge, rule
+from study.study import FAILED
 
 Labels = NDArray[np.int64]
 Rights = Mapping[str, Bools]  # by arm, (seeds, images)
@@ -130,7 +131,7 @@ def conclude(plan: Plan, records: Mapping[str, SeedRecord], labels: Labels) -> O
         planned_seeds=len(plan.seeds),
         earlier=plan.earlier,
         configs={
-            each.role: _config_outcome(each.config, each.screened, rights[each.role], records, each.role, labels)
+            each.role: _config_outcome(each, rights[each.role], records, labels)
             for each in plan.configs
             if len(complete(records, each.role)) >= 2
         },
@@ -178,22 +179,17 @@ def _statement(words: str, difference: Crossed) -> Statement:
 
 
 def _config_outcome(
-    config: Config,
-    screened: float | None,
-    rights: Rights,
-    records: Mapping[str, SeedRecord],
-    role: Role,
-    labels: Labels,
+    planned: Planned, rights: Rights, records: Mapping[str, SeedRecord], labels: Labels
 ) -> ConfigOutcome:
-    done = complete(records, role)
+    done = complete(records, planned.role)
     gain = float(rights["mixture"].mean() - rights["baseline"].mean())
     return ConfigOutcome(
-        config=config,
+        config=planned.config,
         seeds=tuple(record.config.seed for record in done),
         failed=tuple(
             f"seed {record.config.seed}: {record.error}"
-            for record in failed(list(records.values()))
-            if record.role == role
+            for record in records.values()
+            if record.role == planned.role and record.state == FAILED
         ),
         networks=done[0].networks,
         better=int((rights["mixture"].mean(1) > rights["baseline"].mean(1)).sum()),
@@ -201,8 +197,8 @@ def _config_outcome(
         gain=_parts(Difference("mixture minus baseline", "mixture", "baseline"), rights, labels),
         steps=tuple(_parts(step, rights, labels) for step in STEPS),
         exchanges=tuple(_parts(exchange, rights, labels) for exchange in EXCHANGES),
-        screened=screened,
-        flattery=None if screened is None else screened - gain,
+        screened=planned.screened,
+        flattery=None if planned.screened is None else planned.screened - gain,
     )
 
 

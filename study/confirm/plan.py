@@ -13,7 +13,7 @@ import hashlib
 import os
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
@@ -30,7 +30,7 @@ from moe.result import Count, Positive, Seconds
 from moe.schema import Model
 from study.files import seal, unseal, write_text
 from study.folder import Folder, FolderError
-from study.study import COMPLETE, FAILED, Moment
+from study.study import COMPLETE, Moment
 
 VERSION: Final = 1  # of these files
 CHOICE: Final = "choice"
@@ -174,12 +174,6 @@ def confirmations(folder: Path) -> list[Confirmation]:
     return [each for path in paths if (each := Confirmation(path)).planned]
 
 
-def next_confirmation(folder: Path) -> Confirmation:
-    """The folder of the next one."""
-    count = len(confirmations(folder))
-    return Confirmation(folder / (f"confirm-{count + 1}" if count else "confirm"))
-
-
 def openings(results: Path, data: str) -> tuple[str, ...]:
     """When, by the studies in a results folder, the test images of these data were opened."""
     found = []
@@ -199,11 +193,6 @@ def digest(path: Path) -> str:
 def complete(records: Mapping[str, SeedRecord], role: Role) -> list[SeedRecord]:
     """The complete records of a config."""
     return [record for record in records.values() if record.role == role and record.state == COMPLETE]
-
-
-def failed(records: Sequence[SeedRecord]) -> list[SeedRecord]:
-    """The failed ones."""
-    return [record for record in records if record.state == FAILED]
 
 
 def _read(model: type[Value], path: Path) -> Value:

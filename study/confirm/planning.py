@@ -14,18 +14,7 @@ from study.analyze.tables import best
 from study.confirm import price
 from study.confirm.options import MARGIN, MOST_SEEDS, PROGRAM, SEEDS, ConfirmOptions
 from study.confirm.outcome import DEFAULT_GAIN, SECONDARY
-from study.confirm.plan import (
-    CHOICE,
-    DEFAULT,
-    Confirmation,
-    Plan,
-    Planned,
-    Role,
-    confirmations,
-    digest,
-    next_confirmation,
-    openings,
-)
+from study.confirm.plan import CHOICE, DEFAULT, Confirmation, Plan, Planned, Role, confirmations, digest, openings
 from study.folder import FolderError
 from study.select.choice import Choice, choose
 from study.select.interval import ALPHA, FORMULA
@@ -50,7 +39,8 @@ def planned(
     used, seeds = sum(len(each.read_plan().seeds) for each in earlier), options.seeds or SEEDS
     if used + seeds > MOST_SEEDS:
         refuse(PROGRAM, f"--seeds is {seeds}; expected at most {MOST_SEEDS - used}, as {used} of the study are used")
-    return next_confirmation(folder), _new(options, folder, study, choice, records, command, CONFIRM_FROM + used)
+    following = Confirmation(folder / (f"confirm-{len(earlier) + 1}" if earlier else "confirm"))
+    return following, _new(options, folder, study, choice, records, command, CONFIRM_FROM + used)
 
 
 def _equal(one: object, other: object) -> bool:

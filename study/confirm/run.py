@@ -1,34 +1,25 @@
 """A confirmation: plan --> seeds under Ray --> the test labels, once --> verdict and exit code."""
 
-import sys
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 from moe.config import Config
 from moe.console import Exit, duration, emit, fail, warn
 from moe.controls import members
 from moe.data import DataError, DataSet
 from moe.stages import MEMBERS
-from study.cluster.preflight import Wanted, check_nodes, trained_by
+from study.cluster.preflight import check_nodes
 from study.confirm import price
 from study.confirm.options import PROGRAM, ConfirmOptions
 from study.confirm.outcome import conclude, scored
-from study.confirm.plan import (
-    Confirmation,
-    Plan,
-    Role,
-    SeedRecord,
-    file_name,
-    planned_trials,
-)
+from study.confirm.plan import Confirmation, Plan, Role, file_name, planned_trials
 from study.confirm.report import NAMES, opened_before
 from study.confirm.seed import Ended, train_and_predict
-from study.data import load_data
+from study.data import folder_of, load_data
 from study.files import write_json
 from study.machine import ClusterError
-from study.search.resources import Resources, local
+from study.search.resources import Resources
 from study.search.stopping import Stop
 from study.search.tasks import run_tasks
 from study.search.trial import Job
@@ -50,17 +41,18 @@ class Confirmer:
     data: DataSet
     resources: Resources
     stop: Stop
-    print: Callable[[str], None]
 
     def run(self, records: Sequence[Record], command: str) -> Exit:
         """Train what is missing, then score; the exit code."""
-        self.print(self.announcement(records))
+        emit(self.announcement(records))
         if self.options.dry_run:
-            self.print("  Nothing was written.")
+            emit("  Nothing was written.")
             return Exit.DONE
         if not self.confirmation.planned:
             self.confirmation.write_plan(self.plan)
-        if self._train(command):
+        if trials := self._missing():
+            self._train(trials, command)
+        if self._missing():
             return self._interrupted(command)
         self._score()
         return Exit.DONE
@@ -104,25 +96,25 @@ class Confirmer:
         )
         return "\n  ".join(filter(None, sentences))
 
-    def _train(self, command: str) -> int:
-        """Train and predict what has no record yet; how many trainings are missing at the end."""
-        confirmation, trials = self.confirmation, self._missing()
-        if not trials:
-            return 0
-        progress = Progress(len(trials), self.print)
-        self.print(
-            f"  {len(trials)} trainings to go; records in {confirmation.path}, scored when the last one has ended"
-        )
+    def _train(self, trials: Sequence[Trial], command: str) -> None:
+        """Train and predict until the last one has ended, or a stop; prints nothing of what is predicted."""
+        place = self.confirmation.path
+        emit(f"  {len(trials)} trainings to go; records in {place}, scored when the last one has ended")
+        numbers = itertools.count(1)
 
-        def done(found: Ended) -> None:
-            if found.record is None:
-                raise ClusterError(found.problem)
-            confirmation.write_record(found.record)
-            progress.ended(found.record, found.warnings)
+        def done(ended: Ended) -> None:
+            if (record := ended.record) is None:
+                raise ClusterError(ended.problem)
+            self.confirmation.write_record(record)
+            for sentence in ended.warnings:
+                emit(f"warning: {sentence}")
+            outcome = f"failed, and is not replaced: {record.error}" if record.error else duration(record.seconds)
+            count = f"{next(numbers)} of {len(trials)} done"
+            emit(f"seed {record.config.seed} of {NAMES[record.role]}: {outcome} | {count}")
 
         job = Job(
             dataset=self.study.dataset,
-            folder=self._data_folder(),
+            folder=folder_of(self.study, self.options.data),
             data=self.study.data,
             resources=self.resources,
             store=self.options.location,
@@ -133,11 +125,6 @@ class Confirmer:
 
         with self.stop.while_trials_run(lambda: self._interrupted(command)):
             run_tasks(work, trials, self.resources, self.options.address, self.stop, done)
-        return len(trials) - progress.count
-
-    def _data_folder(self) -> Path | None:
-        folder = self.options.data or self.study.data_folder
-        return Path(folder).resolve() if folder else None
 
     def _score(self) -> None:
         """Open the test labels: every seed has ended."""
@@ -149,30 +136,13 @@ class Confirmer:
         write_json(confirmation.result, outcome.as_json())
 
 
-@dataclass
-class Progress:
-    """Prints which seeds have ended, and nothing of what they predict."""
-
-    trials: int
-    print: Callable[[str], None]
-    count: int = 0
-    seconds: float = 0.0
-
-    def ended(self, record: SeedRecord, warnings: Sequence[str]) -> None:
-        """A seed of a config has ended."""
-        self.count += 1
-        for sentence in warnings:
-            self.print(f"warning: {sentence}")
-        outcome = f"failed, and is not replaced: {record.error}" if record.error else f"{duration(record.seconds)}"
-        self.print(f"seed {record.config.seed} of {NAMES[record.role]}: {outcome} | {self.count} of {self.trials} done")
-
-
 def confirm(
     options: ConfirmOptions,
     study: Study,
     records: Sequence[Record],
     planned: tuple[Confirmation, Plan],
     command: str,
+    resources: Resources | None,
     stop: Stop,
 ) -> Exit:
     """Run a planned confirmation; the exit code. The study's folder is locked, except for a dry run.
@@ -180,6 +150,7 @@ def confirm(
     Args:
         records: of the study.
         planned: the confirmation and its plan, which may be written already.
+        resources: of each training; None on a cluster, whose nodes are not checked yet.
 
     Raises:
         ClusterError: a machine, or Ray, cannot run it.
@@ -189,12 +160,6 @@ def confirm(
         data = load_data(options.data, study)
     except DataError as error:
         return fail(PROGRAM, str(error))
-    if options.address == "local":
-        resources = local(options)
-    else:
-        folder = options.data or study.data_folder
-        place = Path(folder).resolve() if folder else None
-        wanted = Wanted(dataset=data.name, data_folder=place, fingerprint=data.fingerprint, precision=study.precision)
-        resources, _ = check_nodes(options, wanted, trained_by(records))
-    shown = partial(print, file=sys.stderr, flush=True) if options.print_json else emit
-    return Confirmer(options, study, *planned, data, resources, stop, shown).run(records, command)
+    if resources is None:
+        resources, _ = check_nodes(options, data, folder_of(study, options.data), study.precision, records)
+    return Confirmer(options, study, *planned, data, resources, stop).run(records, command)

@@ -3,6 +3,7 @@
 import socket
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from torch import OutOfMemoryError
 
@@ -28,31 +29,27 @@ class Ended:
 
 def train_and_predict(job: Job, role: Role, config: Config) -> Ended:
     """Train a config on its seed and predict. A training that diverges is a result too; any other error is not."""
-    started, began = now(), time.perf_counter()
-    record, problem = None, ""
+    started, began, problem = now(), time.perf_counter(), ""
+    outcome: dict[str, Any] = {"state": FAILED}
     try:
         found = run_controls(config, worker.data(job), worker.store(job), worker.devices(job.resources))
     except TrainingError as error:
-        seconds = time.perf_counter() - began
-        record = SeedRecord(
-            role=role, config=config, state=FAILED, error=str(error), started=started, ended=now(), seconds=seconds
-        )
+        outcome["error"] = str(error)
     except (DataError, ClusterError, OutOfMemoryError) as error:
         problem = f"{socket.gethostname()}: {' '.join(str(error).split())}"
     else:
-        record = SeedRecord(
-            role=role,
-            config=config,
-            state=COMPLETE,
-            started=started,
-            ended=now(),
-            seconds=time.perf_counter() - began,
-            device=found.result.device,
-            networks=found.networks,
-            validation_gain=found.result.gain,
-            images=len(found.predicted["baseline"]),
-            predicted={name: packed_classes(classes) for name, classes in found.predicted.items()},
-        )
+        outcome = {
+            "state": COMPLETE,
+            "device": found.result.device,
+            "networks": found.networks,
+            "validation_gain": found.result.gain,
+            "images": len(found.predicted["baseline"]),
+            "predicted": {name: packed_classes(classes) for name, classes in found.predicted.items()},
+        }
+    record = None
+    if not problem:
+        seconds = time.perf_counter() - began
+        record = SeedRecord(role=role, config=config, started=started, ended=now(), seconds=seconds, **outcome)
     warnings = tuple(worker.warnings)
     worker.warnings.clear()
     return Ended(record, problem, warnings)
