@@ -129,10 +129,3 @@ def refuse_change(before: Study, what: str, given: object, had: object) -> NoRet
     """Exit with code 2, because an option differs from the study that is resumed."""
     advice = "a study never changes: choose a new --name"
     refuse(PROGRAM, f"{what} is {given}; study {before.name} has {had}, and {advice}")
-
-
-def missing_data(study: Study) -> str | None:
-    """Why a study's folder of data does not hold CIFAR-10; None where it does."""
-    from moe.data.cifar10 import missing  # numpy
-
-    return missing(study.data_folder)

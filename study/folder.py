@@ -53,11 +53,7 @@ class Folder:
         return self.definition.exists()
 
     def read_study(self) -> Study:
-        """The study of this folder.
-
-        Raises:
-            FolderError: there is none, or its file is damaged.
-        """
+        """The study of this folder; raises a FolderError if there is none, or its file is damaged."""
         return self._definition().study.replace(name=self.path.name)  # the folder may have been renamed
 
     def read_runs(self) -> tuple[Run, ...]:
@@ -67,7 +63,7 @@ class Folder:
     def _definition(self) -> StudyFile:
         if not self.exists():
             raise FolderError(f"{self.path} holds no study; expected a folder with study.json")
-        return _read(StudyFile, self.definition, "expected what a study wrote")[0]
+        return _read(StudyFile, self.definition)[0]
 
     def write_study(self, study: Study, *this_run: Run) -> None:
         """Write what the study is, and add a run to those that it had."""
@@ -76,22 +72,18 @@ class Folder:
         write_text(self.definition, seal(StudyFile(study=study, runs=(*runs, *this_run)).as_json()))
 
     def read_records(self, study: Study) -> list[Record]:
-        """All trials, by number.
-
-        Raises:
-            FolderError: a record is damaged, or not of this study.
-        """
-        return [self._read_record(path, study) for path in self._paths()]
+        """All trials, by number; raises a FolderError if a record is damaged, or not of this study."""
+        records = []
+        for path in self._paths():
+            record, content, _ = _read_record(path, study)
+            self._known[path] = _digest(content)
+            records.append(record)
+        return records
 
     def _paths(self) -> list[Path]:
         if self.trials.exists() and not self.trials.is_dir():
             raise FolderError(f"{self.trials} is no folder; expected one with a record per trial")
         return sorted(self.trials.glob("[0-9]*.json"), key=lambda path: (len(path.name), path.name))
-
-    def _read_record(self, path: Path, study: Study) -> Record:
-        record, content = _read_record(path, study)
-        self._known[path] = _digest(content)
-        return record
 
     def write_record(self, record: Record) -> None:
         """Write a trial's record, whole: a new one, or over one that this object read or wrote.
@@ -116,22 +108,18 @@ class Folder:
             FolderError: one of them is damaged, not of this study, or the folder is in use.
         """
         with self.locked():
-            about, content = _read(StudyFile, self.definition, "expected what a study wrote", edited=True)
-            study = about.study.replace(name=self.path.name)
-            values: list[tuple[Path, Model, bytes]] = [(self.definition, about, content)]
-            values += [(path, *_read_record(path, study, edited=True)) for path in self._paths()]
-            edited = [(path, seal(value.as_json())) for path, value, content in values if _edited(value, content)]
-            for path, text in edited:
+            about = _read(StudyFile, self.definition, edited=True)
+            study = about[0].study.replace(name=self.path.name)
+            files: dict[Path, tuple[Model, bytes, bool]] = {self.definition: about}
+            files |= {path: _read_record(path, study, edited=True) for path in self._paths()}
+            edited = {path: seal(value.as_json()) for path, (value, _, changed) in files.items() if changed}
+            for path, text in edited.items():
                 self._check_lock()
                 write_text(path, text)
-        return [path for path, _ in edited]
+        return list(edited)
 
     def subfolder(self, name: str) -> Path:
-        """A folder in this one, made where it is missing.
-
-        Raises:
-            FolderError: it is a link, through which something outside would be written.
-        """
+        """A folder in this one, made where it is missing; a link, which leads outside, raises a FolderError."""
         path = self.path / name
         if path.is_symlink():
             raise FolderError(f"{path} is a link; expected a folder, or nothing: move the link away")
@@ -140,11 +128,7 @@ class Folder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder as its only driver.
-
-        Raises:
-            FolderError: another driver holds it.
-        """
+        """Hold the folder as its only driver; raises a FolderError if another one holds it."""
         self.subfolder("trials")
         self._lock = Lock(self.path)
         try:
@@ -184,30 +168,23 @@ def _digest(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
 
 
-def _edited(value: Model, content: bytes) -> bool:
-    try:
-        return unseal(type(value), content) != value
-    except ChangedError:
-        return True
-
-
-def _read_record(path: Path, study: Study, edited: bool = False) -> tuple[Record, bytes]:
+def _read_record(path: Path, study: Study, edited: bool = False) -> tuple[Record, bytes, bool]:
     def check(record: Record) -> None:
         record.check(study)
         if path.name != (name := _file_name(record.trial)):
             raise ValueError(f"it is trial {record.trial}, whose file is {name}")
 
-    return _read(Record, path, "move it away and another trial takes its place", check, edited)
+    return _read(Record, path, edited, check, "move it away and another trial takes its place")
 
 
 def _read(
     model: type[Value],
     path: Path,
-    advice: str,
-    check: Callable[[Value], None] = lambda value: None,
     edited: bool = False,
-) -> tuple[Value, bytes]:
-    """The value in a file of a study, and the file's content; without its checksum only if it may be edited."""
+    check: Callable[[Value], None] = lambda value: None,
+    advice: str = "expected what a study wrote",
+) -> tuple[Value, bytes, bool]:
+    """The value in a file of a study, the file's content, and whether it was changed, which only `edited` allows."""
     content = b""
     try:
         content = read_regular(path)
@@ -222,16 +199,16 @@ def _read(
         reason = str(error)
     else:
         if changed and not edited:
-            raise FolderError(_changed(path))
-        return value, content
+            raise _changed(path)
+        return value, content, changed
     if content.lstrip().startswith(b"{") and "no JSON" not in reason and b'"schema_version"' not in content:
         raise FolderError(f"{path} has no schema_version; expected {SCHEMA}, as this version writes it")
     raise FolderError(f"{path} is damaged ({reason}); {advice}")
 
 
-def _changed(path: Path) -> str:
+def _changed(path: Path) -> FolderError:
     folder = path.parent if path.name == "study.json" else path.parent.parent
-    return (
+    return FolderError(
         f"{path} was changed since it was written: it does not match its checksum. Restore it from a copy; or, if "
         f"it was edited by hand, accept it with: python -m study.analyze --accept {shlex.quote(str(folder))}"
     )

@@ -1,33 +1,46 @@
 """What a command that can be interrupted does around its work: signals, errors in one sentence, exit codes."""
 
 import errno
-from collections.abc import Callable
-from pathlib import Path
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from moe.console import Exit, fail, warn
+from moe.console import Exit, fail, tolerate_lost_output, warn
 from study.folder import FolderError
 from study.machine import ClusterError
+from study.options import RayOptions
 from study.search.stopping import Stop, signals
+
+Options = TypeVar("Options", bound=RayOptions)
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # errors that may come without the name of a file
 
 
-def guarded(program: str, folder: Path, work: Callable[[Stop], Exit]) -> Exit:
-    """Do the work; its exit code, or that of the error that ended it.
+def guarded(
+    program: str,
+    parse: Callable[[list[str]], Options],
+    work: Callable[[Options, str, Stop], Exit],
+    arguments: Sequence[str] | None,
+) -> Exit:
+    """Parse a command line and do its work; the exit code, or that of the error that ended it.
 
     Args:
-        folder: named where an error of the disk names no file.
+        work: takes the options, the whole command as it was typed, and what ends it early.
+        arguments: None for those of this process.
     """
-    stop = Stop()
+    tolerate_lost_output()
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options, stop = parse(words), Stop()
     try:
         with signals(stop):
-            return work(stop)
+            return work(options, shlex.join([*program.split(), *words]), stop)
     except (FolderError, ClusterError) as error:
         return fail(program, str(error))
     except OSError as error:
         if not (error.filename or error.errno in _DISK):
             raise
-        return fail(program, f"{error.filename or folder}: {error.strerror}")
+        return fail(program, f"{error.filename or options.results}: {error.strerror}")
     except KeyboardInterrupt:
         warn(program, "interrupted; nothing was run")
         return Exit.INTERRUPTED

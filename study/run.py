@@ -5,12 +5,11 @@ options --> study (new, or that of the folder) --> study.driver: data --> trials
 This module checks the options and imports neither torch nor Ray; `study.driver` does the work.
 """
 
-import shlex
 import sys
 from collections.abc import Sequence
 
-from moe.console import Exit, fail, tolerate_lost_output
-from study.definition import define, missing_data
+from moe.console import Exit, fail
+from study.definition import define
 from study.guard import guarded
 from study.options import PROGRAM, Options, parse
 from study.search.resources import local
@@ -19,11 +18,7 @@ from study.search.stopping import Stop
 
 def main(arguments: Sequence[str] | None = None) -> Exit:
     """Run the command; the exit code."""
-    tolerate_lost_output()
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    options = parse(words)
-    command = shlex.join([*PROGRAM.split(), *words])
-    return guarded(PROGRAM, options.results, lambda stop: _run(options, command, stop))
+    return guarded(PROGRAM, parse, _run, arguments)
 
 
 def _run(options: Options, command: str, stop: Stop) -> Exit:
@@ -34,7 +29,9 @@ def _run(options: Options, command: str, stop: Stop) -> Exit:
 
         if (code := conclude_finished(request)) is not None:
             return code
-    if problem := missing_data(request.study):
+    from moe.data.cifar10 import missing  # numpy
+
+    if problem := missing(request.study.data_folder):
         return fail(PROGRAM, problem)
     from study.driver import drive  # torch and Ray, once the options are checked
 

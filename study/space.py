@@ -11,7 +11,7 @@ coincide. Importing this file is cheap (no torch, Ray or Optuna), so that a wron
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self, get_args
 
 from pydantic import field_validator, model_validator
@@ -202,14 +202,9 @@ def _grid(name: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(values) < 2:
         raise ValueError(f"the grid of {name} has {len(values)} values; expected 2 or more")
     grid = tuple(_plain(name, value) for value in values)
-    if double := _double(map(repr, grid)):
+    if double := next((text for text, times in Counter(map(repr, grid)).items() if times > 1), None):
         raise ValueError(f"{name} has {double} more than once; expected each value once")
     return grid
-
-
-def _double(texts: Iterable[str]) -> str | None:
-    """The first text that comes more than once, if any."""
-    return next((text for text, times in Counter(texts).items() if times > 1), None)
 
 
 def _plain(name: str, value: Any) -> Any:

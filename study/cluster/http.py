@@ -3,12 +3,11 @@
     server = Server("http://localhost:8265", {"Authorization": "Bearer ..."})
     server.send("GET", "/api/version")        the body, or a ClusterError in one sentence
 
-Nothing but the standard library is needed, so that a study is submitted without Ray.
+Neither Ray nor requests is needed.
 """
 
 import http.client
 import ipaddress
-import json
 import os
 import queue
 import re
@@ -22,8 +21,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from study.machine import ClusterError
 
@@ -33,6 +34,9 @@ MOST_BYTES = 96 * 2**20  # of an answer
 ERROR_BYTES = 64 * 2**10  # of one that is an error
 PORT_ADVICE = "expected the dashboard of a Ray cluster, by default on port 8265, not 6379 or 10001"
 HEADERS = "RAY_JOB_HEADERS"  # Ray's variable with headers for a gateway in front of the cluster
+_HEADERS = TypeAdapter(
+    dict[Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")], Annotated[str, Field(pattern="^[ -~]*$")]]
+)
 
 Pieces = queue.Queue[bytes | Exception | None]  # of an answer; None or an exception is the last one
 
@@ -171,17 +175,11 @@ def is_loopback(host: str) -> bool:
 
 def gateway_headers() -> dict[str, str]:
     """The headers in RAY_JOB_HEADERS, for a gateway before the cluster; raises a `ClusterError` if they are none."""
-    text = os.environ.get(HEADERS, "").strip() or "{}"
-    found: Any = None
-    with suppress(ValueError, RecursionError):
-        found = json.loads(text)
-    fits = isinstance(found, dict) and all(
-        re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) and isinstance(value, str) and re.fullmatch("[ -~]*", value)
-        for name, value in found.items()
-    )
-    if not fits:  # the text may be a secret
-        raise ClusterError(f'{HEADERS} has no headers; expected a JSON object of texts, such as {{"X-Team": "vision"}}')
-    return dict(found)
+    try:
+        return _HEADERS.validate_json(os.environ.get(HEADERS, "").strip() or "{}")
+    except ValidationError:  # which shows the text, and that may be a secret
+        sentence = f'{HEADERS} has no headers; expected a JSON object of texts, such as {{"X-Team": "vision"}}'
+        raise ClusterError(sentence) from None
 
 
 def one_line(text: str) -> str:

@@ -1,6 +1,5 @@
 """`python -m study.confirm results/NAME`: fresh seeds and controls of the choice, scored once on the test images."""
 
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from moe.cli import refuse
 from moe.config import NOTEBOOK
-from moe.console import Exit, emit, tolerate_lost_output
+from moe.console import Exit, emit
 from moe.schema import decode
 from study.confirm.options import PROGRAM, ConfirmOptions, parse, parser
 from study.folder import Folder, FolderError
@@ -25,11 +24,7 @@ __all__ = ["main", "parser"]
 
 def main(arguments: Sequence[str] | None = None) -> Exit:
     """Run the command; the exit code."""
-    tolerate_lost_output()
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    options = parse(words)
-    command = shlex.join([*PROGRAM.split(), *words])
-    return guarded(PROGRAM, options.folder, lambda stop: _run(options, command, stop))
+    return guarded(PROGRAM, parse, _run, arguments)
 
 
 def _run(options: ConfirmOptions, command: str, stop: Stop) -> Exit:

@@ -10,6 +10,7 @@ from pathlib import Path
 from moe.cli import Parser, refuse, whole
 from moe.console import Exit, fail, tolerate_lost_output
 from moe.export import new_file
+from moe.store.location import checked
 from study.folder import FolderError
 from study.reproduce.original import UnknownTrialError, find
 
@@ -23,17 +24,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(words)
     try:
         return _run(options, shlex.join([*PROGRAM.split(), *words]))
+    except UnknownTrialError as error:
+        refuse(PROGRAM, f"--trial is {error}")
+    except FolderError as error:
+        return fail(PROGRAM, str(error))
     except KeyboardInterrupt:
         return Exit.CTRL_C
 
 
 def _run(options: argparse.Namespace, command: str) -> Exit:
-    try:
-        original = find(options.folder, options.trial)
-    except UnknownTrialError as error:
-        refuse(PROGRAM, f"--trial is {error}")
-    except FolderError as error:
-        return fail(PROGRAM, str(error))
+    original = find(options.folder, options.trial)
     if original.study.dataset == "shapes" and options.data:
         refuse(PROGRAM, f"--data is {options.data}; expected none: the study is on shapes, which are drawn by code")
     from study.reproduce.retrain import ERRORS, reproduce  # loads torch, so only after the options are checked
@@ -67,8 +67,6 @@ def _data(text: str) -> Path:
 
 
 def _store(text: str) -> str:
-    from moe.store.location import checked
-
     try:
         return checked(text)
     except ValueError as error:

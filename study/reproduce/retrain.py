@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from moe.console import Exit, emit, warn
-from moe.data import DataError, DataSet
+from moe.data import DataError
 from moe.export import ExportError, Origin, how_to_predict, save
 from moe.pipeline import train_mixture
 from moe.progress import bars
@@ -42,8 +42,12 @@ def reproduce(original: Original, folder: Path | None, location: str | None, fil
     study, record = original.study, original.record
     data = load_data(folder, study)
     devices = available_cpus() if original.result.device == "cpu" else available_devices()
-    known = _configure(original, devices[0], data)
-    _print_start(original, data, known)
+    instructions = configure_numerics(devices[0], record.config.precision).instructions  # as the study's, if possible
+    here = {"device": device_name(devices[0]), "instructions": instructions, "data": data.fingerprint}
+    known = conditions(original, **here)
+    emit(f"Trial {record.trial} of study {study.name}: {', '.join(f'{name} {value}' for name, value in record.config)}")
+    emit(f"Data: {data.source}")
+    emit(describe_conditions(known))
     with Store(location, warn=partial(warn, "warning")) if location else nullcontext() as store:
         with bars(record.config.epochs) as on_epoch:
             trained = train_mixture(record.config, data, store, devices=devices, on_epoch=on_epoch)
@@ -56,24 +60,6 @@ def reproduce(original: Original, folder: Path | None, location: str | None, fil
             save(file, trained.networks, trained.result, origin)
             emit(how_to_predict(file))
     return Exit.DIFFERS if any(number.differs for number in numbers) else Exit.DONE
-
-
-def _configure(original: Original, device: torch.device, data: DataSet) -> list[Condition]:
-    """Set this process to compute as the study did, as far as it can; what it computes under."""
-    numerics = configure_numerics(device, original.record.config.precision)
-    return conditions(
-        original,
-        device=device_name(device),
-        instructions=numerics.instructions,
-        data=data.fingerprint,
-    )
-
-
-def _print_start(original: Original, data: DataSet, known: Sequence[Condition]) -> None:
-    config = ", ".join(f"{name} {value}" for name, value in original.record.config)
-    emit(f"Trial {original.record.trial} of study {original.study.name}: {config}")
-    emit(f"Data: {data.source}")
-    emit(describe_conditions(known))
 
 
 def _print_comparison(then: Result, now: Result, numbers: Sequence[Number], known: Sequence[Condition]) -> None:
