@@ -25,7 +25,7 @@ def parser() -> Parser:
     command = Parser(
         prog=PROGRAM,
         description="Print what the model of a study's trials expects of a config of its space, tried or not.",
-        epilog="exit codes: 0 done, 2 wrong usage, 4 no study, a damaged one, or no complete trial",
+        epilog="exit codes: 0 done, 2 wrong usage, 4 no study, a damaged one, or no complete trial, 130 Ctrl-C",
     )
     command.add_argument("folder", type=Path, metavar="results/NAME", help="the study's folder")
     command.add_argument(
@@ -51,15 +51,20 @@ def _field(text: str) -> tuple[str, Any]:
 def main() -> int:
     """Run the command; the exit code."""
     tolerate_lost_output()
-    options = parser().parse_args()
+    try:
+        return _ask(parser().parse_args())
+    except FolderError as error:
+        return fail(PROGRAM, str(error))
+    except KeyboardInterrupt:
+        return Exit.CTRL_C
+
+
+def _ask(options: argparse.Namespace) -> int:
     from study.analyze.tables import settings
     from study.results import load
     from study.select.choice import shown
 
-    try:
-        study = load(options.folder)
-    except FolderError as error:
-        return fail(PROGRAM, str(error))
+    study = load(options.folder)
     if not study.best:
         return fail(PROGRAM, f"{study.study.name} has no complete trial; expected one at least")
     try:

@@ -42,5 +42,6 @@ def guarded(
             raise
         return fail(program, f"{error.filename or options.results}: {error.strerror}")
     except KeyboardInterrupt:
-        warn(program, "interrupted; nothing was run")
+        again = f"; continue with: {stop.resume}" if stop.resume else ""  # the folder is there already
+        warn(program, f"interrupted; nothing was run{again}")
         return Exit.INTERRUPTED

@@ -7,13 +7,13 @@ from moe.console import Exit, fail, tolerate_encoding, warn
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code."""
-    from moe.store.files import PlaceError  # imports are here so that Ctrl-C while they load is handled
-    from study.cluster.options import read
-    from study.cluster.request import PROGRAM
-    from study.folder import FolderError
-    from study.machine import ClusterError
-
+    program = "python -m study.submit"
     try:
+        from moe.store.files import PlaceError  # imports are here so that Ctrl-C while they load is handled
+        from study.cluster.options import read
+        from study.folder import FolderError
+        from study.machine import ClusterError
+
         request = read(sys.argv[1:] if arguments is None else arguments)
         tolerate_encoding()
         if request.on == "ray":
@@ -25,14 +25,14 @@ def main(arguments: list[str] | None = None) -> int:
         actions = slurm.ACTIONS if request.on == "slurm" else kubernetes.ACTIONS
         return actions[request.action](request)
     except KeyboardInterrupt:
-        warn(PROGRAM, "interrupted")
+        warn(program, "interrupted")
         return Exit.INTERRUPTED
     except (ClusterError, FolderError, PlaceError) as error:
-        return fail(PROGRAM, str(error))
+        return fail(program, str(error))
     except OSError as error:
         if not error.filename:
             raise
-        return fail(PROGRAM, f"{error.filename}: {error.strerror}")
+        return fail(program, f"{error.filename}: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+from study.ask import main
 from study.space import PRESETS
 from tests.analyze_helpers import search, write
 
@@ -37,3 +38,12 @@ def test_a_value_that_is_none_or_is_not_the_studys_is_refused_in_a_sentence(tmp_
         assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
         assert words in refused.stderr
     assert call(folder, "learning_rate=1e-3", "seed=7").returncode == 0
+
+
+def test_ctrl_c_has_the_exit_code_of_a_command_that_cannot_be_resumed(tmp_path, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("study.results.load", interrupt)
+    monkeypatch.setattr(sys, "argv", ["study.ask", str(tmp_path)])
+    assert main() == 130

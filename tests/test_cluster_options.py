@@ -145,3 +145,13 @@ def test_a_resume_of_a_scheduler_is_sized_as_the_job_was():
         "python -m study.submit resume --on slurm --nodes 2 --partition p --env A=b x"
     )
     assert request.command("stop", "x") == "python -m study.submit stop --on slurm x"
+
+
+def test_ctrl_c_while_the_command_loads_is_one_sentence(monkeypatch, capsys):
+    class Loading:
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "study.cluster.options", Loading())
+    assert main(["status"]) == 75
+    assert capsys.readouterr().err == "python -m study.submit: interrupted\n"
