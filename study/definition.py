@@ -29,11 +29,7 @@ class Request:
 
 
 def define(options: Options, command: str) -> Request:
-    """The study that the options define.
-
-    Raises:
-        FolderError: the folder to resume is damaged.
-    """
+    """The study that the options define; raises a FolderError if the folder to resume is damaged."""
     folder = _folder(options)
     if folder and options.resume:
         before = folder.read_study()

@@ -93,11 +93,7 @@ class Driver:
         )
 
     def run_trials(self, records: Sequence[Record]) -> bool:
-        """Run the missing trials; whether too many failed.
-
-        Raises:
-            FolderError: a record could not be written; the trials before it are safe.
-        """
+        """Run the missing trials; whether too many failed. Raises a FolderError if a record could not be written."""
         options, study, folder, stop = self.request.options, self.study, self.folder, self.stop
 
         def save(record: Record) -> None:

@@ -97,9 +97,5 @@ class Results:
 
 
 def load(path: str | Path) -> Results:
-    """The results of a study's folder.
-
-    Raises:
-        FolderError: it holds no study, or something in it is damaged.
-    """
+    """The results of a study's folder; raises a FolderError if it holds none, or something in it is damaged."""
     return Results(examine(Path(path)))

@@ -17,11 +17,7 @@ _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false",
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """The entries of a YAML file.
-
-    Raises:
-        ValueError: it cannot be read, or is anything but such a mapping.
-    """
+    """The entries of a YAML file; raises a ValueError if it cannot be read, or is anything but such a mapping."""
     import yaml  # a preset does without
 
     try:

@@ -216,12 +216,10 @@ def test_a_job_of_another_program_is_no_study(identity, metadata):
     assert jobs(details(identity, metadata=metadata)).studies() == []
 
 
-def test_a_job_has_a_stop_signal_and_nothing_of_our_environment(monkeypatch, tmp_path):
+def test_a_job_has_a_stop_signal_and_nothing_of_our_environment(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
     cluster = jobs()
-    cluster.submit(
-        "study-x-3", ["study.run", "--results", "/my results"], tmp_path, {"MOE_CACHE": "/c"}, {"study": "x"}
-    )
+    cluster.submit("study-x-3", ["study.run", "--results", "/my results"], b"", {"MOE_CACHE": "/c"}, {"study": "x"})
     (sent,) = cluster.server.submitted
     assert (sent["submission_id"], sent["metadata"]) == ("study-x-3", {"study": "x"})
     assert sent["entrypoint"] == "exec sh study/cluster/python.sh -m study.run --results '/my results'"

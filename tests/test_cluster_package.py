@@ -1,5 +1,7 @@
+import io
 import shutil
 import subprocess
+import zipfile
 
 import pytest
 
@@ -35,14 +37,15 @@ def test_outside_a_checkout_a_job_gets_the_installed_modules(checkout):
     assert package.files(checkout) == modules
 
 
-def test_the_copy_is_private_has_the_space_file_and_does_not_stay(checkout):
+def test_a_job_gets_the_space_file_too_and_the_same_files_are_the_same_bytes(checkout):
     space = checkout.parent / "space.yaml"
     space.write_text("epochs: 1")
-    with package.copied(space, checkout) as folder:
-        copied = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-        assert copied == {"moe/data/cache.py", "study/__init__.py", "submitted/space.yaml"}
-        assert folder.stat().st_mode & 0o077 == 0
-    assert not folder.exists()
+    archive = package.zipped(space, checkout)
+    with zipfile.ZipFile(io.BytesIO(archive)) as packed:
+        assert packed.namelist() == ["moe/data/cache.py", "study/__init__.py", "submitted/space.yaml"]
+        assert packed.read("submitted/space.yaml") == b"epochs: 1"
+    (checkout / "moe" / "data" / "cache.py").touch()
+    assert package.zipped(space, checkout) == archive
 
 
 def test_this_project_is_a_package():

@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from annotated_types import Ge, Le
@@ -21,7 +20,6 @@ from moe.console import Exit, warn
 from moe.files import expanded
 from moe.schema import Model, decode
 from study.cluster.http import PORT_ADVICE, Server, StatusError, gateway_headers, one_line
-from study.cluster.package import zipped
 from study.cluster.request import Request
 from study.machine import ClusterError
 from study.options import NAME, RESUME_COMMAND
@@ -152,24 +150,24 @@ class Jobs:
         """Send a job its stop signal."""
         self._send("POST", f"/api/jobs/{job_id}/stop")
 
-    def submit(self, job_id: str, command: list[str], package: Path, env: Texts, metadata: Texts | None = None) -> None:
-        """Run `python -m` with this command in a copy of a folder; raises a `TakenError` if the id is taken."""
+    def submit(self, job_id: str, command: list[str], files: bytes, env: Texts, metadata: Texts | None = None) -> None:
+        """Run `python -m` with this command in the folder of an archive; raises a `TakenError` if the id is taken."""
         job = {
             "submission_id": job_id,
             "entrypoint": " ".join((*PYTHON, shlex.join(command))),
-            "runtime_env": {"working_dir": self._upload(zipped(package)), "env_vars": {**env, **ENV}},
+            "runtime_env": {"working_dir": self._upload(files), "env_vars": {**env, **ENV}},
             "metadata": metadata or {},
         }
         self._send("POST", "/api/jobs/", json.dumps(job).encode())
 
-    def _upload(self, package: bytes) -> str:
+    def _upload(self, files: bytes) -> str:
         """Send the files of a job, unless the cluster has them; their URI there."""
-        name = f"_ray_pkg_{hashlib.sha256(package).hexdigest()[:32]}.zip"
+        name = f"_ray_pkg_{hashlib.sha256(files).hexdigest()[:32]}.zip"
         path = f"/api/packages/gcs/{name}"
         try:
             self._send("GET", path)
         except MissingJobError:
-            self._send("PUT", path, package)
+            self._send("PUT", path, files)
         return f"gcs://{name}"
 
     def _get(self, model: type[Answered], path: str, form: bytes = b"%b") -> Answered:

@@ -9,15 +9,14 @@ import time
 import uuid
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from moe.cli import refuse
 from moe.console import Exit, duration, emit, warn
-from study.cluster import package
 from study.cluster.client import PYTHON, STOP_S, Job, Jobs, TakenError, Texts
 from study.cluster.fetch import receive
 from study.cluster.logs import Follower
 from study.cluster.options import job_options, new_name, space_file
+from study.cluster.package import zipped
 from study.cluster.request import PROGRAM, Action, Request
 from study.machine import ClusterError
 from study.options import RESUME_COMMAND, Options, as_words, parse
@@ -37,21 +36,21 @@ def submit(request: Request, jobs: Jobs) -> int:
             raise ClusterError(f"study {name} is running as {job.id}; expected another --name, or stop it first")
     run = job_options(request, name, before)
     command = ["study.run", *as_words(run)]
-    with package.copied(space_file(request)) as folder:
-        if request.dry_run:
-            job, _ = _run(jobs, f"check-{uuid.uuid4().hex}", command, folder, request.env, _show)
-            emit("No study was submitted.")
-            return job.code
-        ids = (f"study-{name}-{number}" for number in itertools.count(1))
-        job_id = next(free for free in ids if free not in {job.id for job in earlier})
-        env = {**request.env, RESUME_COMMAND: request.command("resume", name)}
-        try:
-            jobs.submit(job_id, command, folder, env, {"study": name, "results": str(run.results)})
-        except TakenError:
-            raise ClusterError(f"another command has just submitted study {name}; nothing was submitted") from None
-        except BaseException:
-            warn(PROGRAM, f"{job_id} may have been submitted; see: {request.command('status', name)}")
-            raise
+    files = zipped(space_file(request))
+    if request.dry_run:
+        job, _ = _run(jobs, f"check-{uuid.uuid4().hex}", command, files, request.env, _show)
+        emit("No study was submitted.")
+        return job.code
+    taken = {job.id for job in earlier}
+    job_id = next(free for number in itertools.count(1) if (free := f"study-{name}-{number}") not in taken)
+    env = {**request.env, RESUME_COMMAND: request.command("resume", name)}
+    try:
+        jobs.submit(job_id, command, files, env, {"study": name, "results": str(run.results)})
+    except TakenError:
+        raise ClusterError(f"another command has just submitted study {name}; nothing was submitted") from None
+    except BaseException:
+        warn(PROGRAM, f"{job_id} may have been submitted; see: {request.command('status', name)}")
+        raise
     emit(f"Submitted as {job_id}.")
     if request.detach:
         emit(_commands(request, name))
@@ -79,10 +78,10 @@ def _options(job: Job) -> Options | None:
         return None
 
 
-def _run(jobs: Jobs, job_id: str, command: list[str], folder: Path, env: Texts, show: Show) -> tuple[Job, str]:
+def _run(jobs: Jobs, job_id: str, command: list[str], files: bytes, env: Texts, show: Show) -> tuple[Job, str]:
     """Run a job that is no study to its end, or stop it where that is interrupted; the ended job and its log."""
     try:
-        jobs.submit(job_id, command, folder, env)
+        jobs.submit(job_id, command, files, env)
         follower = Follower(jobs, job_id, show)
         return follower.follow(), follower.log
     except BaseException:
@@ -133,8 +132,7 @@ def fetch(request: Request, jobs: Jobs) -> int:
         job = _pick(jobs.studies(), request)
         name, source = job.study, source or job.results
     command = ["study.cluster.fetch", source, name]
-    with package.copied() as folder:
-        job, log = _run(jobs, f"fetch-{uuid.uuid4().hex}", command, folder, {}, lambda piece: None)
+    job, log = _run(jobs, f"fetch-{uuid.uuid4().hex}", command, zipped(), {}, lambda piece: None)
     failure = None if job.status == "SUCCEEDED" else job.message or f"{job.id} ended as {job.status}"
     return receive(log, failure, request.results, name)
 

@@ -24,11 +24,7 @@ class Follower:
     broken: bool = False  # whether the last request failed
 
     def follow(self) -> Job:
-        """Print what the job prints until it ends; the ended job.
-
-        Raises:
-            ClusterError: the cluster has not answered for minutes, or does not have the job.
-        """
+        """Print what the job prints until it ends; the ended job. Raises a `ClusterError` if the cluster loses it."""
         while True:
             began = time.monotonic()
             try:

@@ -41,20 +41,17 @@ def find(folder: Path, trial: int | None) -> Original:
     try:
         study = files.read_study()
         records = {record.trial: record for record in files.read_records(study)}
-        number = _best(study, files, list(records.values())) if trial is None else trial
-        if number not in records:
-            raise UnknownTrialError(f"{number}; expected a trial of {study.name}: {_ranges(sorted(records))}")
-        _check_complete(records[number], files.path)
-        return Original(study=study, record=records[number], run=_run(files, records[number]))
+        if trial is None:
+            choice = choose(study, [record for record in records.values() if record.state == COMPLETE])
+            if not choice:
+                raise FolderError(f"{files.path} has no complete trial; there is nothing to reproduce")
+            trial = choice.trials[0]
+        if trial not in records:
+            raise UnknownTrialError(f"{trial}; expected a trial of {study.name}: {_ranges(sorted(records))}")
+        _check_complete(records[trial], files.path)
+        return Original(study=study, record=records[trial], run=_run(files, records[trial]))
     except OSError as error:
         raise FolderError(f"{error.filename or folder}: {error.strerror}") from None
-
-
-def _best(study: Study, files: Folder, records: Sequence[Record]) -> int:
-    choice = choose(study, [record for record in records if record.state == COMPLETE])
-    if not choice:
-        raise FolderError(f"{files.path} has no complete trial; there is nothing to reproduce")
-    return choice.trials[0]
 
 
 def _check_complete(record: Record, folder: Path) -> None:
