@@ -5,8 +5,8 @@
 Every point of a space is run twice, each time with an empty store: undisturbed, and while the driver, workers, the
 raylet, the head (GCS) and Ray's agents are killed, drawn at random, at start-up too. A study that ended so is resumed;
 one that is done before all kills are spent begins anew. Exit code 1 if a finished record was changed or lost, if the
-trials are not the same as the undisturbed study's in config, seed and scores, if a driver ended otherwise than done or
-resumable, or hung, or if a process outlived its driver.
+trials are not the same as the undisturbed study's in config, seed and scores, if a driver ended otherwise than done,
+resumable or without a Ray, or hung, or if a process outlived its driver.
 """
 
 import argparse
@@ -34,7 +34,8 @@ from tests.benchmarks.cluster import below
 from tests.benchmarks.report import circumstances
 
 SPACE = "epochs: [1, 2, 3]\ntrain_examples: [500, 1000, 1500]\ntest_examples: 500\nuse_large_experts: [false, true]\n"
-COMMON = ("--space", "space.yaml", "--trials", "all", "--refine", "0", "--max-failures", "1000", "--name", "x")
+ALWAYS = ("--max-failures", "1000", "--name", "x")
+COMMON = ("--space", "space.yaml", "--trials", "all", "--refine", "0", *ALWAYS)
 DRIVER, WORKER, RAYLET, HEAD, AGENT = KINDS = ("driver", "worker", "raylet", "head", "agent")
 PROGRAMS = {"raylet": RAYLET, "gcs_server": HEAD}
 WAITS_S = (0.0, 3.0)  # from a trial that runs to the next kill
@@ -86,7 +87,7 @@ class Scene:
 
     def start(self) -> subprocess.Popen[bytes]:
         """A driver: the study's first one, or one that resumes it."""
-        words = ("--resume", "--name", "x") if (self.folder / "study.json").exists() else (*COMMON, *self.words)
+        words = ("--resume", *ALWAYS) if (self.folder / "study.json").exists() else (*COMMON, *self.words)
         ours = {"PYTHONPATH": str(Path(__file__).parents[2]), "MOE_STORE": str(self.home / "stages")}
         with (self.home / "printed").open("ab") as printed:
             return subprocess.Popen(
@@ -143,7 +144,9 @@ def undisturbed(scene: Scene) -> pd.DataFrame:
     return scene.table()
 
 
-def disturbed(scene: Scene, kinds: Iterator[str], draw: random.Random, count: Count) -> None:
+def disturbed(
+    scene: Scene, kinds: Iterator[str], draw: random.Random, count: Count, emit: Callable[[str], None]
+) -> None:
     """A study to its end: one process after the other is killed, until `kinds` is spent."""
     scene.begin()
     while True:
@@ -163,8 +166,9 @@ def disturbed(scene: Scene, kinds: Iterator[str], draw: random.Random, count: Co
                 count.kept += 1
             else:
                 count.wrong.append(f"the finished record {name} is {'changed' if name in now else 'lost'}")
-        if code not in (Exit.DONE, Exit.INTERRUPTED, -signal.SIGKILL):
+        if code not in (Exit.DONE, Exit.INTERRUPTED, Exit.ENVIRONMENT, -signal.SIGKILL):  # 4: Ray died as it started
             count.wrong.append(f"a driver ended with {code}:\n{_tail(scene)}")
+        emit(str(count))
         if code == Exit.DONE or count.wrong:
             count.studies += code == Exit.DONE
             count.lost += sum(LOST.encode() in content for content in now.values())
@@ -221,7 +225,7 @@ def chaos(
     expected = undisturbed(scene)
     emit(f"undisturbed: {len(expected)} trials")
     while (spent := count.kills.total()) < len(kinds) and not count.wrong:
-        disturbed(scene, iter(kinds[spent:]), draw, count)
+        disturbed(scene, iter(kinds[spent:]), draw, count, emit)
         try:
             pd.testing.assert_frame_equal(expected, scene.table(), check_dtype=False, check_exact=True)
         except (AssertionError, OSError) as error:
