@@ -3,6 +3,7 @@
 shared=$results/.slurm-$SLURM_JOB_ID
 unset RAY_ADDRESS RAY_AUTH_TOKEN
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$shared/token RAY_USAGE_STATS_ENABLED=0 PYTHONUNBUFFERED=1
+export MALLOC_ARENA_MAX=1  # in workers, or each of their threads keeps freed memory of its own
 export STUDY_NODES=$nodes python shared cpus gpus memory
 rm -rf "$shared" # of this job before it was requeued
 mkdir -p "$results" && mkdir -m 700 "$shared" || exit 4

@@ -5,6 +5,7 @@ shared=$results/.slurm-$SLURM_JOB_ID
 tmp=/tmp/ray-$SLURM_JOB_ID # short, for the sockets of Ray
 unset RAY_ADDRESS RAY_AUTH_TOKEN
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$shared/token RAY_USAGE_STATS_ENABLED=0 PYTHONUNBUFFERED=1
+export MALLOC_ARENA_MAX=1  # in workers, or each of their threads keeps freed memory of its own
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300 STUDY_NODES=$nodes PATH="${python%/*}:$PATH" shared
 rm -rf "$shared" # of this job before it was requeued
 mkdir -p "$results" && mkdir -m 700 "$shared" || exit 4
