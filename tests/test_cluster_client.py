@@ -228,4 +228,5 @@ def test_a_job_has_a_stop_signal_and_nothing_of_our_environment(monkeypatch):
         "RAY_JOB_STOP_SIGNAL": "SIGINT",
         "RAY_JOB_STOP_WAIT_TIME_S": "60",
         "PYTHONUNBUFFERED": "1",
+        "MALLOC_ARENA_MAX": "1",
     }

@@ -104,8 +104,9 @@ def test_a_tried_config_is_told_with_its_mean_objective_and_another_is_asked_for
     assert values == [0.02, 0.04] + [pytest.approx(0.03)] * 5
 
 
-def test_a_trial_whose_ray_is_gone_is_left_for_a_resume_and_no_other_is_launched():
-    stop = Stop(is_lost=lambda: True)
+@pytest.mark.parametrize("answers", [[True], [False, False, True]], ids=["gone", "going"])
+def test_a_trial_whose_ray_is_gone_is_left_for_a_resume_and_no_other_is_launched(answers):
+    stop = Stop(is_lost=iter(answers).__next__)
     driver = Driver(stop=stop, trials=4)
     trial_id, _ = driver.launch()
     driver.searcher.on_trial_complete(trial_id, error=True)

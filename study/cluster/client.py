@@ -28,7 +28,12 @@ MOST_MS = 253_402_300_799_000  # the end of the year 9999
 STOP_S = 60  # for a study to save and end, before it is killed
 
 #: how Ray stops a study, and how it prints
-ENV = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S), "PYTHONUNBUFFERED": "1"}
+ENV = {
+    "RAY_JOB_STOP_SIGNAL": "SIGINT",
+    "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S),
+    "PYTHONUNBUFFERED": "1",
+    "MALLOC_ARENA_MAX": "1",  # in workers, or each of their threads keeps freed memory of its own
+}
 #: begins the entry point of a job: Python, in the form of the cluster's workers; exec, so that signals reach it
 PYTHON = ("exec", "sh", "study/cluster/python.sh", "-m")
 Texts = dict[str, str]

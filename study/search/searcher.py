@@ -19,6 +19,7 @@ from study.search.trial import EpochReport, Row
 from study.study import COMPLETE, FAILED, LOST, NOT_RUN, RUNNING, SEARCH, STALLED, Record, Reference
 
 MAX_REPEATS = 5  # times that a sampler may propose a point that was tried, before the trial becomes a replicate
+RAY_ENDS_S = 2.0  # a raylet ends its workers before itself, as when an agent of it has died
 MOST_TRIES = 3  # times that a worker is lost with a config before the config counts as the reason
 
 
@@ -168,7 +169,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
             return
         number, proposal = self._running.pop(trial_id)
         unreported = error and self.ledger.records[number].state == RUNNING
-        if unreported and not self.stop.now() and not self.stop.ray_is_gone():
+        if unreported and not self.stop.now() and not self.stop.ray_is_gone(within_s=RAY_ENDS_S):
             self.ledger.fail(number, LOST)
             self._lost[trial_id] = number
         record = self.ledger.records[number]

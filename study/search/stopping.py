@@ -53,10 +53,16 @@ class Stop:
         late = self.deadline is not None and time.monotonic() > self.deadline
         return self.signalled or late or self.broken is not None or self.lost is not None
 
-    def ray_is_gone(self) -> bool:
-        """Whether there is no Ray any more; looks now."""
-        if self.lost is None and self.is_lost():
-            self.lost = "Ray is gone: it refuses connections"
+    def ray_is_gone(self, within_s: float = 0.0) -> bool:
+        """Whether there is no Ray any more, or is none after so many seconds; looks now."""
+        end = time.monotonic() + within_s
+        while self.lost is None:
+            if self.is_lost():
+                self.lost = "Ray is gone: it refuses connections"
+            elif time.monotonic() >= end:
+                break
+            else:
+                time.sleep(0.1)
         return self.lost is not None
 
     @contextmanager
