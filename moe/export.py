@@ -14,9 +14,7 @@ import os
 import platform
 import shlex
 import textwrap
-import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +23,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 from pydantic import field_validator
 
 from moe.config import CLASS_NAMES, CLASSES, Config
-from moe.files import open_regular, sync
+from moe.files import create_file, open_regular
 from moe.result import Result
 from moe.schema import Model, decode
 
@@ -120,28 +118,11 @@ def save(path: Path, networks: Mapping[str, "nn.Module"], result: Result, origin
     weights = {name: value.cpu().contiguous() for name, value in nn.ModuleDict(dict(networks)).state_dict().items()}
     content = pack(weights, {"description": description, "sha256": _sha256(description, weights)})
     try:
-        _create(path, content)
+        created = create_file(path, content)
     except OSError as error:
         raise ExportError(f"{path} cannot be written: {error.strerror}") from None
-
-
-def _create(path: Path, content: bytes) -> None:
-    """Write a file that appears whole, unless there is one."""
-    partial = path.with_name(f".partial-{uuid.uuid4().hex}")
-    try:
-        with partial.open("xb") as file:
-            file.write(content)
-            file.flush()
-            sync(file.fileno())
-        try:
-            os.link(partial, path)
-        except OSError:
-            if os.path.lexists(path):
-                raise ExportError(f"{path} exists already; choose another file") from None
-            partial.rename(path)  # a file system without hard links
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+    if not created:
+        raise ExportError(f"{path} exists already; choose another file")
 
 
 def _sha256(description: str, weights: Mapping[str, "Tensor"]) -> str:

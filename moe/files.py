@@ -1,4 +1,4 @@
-"""Files that others may have written or replaced: only regular ones are read, up to a size.
+"""Files that others may have written or replaced: only regular ones are read, up to a size; what is written is whole.
 
 A pipe or a device could make a reader wait for ever, a sparse file fill its memory.
 """
@@ -7,6 +7,9 @@ import errno
 import io
 import os
 import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FOLDER = "a folder"
@@ -18,6 +21,8 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFLNK: "a link that leads nowhere",
 }
+PARTIAL = ".partial-"  # begins the name of a file that is being written
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 _NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # as file systems over object stores say
 MOST_TEXT = 64 << 20  # bytes of a file of JSON, YAML or text
 
@@ -74,6 +79,55 @@ def irregular(path: Path) -> str | None:
 def expanded(path: str | Path) -> Path:
     """A path in which a leading ~ is the user's home folder; an unknown user's stays as it is."""
     return Path(os.path.expanduser(path))
+
+
+def replace_file(path: Path, content: bytes, mode: int | None = None) -> None:
+    """Write a file that appears whole and replaces what was there; a link is replaced, not followed."""
+    with _partial(path, content, mode) as partial:
+        partial.replace(path)
+
+
+def create_file(path: Path, content: bytes, mode: int | None = None) -> bool:
+    """Write a file that appears whole, unless something is there already; whether it was written."""
+    with _partial(path, content, mode) as partial:
+        try:
+            _link(partial, path)
+        except FileExistsError:
+            return False
+        return True
+
+
+def _link(partial: Path, path: Path) -> None:
+    try:
+        os.link(partial, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        path.open("xb").close()  # without hard links, a reader may see an empty file for a moment
+        partial.replace(path)
+
+
+@contextmanager
+def _partial(path: Path, content: bytes, mode: int | None) -> Iterator[Path]:
+    """A file with the content beside its place; it is deleted afterwards."""
+    partial = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
+    try:
+        with partial.open("xb") as file:
+            if mode is not None:
+                permit(file.fileno(), mode)
+            file.write(content)
+            file.flush()
+            sync(file.fileno())
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def permit(file: int | Path, mode: int) -> None:
+    """Set permissions, where the file system has them."""
+    with suppress(OSError):
+        if stat.S_IMODE(os.stat(file).st_mode) != mode:
+            os.chmod(file, mode)
 
 
 def sync(descriptor: int) -> None:

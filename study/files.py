@@ -6,25 +6,19 @@
   ...
 """
 
-import errno
 import hashlib
 import json
-import os
 import re
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from moe.files import sync
+from moe.files import create_file, replace_file
 from moe.schema import Model, decode
 
 Value = TypeVar("Value", bound=Model)
 
 _OPEN = "{\n"
 _SEAL = re.compile(rb'\{\n  "sha256": "([0-9a-f]{64})",\n')
-_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 
 
 class ChangedError(ValueError):
@@ -38,46 +32,16 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file that appears whole and replaces what was there; a link is replaced, not followed."""
-    with _partial(path, text) as partial:
-        partial.replace(path)
+    replace_file(path, _encoded(text))
 
 
 def create_text(path: Path, text: str) -> bool:
     """Write a text file that appears whole, unless something is there already; whether it was written."""
-    with _partial(path, text) as partial:
-        try:
-            os.link(partial, path)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            return _create_in_place(path, text)
-        return True
+    return create_file(path, _encoded(text))
 
 
-def _create_in_place(path: Path, text: str) -> bool:
-    """For file systems without hard links: a reader may see half of the file."""
-    try:
-        with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-    except FileExistsError:
-        return False
-    return True
-
-
-@contextmanager
-def _partial(path: Path, text: str) -> Iterator[Path]:
-    """A file with the text beside its place; it is deleted afterwards."""
-    partial = path.with_name(f".partial-{uuid.uuid4().hex}")
-    try:
-        with partial.open("x", encoding="utf-8", errors="backslashreplace") as file:  # a path may be no text
-            file.write(text)
-            file.flush()
-            sync(file.fileno())
-        yield partial
-    finally:
-        partial.unlink(missing_ok=True)
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")  # a path may be no text
 
 
 def _json(value: Any) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from moe.store.files import PARTIAL, Local, PlaceError, Remote
+from moe.files import PARTIAL
+from moe.store.files import Local, PlaceError, Remote
 from moe.store.location import checked, default_location, place_at
 from moe.store.tolerant import TolerantFiles
 from tests.store_helpers import Faulty

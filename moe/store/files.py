@@ -6,21 +6,17 @@ A file appears whole, and `create` never replaces one. Links to folders are neit
 outside the root is written or deleted.
 """
 
-import errno
 import os
 import stat
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from moe.files import NotRegularError, irregular, is_plain, read_regular, sync
+from moe.files import NotRegularError, create_file, irregular, is_plain, permit, read_regular, replace_file
 
-PARTIAL = ".partial-"  # begins the name of a file that is being written
 MOST = {True: 2 << 30, False: 16 << 20}  # bytes of a file of tensors, and of any other
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 class PlaceError(Exception):
@@ -61,38 +57,17 @@ class Local:
 
     def create(self, path: str, content: bytes) -> bool:
         """Write a file unless it exists; whether it was written."""
-        with _place_errors(self.name), self._partial(path, content) as (partial, target):
-            try:
-                os.link(partial, target)
-            except FileExistsError:
-                if kind := irregular(target):
-                    raise NotRegularError(0, f"it is {kind}; expected a file", str(target)) from None
-                return False
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-                return _create_in_place(target, content)
-            return True
+        with _place_errors(self.name):
+            target, mode = self._at(path), self._make_folders(path)
+            created = create_file(target, content, mode)
+            if not created and (kind := irregular(target)):
+                raise NotRegularError(0, f"it is {kind}; expected a file", str(target))
+            return created
 
     def replace(self, path: str, content: bytes) -> None:
         """Write a file, whether it exists or not."""
-        with _place_errors(self.name), self._partial(path, content) as (partial, target):
-            partial.replace(target)
-
-    @contextmanager
-    def _partial(self, path: str, content: bytes) -> Iterator[tuple[Path, Path]]:
-        """A file with the content beside its target, and the target; the former is deleted afterwards."""
-        target, mode = self._at(path), self._make_folders(path)
-        partial = target.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
-        try:
-            with partial.open("xb") as file:
-                _permit(file.fileno(), mode & 0o666)
-                file.write(content)
-                file.flush()
-                sync(file.fileno())
-            yield partial, target
-        finally:
-            partial.unlink(missing_ok=True)
+        with _place_errors(self.name):
+            replace_file(self._at(path), content, self._make_folders(path))
 
     def _at(self, path: str) -> Path:
         """A path below the root, all of whose folders are in it."""
@@ -109,7 +84,7 @@ class Local:
     def _make_folders(self, path: str) -> int:
         """Make the folders of a path with the root's permissions, so that who may write the root may write them too.
 
-        Returns the root's mode.
+        Returns the permissions of a file in them.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         root, at = self.root.stat(), self.root
@@ -119,8 +94,8 @@ class Local:
                 at.mkdir()
                 with suppress(OSError):
                     os.chown(at, -1, root.st_gid)
-                _permit(at, stat.S_IMODE(root.st_mode))
-        return root.st_mode
+                permit(at, stat.S_IMODE(root.st_mode))
+        return root.st_mode & 0o666
 
     def files(self, folder: str) -> dict[str, int]:
         """Names and sizes in bytes of the regular files directly in a folder."""
@@ -162,23 +137,6 @@ class Local:
             source.rename(self._at(to))
             return True
         return False
-
-
-def _permit(file: int | Path, mode: int) -> None:
-    """Set permissions, where the file system has them."""
-    with suppress(OSError):
-        if stat.S_IMODE(os.stat(file).st_mode) != mode:
-            os.chmod(file, mode)
-
-
-def _create_in_place(target: Path, content: bytes) -> bool:
-    """For file systems without hard links: a reader may see half of the file, and then its hash does not match."""
-    try:
-        with target.open("xb") as file:
-            file.write(content)
-    except FileExistsError:
-        return False
-    return True
 
 
 class Remote:

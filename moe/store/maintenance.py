@@ -14,14 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from moe.files import FOLDER
-from moe.store.files import PARTIAL, Place, PlaceError
+from moe.files import FOLDER, PARTIAL
+from moe.store.files import Place, PlaceError
 from moe.store.manifest import (
     PREDICTIONS,
     TENSORS,
-    Content,
     DamagedError,
     Manifest,
     OtherFormatError,
@@ -68,6 +67,11 @@ class Entry:
         """How many are stored."""
         return len(self.manifests[0].epochs) if self.manifests else 0
 
+    @property
+    def stopped(self) -> bool:
+        """Whether patience ended the chain."""
+        return bool(self.manifests) and self.manifests[0].end is None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -80,7 +84,7 @@ class Plan:
 
 def folders(place: Place, under: str = "") -> list[str]:
     """The folders `<under><stage>/<address>`; `under` is empty or ends in /."""
-    stages = [f"{under}{stage}" for stage in place.folders(under.rstrip("/"))]
+    stages = (f"{under}{stage}" for stage in place.folders(under.rstrip("/")))
     return [f"{stage}/{name}" for stage in stages for name in place.folders(stage) if _ADDRESS.fullmatch(name)]
 
 
@@ -108,12 +112,11 @@ def _read_entry(place: Place, folder: str) -> Entry:
                 unreadable = True
             except OtherFormatError:
                 unreadable = foreign = True
-        manifests.sort(key=lambda manifest: len(manifest.epochs), reverse=True)
         used = _used(place, folder, files)  # after the files: who has replaced one has written a use before
     except PlaceError as error:
         return Entry(folder=folder, files={}, error=str(error))
-    known: dict[str, Any] = {"used": used, "unreadable": unreadable, "foreign": foreign}
-    return Entry(folder=folder, files=files, manifests=tuple(manifests), **known)
+    found = tuple(sorted(manifests, key=lambda manifest: len(manifest.epochs), reverse=True))
+    return Entry(folder=folder, files=files, used=used, manifests=found, unreadable=unreadable, foreign=foreign)
 
 
 def _is_ours(name: str) -> bool:
@@ -187,7 +190,7 @@ def find_damage(place: Place, folder: str) -> Findings:
                 check(name, partial(read_verified, place, folder, name))
         weights = {epoch: content for manifest in manifests for epoch, content in manifest.weights.items()}
         for name in names:
-            if content := _weights_of(name, weights):
+            if (form := PREDICTIONS.fullmatch(name)) and (content := weights.get(int(form[1]))):
                 check(name, partial(read_predictions, place, folder, name, content))
         present = place.files(folder)
     except PlaceError as error:
@@ -198,12 +201,6 @@ def find_damage(place: Place, folder: str) -> Findings:
         if lacking and manifest.name in present:  # else a longer chain has replaced it
             found.faults[manifest.name] = f"it needs what is damaged or missing: {', '.join(sorted(lacking))}"
     return found
-
-
-def _weights_of(name: str, weights: Mapping[int, Content]) -> Content | None:
-    """The weights that the predictions of this name are of; None for other files, and if no manifest names any."""
-    found = PREDICTIONS.fullmatch(name)
-    return weights.get(int(found[1])) if found else None
 
 
 def plan_gc(entries: Iterable[Entry], aside: Mapping[str, int], max_bytes: int, now: float) -> Plan:
@@ -253,15 +250,13 @@ class Deleted:
 
 def delete(place: Place, plan: Plan) -> Deleted:
     """Delete what is planned, except chains that were used meanwhile."""
-    leftovers = in_parallel(partial(_attempt, place.remove), plan.leftovers)
-    errors = [error for error in leftovers if isinstance(error, PlaceError)]
+    leftovers = list(in_parallel(partial(_attempt, place.remove), plan.leftovers))
     outcomes = list(in_parallel(partial(_attempt, partial(_delete_chain, place)), plan.chains))
-    errors += [outcome for outcome in outcomes if isinstance(outcome, PlaceError)]
     chains, used = (
         tuple(entry for entry, outcome in zip(plan.chains, outcomes, strict=True) if outcome is wanted)
         for wanted in (True, False)
     )
-    return Deleted(chains, used, tuple(map(str, errors)))
+    return Deleted(chains, used, tuple(str(each) for each in (*leftovers, *outcomes) if isinstance(each, PlaceError)))
 
 
 def _attempt(operation: Callable[[Item], Value], item: Item) -> Value | PlaceError:

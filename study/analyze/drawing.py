@@ -3,18 +3,18 @@
 results/NAME/figures/gains.png  trials.png  accuracies.png  effects.png  curves.png  cost.png
 """
 
+import io
 import textwrap
-import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from moe.files import replace_file
 from study.analyze.analysis import Analysis
 from study.analyze.figures import PLOTS, comparable, has_curves
 from study.analyze.tables import scored
@@ -37,10 +37,8 @@ LOOK: Any = {
 
 def figures(analysis: Analysis, titled: bool = True) -> dict[str, Figure]:
     """The figures that the trials allow, by name; without title and caption for a page that has its own."""
-    missing = {
-        name for name, found in (("effects", comparable(analysis)), ("curves", has_curves(analysis))) if not found
-    }
-    names = [name for name in PLOTS if name not in missing] if analysis.complete else []
+    needs = {"effects": comparable, "curves": has_curves}
+    names = [name for name in PLOTS if name not in needs or needs[name](analysis)] if analysis.complete else []
     with _look():
         return {name: _figure(name, analysis, titled) for name in names}
 
@@ -77,7 +75,9 @@ def draw(analysis: Analysis) -> str:
     found = figures(analysis)
     with _look():
         for name, figure in found.items():
-            _save(figure, folder / f"{name}.png")
+            content = io.BytesIO()
+            figure.savefig(content, format="png", dpi=DPI)
+            replace_file(folder / f"{name}.png", content.getvalue())
     return f"Figures in {folder}: {', '.join(f'{name}.png' for name in found)}"
 
 
@@ -96,12 +96,3 @@ def _frame(figure: Figure, title: str, analysis: Analysis) -> None:
     layout = figure.get_layout_engine()
     assert isinstance(layout, ConstrainedLayoutEngine)
     layout.set(rect=(0.005, below, 0.99, 1 - below - above), h_pad=0.08)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    partial = path.with_name(f".partial-{uuid.uuid4().hex}")
-    try:
-        figure.savefig(partial, format="png", dpi=DPI)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
