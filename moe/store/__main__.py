@@ -19,7 +19,7 @@ from rich.filesize import decimal
 
 from moe.cli import Parser, refuse
 from moe.config import Config
-from moe.console import Exit, emit, fail, table, warn
+from moe.console import Exit, emit, fail, table
 from moe.store.files import Place, PlaceError
 from moe.store.location import default_location, place_at
 from moe.store.maintenance import (
@@ -96,22 +96,21 @@ def _ls(place: Place, options: argparse.Namespace) -> int:
     entries = read_entries(place)
     if options.json:
         emit(json.dumps([_as_json(entry) for entry in entries], indent=2))
-        return _report(entry.error for entry in entries if entry.error)
-    if not entries:
+    elif not entries:
         emit(f"The store {place.name} holds no chains yet.")
-        return Exit.DONE
-    emit(_table(entries))
-    epochs = sum(entry.epochs for entry in entries)
-    emit(f"{_count(len(entries), 'chain')}, {_count(epochs, 'epoch')}, {_bytes(entries)} in {place.name}")
+    else:
+        emit(_table(entries))
+        epochs = sum(entry.epochs for entry in entries)
+        emit(f"{_count(len(entries), 'chain')}, {_count(epochs, 'epoch')}, {_bytes(entries)} in {place.name}")
     return _report(entry.error for entry in entries if entry.error)
 
 
 def _report(errors: Iterable[str]) -> Exit:
     """Print what failed while the rest was done; the exit code."""
-    errors = list(errors)
+    code = Exit.DONE
     for error in errors:
-        warn(PROGRAM, error)
-    return Exit.ENVIRONMENT if errors else Exit.DONE
+        code = fail(PROGRAM, error)
+    return code
 
 
 def _verify(place: Place, options: argparse.Namespace) -> int:
@@ -177,17 +176,10 @@ def _row(entry: Entry) -> tuple[str, ...]:
     spec = entry.manifests[0].spec if entry.manifests else {}
     defaults = {name: value for name, value in Config().as_json().items() if name not in HEADINGS}
     others = [f"{name}={spec[name]}" for name, default in defaults.items() if spec.get(name, default) != default]
-    stopped = ", stopped" if entry.manifests and entry.manifests[0].end is None else ""
     return (
         stage,
         str(spec.get("network", "")),
-        f"{entry.epochs}{stopped}"
-        if entry.manifests
-        else "unreadable"
-        if entry.unreadable
-        else "none yet"
-        if not entry.error
-        else "no access",
+        _epochs(entry),
         " ".join(others),
         str(spec.get("train_examples", "")),
         str(sum(PREDICTIONS.fullmatch(name) is not None for name in entry.files)),
@@ -197,6 +189,13 @@ def _row(entry: Entry) -> tuple[str, ...]:
     )
 
 
+def _epochs(entry: Entry) -> str:
+    """How many epochs are stored, or why that is not known."""
+    if entry.manifests:
+        return f"{entry.epochs}{', stopped' if entry.stopped else ''}"
+    return "no access" if entry.error else "unreadable" if entry.unreadable else "none yet"
+
+
 def _as_json(entry: Entry) -> dict[str, Any]:
     """A chain; without its spec if no manifest can be read."""
     stage, address = entry.folder.split("/")
@@ -204,7 +203,7 @@ def _as_json(entry: Entry) -> dict[str, Any]:
         "stage": stage,
         "address": address,
         "epochs": entry.epochs,
-        "stopped": bool(entry.manifests) and entry.manifests[0].end is None,
+        "stopped": entry.stopped,
         "bytes": entry.bytes,
         "used": datetime.fromtimestamp(entry.used).astimezone().isoformat() if entry.used else None,
         "spec": dict(entry.manifests[0].spec) if entry.manifests else None,

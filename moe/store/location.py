@@ -2,12 +2,11 @@
 
 import os
 import re
-from functools import partial
 from pathlib import Path
 
 from moe.store.files import Local, Place, Remote
 
-AZURE = ("abfs", "abfss", "az")  # where container@account is the normal form
+AZURE = ("abfs", "abfss", "az")  # where container@account is the normal form, and no secret
 _USER = re.compile(r"://([^/?#]*)@")
 
 
@@ -30,7 +29,8 @@ def checked(location: str) -> str:
     if "://" not in location or location.startswith("file://"):
         return _folder(location, location.removeprefix("file://"))
     scheme = location.split("://")[0]
-    if "?" in location or any(map(partial(_has_credentials, scheme), _USER.findall(location))):
+    secret = any(scheme not in AZURE or ":" in user for user in _USER.findall(location))
+    if secret or "?" in location:
         raise ValueError(
             f"{scheme}://..., with credentials or a query in it; expected a URL without them: put them in the "
             "environment (AWS_SECRET_ACCESS_KEY, AZURE_STORAGE_SAS_TOKEN, GOOGLE_APPLICATION_CREDENTIALS and the like) "
@@ -40,20 +40,14 @@ def checked(location: str) -> str:
     return location
 
 
-def _has_credentials(scheme: str, user: str) -> bool:
-    """Whether what stands before @ may be secret: Azure's container@account is not."""
-    return scheme not in AZURE or ":" in user
-
-
 def _folder(location: str, path: str) -> str:
     try:
         folder = Path(path).expanduser().absolute()
-        is_file = folder.exists() and not folder.is_dir()
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{location}, which is a file; expected a folder or a URL")
     except (OSError, RuntimeError) as error:  # a name that is too long, an unknown user
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"{location}: {reason}; expected a folder or a URL") from None
-    if is_file:
-        raise ValueError(f"{location}, which is a file; expected a folder or a URL")
     return str(folder)
 
 

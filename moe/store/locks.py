@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -83,37 +83,37 @@ class Beat(Model):
     released: bool = False
 
 
+@dataclass(eq=False)
 class Lease:
     """The right to train a chain until another process takes over.
 
     Generation 0 stands for none: the store cannot give leases, and another process may train the same chain.
     """
 
-    def __init__(self, files: TolerantFiles, folder: str, generation: int) -> None:
-        self.epochs = 0  # trained so far: a sign of progress
-        self.over = False  # released or lost
-        self._files = files
-        self._folder = folder
-        self._generation = generation
-        self._beats = 0
-        self._checked = time.monotonic()
-        self._lock = threading.Lock()
+    files: TolerantFiles
+    folder: str
+    generation: int
+    epochs: int = 0  # trained so far: a sign of progress
+    over: bool = False  # released or lost
+    _beats: int = 0
+    _checked: float = field(default_factory=time.monotonic)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def holds(self, most_age_s: float) -> bool:
         """Whether no other process has taken over, looked up unless that was done in the last `most_age_s`."""
-        if self._generation and not self.over and time.monotonic() - self._checked >= most_age_s:
+        if self.generation and not self.over and time.monotonic() - self._checked >= most_age_s:
             self._checked = time.monotonic()
-            self.over = _newest(self._files, self._folder) > self._generation
+            self.over = _newest(self.files, self.folder) > self.generation
         return not self.over
 
     def beat(self, released: bool = False) -> None:
         """Write that the holder is alive, or that it has released the lease."""
         with self._lock:
-            if self._generation and not self.over:
+            if self.generation and not self.over:
                 self.over = released
                 self._beats += 1
                 beat = Beat(beats=self._beats, epochs=self.epochs, released=released)
-                self._files.replace(_path(self._folder, self._generation, "beat"), beat.model_dump_json().encode())
+                self.files.replace(_path(self.folder, self.generation, "beat"), beat.model_dump_json().encode())
 
 
 @dataclass

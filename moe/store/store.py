@@ -124,7 +124,7 @@ class Store:
             lease.beat(released=True)
             raise
         self._note_use(folder)
-        return ChainWriter(self._entries, chain, stored, lease, self.timing, partial(self._submit, folder))
+        return ChainWriter(self._entries, chain, dict(stored), lease, self.timing, partial(self._submit, folder))
 
     def _resumable(self, spec: Spec) -> tuple[Chain, dict[int, Content]]:
         """A chain with its resumable state, and the files of its weights.

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -31,34 +32,28 @@ class LeaseLostError(Exception):
     """Another process trains this stage now, because this one gave no sign of life for too long."""
 
 
+@dataclass
 class ChainWriter:
     """A chain and the right to train it. As a context it commits what is whole at the end and releases the lease.
 
     Args:
         chain: as far as it is stored.
-        stored: the files of its weights, by epoch.
+        stored: the files of its weights, by epoch; changed.
         submit: runs one job after the other in another thread.
     """
 
-    def __init__(
-        self,
-        entries: Entries,
-        chain: Chain,
-        stored: dict[int, Content],
-        lease: Lease,
-        timing: Timing,
-        submit: Callable[[Callable[[], object]], "Future[object]"],
-    ) -> None:
-        self.chain = chain
-        self._entries = entries
-        self._folder = folder_of(chain.spec)
-        self._stored = dict(stored)
-        self._unstored: dict[int, State] = {}  # weights by epoch
-        self._lease = lease
-        self._timing = timing
-        self._submit = submit
-        self._commits: list[Future[object]] = []  # that are not written yet
-        self._committed, self._committed_at = len(chain.epochs), time.monotonic()
+    entries: Entries
+    chain: Chain
+    stored: dict[int, Content]
+    lease: Lease
+    timing: Timing
+    submit: Callable[[Callable[[], object]], "Future[object]"]
+    _unstored: dict[int, State] = field(default_factory=dict)  # weights by epoch
+    _commits: list["Future[object]"] = field(default_factory=list)  # that are not written yet
+    _committed_at: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._folder, self._committed = folder_of(self.chain.spec), len(self.chain.epochs)
 
     def epoch_done(self) -> None:
         """Commit if it is time to. Call it after each epoch.
@@ -68,9 +63,9 @@ class ChainWriter:
         """
         self._commits = [commit for commit in self._commits if not commit.done()]
         keeps_up = len(self._commits) < MOST_UNWRITTEN
-        due = keeps_up and time.monotonic() - self._committed_at >= self._timing.commit_every_s
-        self._lease.epochs = len(self.chain.epochs)
-        if not self._lease.holds(0 if due else self._timing.beat_s):
+        due = keeps_up and time.monotonic() - self._committed_at >= self.timing.commit_every_s
+        self.lease.epochs = len(self.chain.epochs)
+        if not self.lease.holds(0 if due else self.timing.beat_s):
             raise LeaseLostError(f"{self._folder} was taken over")
         if due:
             self._commit(training_goes_on=True)
@@ -85,27 +80,27 @@ class ChainWriter:
             end = End(*({name: value.to("cpu", copy=True) for name, value in part.items()} for part in end))
         epochs = tuple(chain.epochs)
         self._committed, self._committed_at = len(epochs), time.monotonic()
-        self._commits.append(self._submit(lambda: self._publish(epochs, weights, end)))
+        self._commits.append(self.submit(lambda: self._publish(epochs, weights, end)))
 
     def _publish(self, epochs: tuple[Epoch, ...], weights: dict[int, State], end: End | None) -> None:
-        self._unstored |= {epoch: state for epoch, state in weights.items() if epoch not in self._stored}
+        self._unstored |= {epoch: state for epoch, state in weights.items() if epoch not in self.stored}
         for epoch, state in list(self._unstored.items()):
-            if (content := self._entries.put(self._folder, state)) is None:
+            if (content := self.entries.put(self._folder, state)) is None:
                 return  # the next commit tries again
-            self._stored[epoch] = content
+            self.stored[epoch] = content
             del self._unstored[epoch]
         stored_end = None
         if end:
-            same = self._stored.get(len(epochs))  # where the last epoch is the best one
-            network = same or self._entries.put(self._folder, end.network)
-            optimizer = self._entries.put(self._folder, end.optimizer) if network else None
+            same = self.stored.get(len(epochs))  # where the last epoch is the best one
+            network = same or self.entries.put(self._folder, end.network)
+            optimizer = self.entries.put(self._folder, end.optimizer) if network else None
             if network is None or optimizer is None:
                 return
             stored_end = EndFiles(network=network, optimizer=optimizer)
         spec = self.chain.spec
-        self._entries.publish(
+        self.entries.publish(
             self._folder,
-            Manifest(spec=spec.hashed(), epochs=epochs, weights=dict(self._stored), end=stored_end, made=_made(spec)),
+            Manifest(spec=spec.hashed(), epochs=epochs, weights=dict(self.stored), end=stored_end, made=_made(spec)),
         )
 
     def __enter__(self) -> Self:
@@ -116,7 +111,7 @@ class ChainWriter:
             if self.chain.end is not None and len(self.chain.epochs) > self._committed:  # else an epoch was cut short
                 self._commit(training_goes_on=False)
         finally:
-            self._submit(lambda: self._lease.beat(released=True))
+            self.submit(lambda: self.lease.beat(released=True))
 
 
 def _made(spec: Spec) -> dict[str, Any]:
