@@ -3,9 +3,11 @@ import os
 import pytest
 
 from study.analyze.tables import write_all
+from study.files import seal, unseal
 from study.folder import Folder
 from study.search.ledger import Ledger, Verdict
-from study.study import LOST
+from study.select.refine import Replicate
+from study.study import LOST, Record
 from tests.study_helpers import a_record, a_result, a_study
 
 POINT = {"epochs": 0, "use_large_experts": 0}
@@ -91,6 +93,28 @@ def test_an_error_that_names_a_file_in_no_encoding_leaves_a_study_that_has_its_t
     ledger.fail(ledger.start(POINT).trial, f"cannot read {os.fsdecode(b'photo-' + bytes([255]))}")
     write_all(Folder(tmp_path), ledger.study, saved[-1:])
     assert r"cannot read photo-\\udcff" in (tmp_path / "summary.md").read_text("utf-8")
+
+
+def test_a_traceback_that_names_such_a_file_leaves_a_record_that_can_be_read(saved, tmp_path):
+    ledger = a_ledger(saved)
+    ledger.fail(ledger.start(POINT).trial, "cannot read", f"Traceback: {os.fsdecode(bytes([255]))}")
+    assert unseal(Record, seal(saved[-1].as_json()).encode()) == saved[-1]
+
+
+def test_what_refining_wants_is_found_again_if_a_trial_ended_meanwhile(saved, monkeypatch):
+    """The panel's thread looks as well: what it found before must not be what the study waits for."""
+    ledger, found = a_ledger(saved, *(a_record(n) for n in range(1, 6))), []
+
+    def replicates(study, records):
+        found.append(len(records))
+        if len(found) == 1:
+            complete(ledger, ledger.start(OTHER).trial, 0)
+        return [Replicate(POINT, 250)] * (len(found) == 1)
+
+    monkeypatch.setattr("study.search.ledger.replicates", replicates)
+    assert len(ledger.wanted()) == 1
+    assert ledger.wanted() == ledger.wanted() == []
+    assert found == [5, 6]
 
 
 def test_a_closed_study_launches_nothing(saved):

@@ -129,6 +129,14 @@ def test_a_trial_whose_worker_is_to_blame_is_tried_again_with_its_seed(how):
     assert driver.run()[0] == first["config"]
 
 
+def test_a_result_that_comes_too_late_does_not_change_a_trial_that_has_failed_as_stalled():
+    driver = Driver(trials=2)
+    trial_id, suggestion = driver.launch()
+    driver.searcher.fail_stalled(trial_id, 2.0)
+    driver.finish(trial_id, suggestion)
+    assert driver.ledger.records[1].error.startswith(STALLED)
+
+
 @pytest.mark.parametrize("resumed", [False, True])
 @pytest.mark.parametrize("lost", [[1], [2, 3], [1, 2], [3, 5]])
 @pytest.mark.parametrize("trials", [4, SPACE.size, SPACE.size + 3])
@@ -452,6 +460,16 @@ def test_a_reference_whose_worker_is_lost_is_left_out_with_a_warning():
     driver.searcher.on_trial_complete(trial_id, error=True)
     assert any("reference is left out" in sentence for sentence in progress.warnings)
     assert "reference" not in driver.launch()[1]
+
+
+def test_a_reference_that_fails_is_left_out_for_its_own_reason_alone():
+    driver = Driver(trials=1)
+    progress, configs = silent(driver.ledger), missing_references(driver.ledger.study)
+    driver.searcher = StudySearch(driver.ledger, progress, Stop(), 1, configs)
+    trial_id, _ = driver.launch()
+    driver.searcher.on_trial_result(trial_id, {"error": "OSError on here: no room", "traceback": "Traceback"})
+    driver.searcher.on_trial_complete(trial_id, error=True)
+    assert progress.warnings == {"a reference is left out: OSError on here: no room"}
 
 
 def test_the_references_are_every_size_and_number_of_examples_with_the_most_epochs():

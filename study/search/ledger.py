@@ -57,7 +57,8 @@ class Ledger:
         # they are needed at every step, so they are counted as they change
         self._count = Counter(record.state for record in self.records.values())
         self._searched = Counter(record.state for record in self.records.values() if record.phase == SEARCH)
-        self._wanted: list[Replicate] | None = None  # of the phase refine; None: not known since a trial ended
+        self._ends = 0  # trials that have ended since
+        self._wanted: tuple[int, list[Replicate]] = (-1, [])  # by the phase refine, after so many ends
         self._failed_before = self._count[FAILED]  # in earlier runs
         self._seconds = sum(record.done.totals.seconds for record in self.of(COMPLETE))
         self._last = max(self.records, default=0)
@@ -85,9 +86,12 @@ class Ledger:
 
     def wanted(self) -> list[Replicate]:
         """What the current stage of refining still needs, running trials included."""
-        if self._wanted is None:
-            self._wanted = replicates(self.study, list(self.records.values()))
-        return self._wanted
+        ends = self._ends  # before the records: the panel's thread reads too, and what it finds may be outdated
+        known, found = self._wanted
+        if known != ends:
+            found = replicates(self.study, list(self.records.values()))
+            self._wanted = ends, found
+        return found
 
     @property
     def mean_seconds(self) -> float:
@@ -155,15 +159,7 @@ class Ledger:
     def restart(self, record: Record) -> Record:
         """Start a trial again that an earlier run did not end, with its number and seed."""
         self._interrupted.remove(record.trial)
-        return self._update(
-            Record(
-                trial=record.trial,
-                phase=record.phase,
-                replicate=record.replicate,
-                config=record.config,
-                started=now(),
-            )
-        )
+        return self._update(record.replace(started=now()))
 
     def refer(self, reference: Reference) -> None:
         """Add a reference, against which every gain is held from now on."""
@@ -177,8 +173,9 @@ class Ledger:
 
     def fail(self, number: int, error: str, traceback: str | None = None) -> None:
         """Record why a trial failed."""
-        error = error.encode(errors="backslashreplace").decode()  # a path in it may be no text, which tables refuse
-        self._update(self.records[number].ended_as(FAILED, error=error, traceback=traceback))
+        self._update(
+            self.records[number].ended_as(FAILED, error=_text(error), traceback=traceback and _text(traceback))
+        )
 
     def _update(self, record: Record) -> Record:
         if before := self.records.get(record.trial):
@@ -186,8 +183,8 @@ class Ledger:
             self._searched[before.state] -= before.phase == SEARCH
         self._count[record.state] += 1
         self._searched[record.state] += record.phase == SEARCH
-        self._wanted = None if record.state != RUNNING else self._wanted
         self.records[record.trial] = record
+        self._ends += record.state != RUNNING
         if record.state == COMPLETE and (self.best is None or self._objective(record) > self._objective(self.best)):
             self.best = record
         self._numbers_at[self.study.space.position(self.point(record))].add(record.trial)
@@ -227,3 +224,8 @@ class Ledger:
         """The first replicate of a point without a trial; one whose worker was lost counts as without."""
         used = {record.replicate for record in self._at(point) if not record.repeatable}
         return next(replicate for replicate in count() if replicate not in used)
+
+
+def _text(words: str) -> str:
+    """The words with each byte of a path that is no text as an escape: neither records nor tables can hold it."""
+    return words.encode(errors="backslashreplace").decode()

@@ -74,10 +74,10 @@ class StudySearch(Searcher):  # type: ignore[misc]
 
     def _worth_repeating(self, record: Record) -> bool:
         """Whether a trial is to be tried again, so that a study has the same trials as one that lost none."""
+        if not record.repeatable:
+            return False
         others = self.ledger.records.values()
-        return (
-            record.repeatable and sum(each.repeatable and each.config == record.config for each in others) < MOST_TRIES
-        )
+        return sum(each.repeatable and each.config == record.config for each in others) < MOST_TRIES
 
     def _add(self, record: Record) -> None:
         """Give Optuna a trial that it did not propose."""
@@ -144,13 +144,16 @@ class StudySearch(Searcher):  # type: ignore[misc]
         """Pass a trial's progress on; record its end at once, because the driver may be killed next."""
         for sentence in result.get("warnings", ()):
             self._progress.warned(sentence)
-        if config := self._referring.get(trial_id):
+        if trial_id not in self._running:
+            config = self._referring.pop(trial_id)
             if "accuracy" in result:
                 self.ledger.refer(Reference(config=config, accuracy=result["accuracy"]))
-            elif "error" in result:
+            else:
                 self._progress.warned(f"a reference is left out: {result['error']}")
             return
         number, _ = self._running[trial_id]
+        if self.ledger.records[number].state != RUNNING:
+            return  # too late: it has failed as stalled
         if "result" in result:
             self.ledger.complete(number, decode(Result, result["result"]))
         elif "error" in result:
@@ -162,8 +165,8 @@ class StudySearch(Searcher):  # type: ignore[misc]
 
     def on_trial_complete(self, trial_id: str, result: Row | None = None, error: bool = False) -> None:
         """Tell Optuna how a trial ended; one that was stopped stays as it is, for a resume."""
-        if self._referring.pop(trial_id, None):
-            if error and not self.stop.now():
+        if trial_id not in self._running:
+            if self._referring.pop(trial_id, None) and error and not self.stop.now():
                 self._progress.warned(f"a reference is left out: {LOST}")
             self._progress.referring(len(self._references) + len(self._referring))
             return
