@@ -1,4 +1,5 @@
 import io
+import os
 import re
 
 import pytest
@@ -144,3 +145,19 @@ def test_a_long_trial_has_a_line_now_and_then(ledger, capsys):
     progress.running[record.trial].line -= 31
     progress.progressed(record.trial, report("gate", 2, 4))
     assert printed(capsys)[1:] == ["trial 2: gate 2/4 | val 50.0% | e=2"]
+
+
+def test_a_terminal_that_is_made_narrower_keeps_no_lines_of_the_panel(ledger, capsys, monkeypatch):
+    """It wraps the lines that are on it, so that the panel begins further up."""
+    width = [75]
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("os.get_terminal_size", lambda *_: os.terminal_size((width[0], 20)))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    progress = Progress(ledger, terminal=True)
+    progress.started(ledger.start(POINT))
+    with showing(progress):
+        capsys.readouterr()
+        for lines, width[0] in ((2, 75), (4, 30), (4, 30)):
+            progress.emit("a line")
+            assert capsys.readouterr().out.partition("a line")[0].count("\x1b[1A") == lines - 1

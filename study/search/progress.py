@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, Group, RenderHook, RenderResult
+from rich.control import Control
 from rich.live import Live
+from rich.segment import ControlType, Segment, SegmentLines
 from rich.text import Text
 
 from moe.console import duration, emit, printable
@@ -149,13 +151,10 @@ class Progress:
         return max(0.0, self.ledger.missing * each - spent) / self.at_once
 
     def _best(self, best: Record) -> str:
-        found, reference = (
-            f"{self._objective(best)} (trial {best.trial}",
-            self.ledger.study.reference_accuracy(best.config),
-        )
-        if reference is None:
-            return f"{found})"
-        return f"{found}, {points(best.done.score.mixture_accuracy - reference)} over the reference)"
+        reference, over = self.ledger.study.reference_accuracy(best.config), ""
+        if reference is not None:
+            over = f", {points(best.done.score.mixture_accuracy - reference)} over the reference"
+        return f"{self._objective(best)} (trial {best.trial}{over})"
 
     def _objective(self, record: Record) -> str:
         study, name = self.ledger.study, self.ledger.study.objective
@@ -172,13 +171,34 @@ class Progress:
         )
 
 
+class _Panel(RenderHook):
+    """The panel as drawn. It clears the lines that a terminal has wrapped since, because it was made narrower."""
+
+    def __init__(self, progress: Progress, console: Console) -> None:
+        self._progress, self._console = progress, console
+        self._lengths: list[int] = []  # of the lines that are on the screen
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        # made again at each refresh, so that the time left counts down
+        lines = console.render_lines(self._progress.panel(), options, pad=False)
+        self._lengths = [Segment.get_line_length(line) for line in lines[: options.size.height]]
+        yield SegmentLines(lines, new_lines=True)
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """What is printed next, after the move to the panel's start, for which Live counts each line as one."""
+        more = sum(max(0, length - 1) // self._console.width for length in self._lengths)
+        return [Control(*((ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)) * more), *renderables]
+
+
 @contextmanager
 def showing(progress: Progress) -> Iterator[Callable[[], None]]:
     """Show the panel while the study runs; yields what ends that earlier. Without a terminal, nothing is needed."""
     if not progress.terminal:
         yield lambda: None
         return
-    # made again at each refresh, so that the time left counts down
-    with Live(get_renderable=progress.panel, console=Console(file=sys.stdout), refresh_per_second=REFRESHES) as live:
-        progress.emit = lambda text: live.console.print(printable(text), markup=False, highlight=False)
+    console = Console(file=sys.stdout)
+    panel = _Panel(progress, console)
+    console.push_render_hook(panel)
+    progress.emit = lambda text: console.print(printable(text), markup=False, highlight=False)
+    with Live(panel, console=console, refresh_per_second=REFRESHES) as live:
         yield live.stop
