@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from moe.result import Epoch
+from study.folder import FolderError
 from study.machine import ClusterError
 from study.options import LOG_PACKAGES
 from study.search.loggers import LOGGERS, Logger, Loggers, TensorBoard, opened
@@ -117,6 +118,15 @@ def test_tensorboard_has_curves_by_stage_and_epoch_scores_and_parameters(tmp_pat
     assert [value for tag, step, value in found if tag == "gate/reused"] == [1.0, 1.0]
     assert [value for tag, step, value in found if tag == "score/gain"] == [pytest.approx(0.03)]
     assert "_hparams_/session_start_info" in tags
+
+
+def test_tensorboard_deletes_nothing_behind_a_link(tmp_path):
+    (tmp_path / "elsewhere" / "trial-0007").mkdir(parents=True)
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "tensorboard").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FolderError, match="is a link"):
+        TensorBoard(a_study(), tmp_path / "study").started(RUNNING)
+    assert (tmp_path / "elsewhere" / "trial-0007").exists()
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("mlflow"), reason="needs the extra mlflow")

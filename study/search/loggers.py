@@ -10,12 +10,14 @@ import os
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from moe.result import Epoch
 from moe.schema import fields
+from study.folder import Folder
 from study.machine import ClusterError
 from study.search.trial import EpochReport
 from study.study import Record, Study
@@ -36,8 +38,8 @@ class Logger(ABC):
 
     def __init__(self, study: Study, folder: Path) -> None:
         self.study, self.folder = study, folder
-        self._running: dict[int, tuple[Record, Any]] = {}  # with the service's run
-        self._logged: dict[int, set[tuple[str, int]]] = {}  # their epochs, by stage and number
+        #: by number each running trial, the service's run, and the epochs that it has, by stage and number
+        self._running: dict[int, tuple[Record, Any, set[tuple[str, int]]]] = {}
 
     @abstractmethod
     def open(self, name: str, parameters: dict[str, Any]) -> Any:
@@ -53,8 +55,7 @@ class Logger(ABC):
 
     def started(self, record: Record) -> None:
         """A trial was launched."""
-        self._running[record.trial] = record, self.open(f"trial-{record.trial:04d}", _parameters(record))
-        self._logged[record.trial] = set()
+        self._running[record.trial] = record, self.open(f"trial-{record.trial:04d}", _parameters(record)), set()
 
     def progressed(self, number: int, report: EpochReport) -> None:
         """A running trial has finished another epoch."""
@@ -67,22 +68,23 @@ class Logger(ABC):
 
     def close(self) -> None:
         """End the runs of trials that were interrupted."""
-        for record, _ in list(self._running.values()):
+        for record, *_ in list(self._running.values()):
             self._end(record, INTERRUPTED)
 
-    def _log(self, number: int, epochs: Iterator[tuple[str, int, Epoch, bool]] | list[Any]) -> None:
-        points, logged = [], self._logged[number]
+    def _log(self, number: int, epochs: Iterable[tuple[str, int, Epoch, bool]]) -> None:
+        points = []
+        _, run, logged = self._running[number]
         for stage, epoch, metrics, reused in epochs:
             if (stage, epoch) not in logged:
                 logged.add((stage, epoch))
                 points += [Point(f"{stage}/{name}", float(getattr(metrics, name)), epoch) for name in fields(Epoch)]
                 points.append(Point(f"{stage}/reused", float(reused), epoch))
         if points:
-            self.log(self._running[number][1], points)
+            self.log(run, points)
 
     def _end(self, record: Record, error: str | None) -> None:
-        del self._logged[record.trial]
-        self.end(self._running.pop(record.trial)[1], _parameters(record), _scores(record), error)
+        _, run, _ = self._running.pop(record.trial)
+        self.end(run, _parameters(record), _scores(record), error)
 
 
 def _epochs(record: Record) -> Iterator[tuple[str, int, Epoch, bool]]:
@@ -105,7 +107,7 @@ class TensorBoard(Logger):
 
     def open(self, name: str, parameters: dict[str, Any]) -> Any:
         """A writer of event files, in a new folder."""
-        path = self.folder / "tensorboard" / name
+        path = Folder(self.folder).subfolder("tensorboard") / name  # a link there would lead out of the study's folder
         shutil.rmtree(path, ignore_errors=True)
         return importlib.import_module("tensorboardX").SummaryWriter(str(path))
 
@@ -193,12 +195,12 @@ class WandB(Logger):
 LOGGERS: dict[str, type[Logger]] = {"tensorboard": TensorBoard, "mlflow": MLflow, "wandb": WandB}
 
 
+@dataclass
 class Loggers:
     """The loggers of a study, by name. What one raises is a warning, and ends its logging but not the study."""
 
-    def __init__(self, loggers: Mapping[str, Logger], warn: Callable[[str], None]) -> None:
-        self._loggers = dict(loggers)
-        self._warn = warn
+    loggers: dict[str, Logger]
+    warn: Callable[[str], None]
 
     def started(self, record: Record) -> None:
         """A trial was launched."""
@@ -217,12 +219,12 @@ class Loggers:
         self._each(lambda logger: logger.close())
 
     def _each(self, call: Callable[[Logger], None]) -> None:
-        for name, logger in list(self._loggers.items()):
+        for name, logger in list(self.loggers.items()):
             try:
                 call(logger)
             except Exception as error:  # whatever a service raises
-                del self._loggers[name]
-                self._warn(f"--log {name} ends: {_words(error)}")
+                del self.loggers[name]
+                self.warn(f"--log {name} ends: {_words(error)}")
 
 
 def opened(names: Sequence[str], study: Study, folder: Path, warn: Callable[[str], None]) -> Loggers:
