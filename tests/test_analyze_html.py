@@ -1,12 +1,14 @@
 """The page that a study is read and sent as."""
 
 import re
+import shutil
+import subprocess
 import xml.etree.ElementTree as ET
 
 import pytest
 
 from study.analyze.analysis import examine
-from study.analyze.html import page, write_report
+from study.analyze.html import SORT, page, write_report
 from study.space import PRESETS
 from tests.analyze_helpers import search, write
 from tests.study_helpers import a_record, references
@@ -54,6 +56,25 @@ def test_every_figure_is_well_formed_and_has_no_size_of_its_own(html):
         root = ET.fromstring(each)
         assert "width" not in root.attrib
         assert "viewBox" in root.attrib
+
+
+CLICK = """
+const rows = texts => texts.map(text => ({cells: [{}, {textContent: text}]}));
+const tables = [["1", "2"], ["b", "c", "a"]].map(texts => ({rows: rows(texts), append(row) {
+  this.rows.splice(this.rows.indexOf(row), 1); this.rows.push(row); }}));
+const heads = tables.flatMap(body => [0, 1].map(cellIndex => ({cellIndex, classList: {toggle: () => false},
+  closest: () => ({tBodies: [body]})})));
+const document = {querySelectorAll: () => heads};
+%s
+heads[3].onclick();
+console.log(tables[1].rows.map(row => row.cells[1].textContent).join(""));
+"""
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs Node.js")
+def test_a_click_sorts_a_second_table_by_its_own_columns():
+    done = subprocess.run(["node", "-e", CLICK % SORT], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("abc\n", "")
 
 
 def test_it_says_how_to_reproduce_the_choice(html, analysis):

@@ -123,6 +123,15 @@ def test_the_summary_has_the_source_of_the_data_and_the_states():
     assert "2 complete, 1 failed, 1 running, of 5 complete trials wanted in the search" in text
 
 
+def test_the_table_of_the_summary_has_one_column_for_the_config():
+    records = [a_record(1, 0.01, epochs=2), a_record(2, 0.02, epochs=4, use_large_experts=True)]
+    text = summary(a_study(), records, choose(a_study(), records))
+    head, _, first, second = (line for line in text.splitlines() if line.startswith("|"))
+    assert head.split(" | ")[1:4] == ["seed", "config", "gain"]
+    assert first.split(" | ")[2] == "epochs 4, use_large_experts"
+    assert second.split(" | ")[2] == "epochs 2"
+
+
 def test_the_notebook_protocol_is_called_optimistic():
     assert "optimistic" in summary(a_study(protocol="notebook"), [], None)
 

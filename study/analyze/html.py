@@ -21,7 +21,7 @@ from moe.schema import decode
 from study.analyze.analysis import Analysis
 from study.analyze.drawing import figures
 from study.analyze.figures import PLOTS, TRIALS
-from study.analyze.report import notes, standing
+from study.analyze.report import estimated, notes, standing
 from study.analyze.tables import settings
 from study.confirm.outcome import Outcome
 from study.confirm.plan import confirmations
@@ -36,8 +36,8 @@ MOST_ROWS = 1000  # in the table of trials; with more of them the figures are pi
 STYLE = (Path(__file__).parent / "report.css").read_text("utf-8")
 #: a click on a heading sorts the table by it, numbers as numbers
 SORT = """
-document.querySelectorAll("table.sortable th").forEach((head, column) => head.onclick = () => {
-  const body = head.closest("table").tBodies[0], down = head.classList.toggle("down") ? -1 : 1;
+document.querySelectorAll("table.sortable th").forEach(head => head.onclick = () => {
+  const column = head.cellIndex, body = head.closest("table").tBodies[0], down = head.classList.toggle("down") ? -1 : 1;
   const value = row => row.cells[column].textContent, number = row => parseFloat(value(row));
   [...body.rows].sort((a, b) => down * (number(a) - number(b) || value(a).localeCompare(value(b))))
     .forEach(row => body.append(row));
@@ -103,9 +103,10 @@ def _confirmed(analysis: Analysis) -> Iterator[str]:
 
 def _figures(analysis: Analysis) -> Iterator[str]:
     if len(analysis.complete) > MOST_ROWS:  # marks that nobody can tell apart, at seconds and megabytes
-        for path in sorted((analysis.folder.path / "figures").glob("*.png")):
-            picture = b64encode(path.read_bytes()).decode()
-            yield f'<figure><img alt="{escape(path.stem)}" src="data:image/png;base64,{picture}"></figure>'
+        for name, (title, _) in PLOTS.items():
+            if (path := analysis.folder.path / "figures" / f"{name}.png").exists():
+                picture = b64encode(read_regular(path)).decode()
+                yield f'<figure><img alt="{escape(title)}" src="data:image/png;base64,{picture}"></figure>'
         return
     labels = [_label(analysis, record) for record in analysis.complete]
     for name, figure in figures(analysis, titled=False).items():
@@ -160,13 +161,12 @@ def _trials(analysis: Analysis) -> Iterator[str]:
     heads = ["trial", f"estimate of {objective.replace('_', ' ')}", "gain", "over best baseline", "mixture", "baseline"]
     rows = []
     for place in order:
-        record, config = analysis.complete[place], fit.config_of[place]
-        half = fit.half[config]
+        record = analysis.complete[place]
         score, reference = record.done.score, analysis.study.reference_accuracy(record.config)
         rows.append(
             [
                 str(record.trial),
-                shown(fit.estimate[config], objective, unit=False) + ("" if np.isnan(half) else f" ± {100 * half:.2f}"),
+                estimated(analysis, fit.config_of[place]),
                 points(score.gain),
                 "" if reference is None else points(score.mixture_accuracy - reference),
                 f"{100 * score.mixture_accuracy:.2f}",

@@ -29,17 +29,14 @@ def report(analysis: Analysis, rows: int, width: int, whole: bool = True) -> str
         width: characters in a line.
         whole: with effects, and how everything is to be read.
     """
-    parts = [heading(analysis.study.name)]
+    parts = [heading(analysis.study.name), paragraph(standing(analysis), width)]
     if analysis.choice:
-        parts.append(paragraph(analysis.choice.why, width))
-    parts.append(paragraph(standing(analysis), width))
-    if analysis.choice:
+        parts.insert(1, paragraph(analysis.choice.why, width))
         parts.append(_ranking(analysis, rows, width, whole))
-    if not whole:
-        return "\n\n".join(parts) + "\n"
-    if analysis.choice:
+    if analysis.choice and whole:
         parts.append(effects(analysis, width))
-    parts.append("\n".join(paragraph(note, width, "- ") for note in notes(analysis)))
+    if whole:
+        parts.append("\n".join(paragraph(note, width, "- ") for note in notes(analysis)))
     return "\n\n".join(parts).rstrip() + "\n"
 
 
@@ -74,23 +71,17 @@ def _ranking(analysis: Analysis, rows: int, width: int, whole: bool) -> str:
 
 
 def _columns(analysis: Analysis, configs: Ints, width: int) -> list[Column]:
-    objective, fit = analysis.study.objective, analysis.best
-    trials = [np.flatnonzero(fit.config_of == config) for config in configs]
-    records = [[analysis.complete[place] for place in places] for places in trials]
+    config_of = analysis.best.config_of
+    records = [[analysis.complete[place] for place in np.flatnonzero(config_of == config)] for config in configs]
 
     def means(column: str, form: str, scale: int = 100) -> list[str]:
         return [form.format(scale * value) for value in analysis.means(column)[configs]]
 
-    estimates = [
-        shown(fit.estimate[config], objective, unit=False)
-        + ("" if np.isnan(fit.half[config]) else f" ± {100 * fit.half[config]:.2f}")
-        for config in configs
-    ]
-    is_gain = objective == "gain"
+    is_gain = analysis.study.objective == "gain"
     gain = Column("gain", means("gain", "{:+.2f}"), spare=0 if is_gain else 3)
     mixture = Column("mixture", means("mixture_accuracy", "{:.1f}"), spare=3 if is_gain else 0)
     trial = Column("trial", [_first_of([record.trial for record in group]) for group in records])
-    estimate = Column("estimate", estimates)
+    estimate = Column("estimate", [estimated(analysis, config) for config in configs])
     main, other = (gain, mixture) if is_gain else (mixture, gain)
     room = width - sum(column.width for column in (trial, estimate, main))
     beyond = analysis.means("mixture_accuracy") - analysis.means("reference_accuracy")
@@ -108,6 +99,13 @@ def _columns(analysis: Analysis, configs: Ints, width: int) -> list[Column]:
         Column("seconds", means("seconds", "{:.0f}", 1), spare=5),
         Column("seconds reused", means("seconds_reused", "{:.0f}", 1), spare=6),
     ]
+
+
+def estimated(analysis: Analysis, config: int) -> str:
+    """The estimate of one of the model's configs, and half its interval where that is stated."""
+    fit, half = analysis.best, analysis.best.half[config]
+    estimate = shown(fit.estimate[config], analysis.study.objective, unit=False)
+    return estimate if np.isnan(half) else f"{estimate} ± {100 * half:.2f}"
 
 
 def _settings(analysis: Analysis, configs: Sequence[Config], room: int) -> list[Column]:
@@ -216,7 +214,9 @@ def comparison(analyses: Sequence[Analysis], width: int) -> str:
         room = (width - labels) // len(block) - GAP
         rows = [[name, *("\n".join(textwrap.wrap(row(one), room)) for one in block)] for name, row in ROWS.items()]
         parts.append(table(["", *(one.study.name for one in block)], rows, left=1 + len(block), width=width))
-    return "\n\n".join([*parts, *(paragraph(sentence, width) for sentence in _differences(analyses))]) + "\n"
+    if differing := _differences(analyses):
+        parts.append(paragraph(f"Not comparable: the studies differ in {' and '.join(differing)}.", width))
+    return "\n\n".join(parts) + "\n"
 
 
 def _observed(analysis: Analysis) -> str:
@@ -260,14 +260,13 @@ ROWS: dict[str, Callable[[Analysis], str]] = {
 
 
 def _differences(analyses: Sequence[Analysis]) -> list[str]:
-    """Why the studies cannot be compared, in a sentence."""
+    """In what the studies differ, so that they cannot be compared."""
     aspects: dict[str, Callable[[Analysis], object]] = {
         "data": lambda analysis: (analysis.study.dataset, analysis.study.data),
         "protocol": lambda analysis: analysis.study.protocol,
         "scored images": _scored_images,
     }
-    differing = [name for name, aspect in aspects.items() if len({aspect(analysis) for analysis in analyses}) > 1]
-    return [f"Not comparable: the studies differ in {' and '.join(differing)}."] if differing else []
+    return [name for name, aspect in aspects.items() if len({aspect(analysis) for analysis in analyses}) > 1]
 
 
 def _scored_images(analysis: Analysis) -> object:

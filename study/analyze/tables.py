@@ -29,7 +29,7 @@ from study.study import COMPLETE, FAILED, Record, Study
 
 METRICS = attrgetter(*fields(Epoch))
 ROWS = 10  # trials in the summary's table
-HEAD = ("gain", "over reference", "mixture", "baseline", "gate", "seconds", "seconds reused")
+HEAD = ("trial", "seed", "config", "gain", "over reference", "mixture", "baseline", "gate", "seconds", "seconds reused")
 NOTE = (
     "Gains are in percentage points, accuracies fractions of the scored images. over reference is the mixture less "
     "the best reference baseline with as many training examples: beating an under-trained baseline is meaningless."
@@ -63,11 +63,8 @@ def _row(study: Study, record: Record) -> dict[str, Any]:
         found |= {**dict(record.result), **dict(record.result.score), **dict(record.result.totals)}
         found["fair_gain"] = study.value(record, "fair_gain") if study.reference else None
     found["reference_accuracy"] = study.reference_accuracy(record.config)
-    return {name: _cell(found.get(name)) for name in COLUMNS}
-
-
-def _cell(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime.datetime) else value
+    found |= {name: value.isoformat() for name, value in found.items() if isinstance(value, datetime.datetime)}
+    return {name: found.get(name) for name in COLUMNS}
 
 
 def csv(table: pd.DataFrame, header: bool = True) -> str:
@@ -118,6 +115,7 @@ def rebuild(folder: Folder) -> None:
     Raises:
         FolderError: the study is running, or something in its folder is damaged.
     """
+    folder.read_study()  # else the lock would make a folder where there is no study
     with folder.locked():
         study = folder.read_study()
         records = folder.read_records(study)
@@ -202,16 +200,20 @@ def settings(config: Config, space: Space) -> str:
 def _markdown(study: Study, records: Sequence[Record]) -> Iterator[str]:
     """The trials with the largest objective, as the lines of a Markdown table."""
     complete = [record for record in records if record.state == COMPLETE]
-    names = list(study.space.grids)
-    head = ["trial", "seed", *names, *HEAD]
-    yield f"| {' | '.join(head)} |"
-    yield "|" + "---|" * len(head)
+    yield f"| {' | '.join(HEAD)} |"
+    yield "|" + "---|" * len(HEAD)
     for record in sorted(complete, key=lambda record: -study.value(record, study.objective))[:ROWS]:
         score, totals = record.done.score, record.done.totals
         reference = study.reference_accuracy(record.config)
-        beyond = "" if reference is None else points(score.mixture_accuracy - reference)
-        cells = [record.trial, record.config.seed, *(getattr(record.config, name) for name in names)]
-        cells += [points(score.gain), beyond]
-        cells += [f"{value:.3f}" for value in (score.mixture_accuracy, score.baseline_accuracy, score.gate_accuracy)]
-        cells += [f"{totals.seconds:.0f}", f"{totals.seconds_reused:.0f}"]
-        yield f"| {' | '.join(map(str, cells))} |"
+        accuracies = (score.mixture_accuracy, score.baseline_accuracy, score.gate_accuracy)
+        cells = [str(record.trial), str(record.config.seed), _brief(record.config, study.space), points(score.gain)]
+        cells += ["" if reference is None else points(score.mixture_accuracy - reference)]
+        cells += [*(f"{value:.3f}" for value in accuracies), f"{totals.seconds:.0f}", f"{totals.seconds_reused:.0f}"]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _brief(config: Config, space: Space) -> str:
+    """The searched fields of a config without the flags that are off: epochs 3, use_large_experts."""
+    values = {name: getattr(config, name) for name in space.grids}
+    words = [name if value is True else f"{name} {value}" for name, value in values.items() if value is not False]
+    return ", ".join(words) or "-"
