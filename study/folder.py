@@ -60,9 +60,12 @@ class Folder:
         """The starts of the driver, the first one first; raises as `read_study`."""
         return self._definition().runs
 
-    def _definition(self) -> StudyFile:
+    def _check_exists(self) -> None:
         if not self.exists():
             raise FolderError(f"{self.path} holds no study; expected a folder with study.json")
+
+    def _definition(self) -> StudyFile:
+        self._check_exists()
         return _read(StudyFile, self.definition)[0]
 
     def write_study(self, study: Study, *this_run: Run) -> None:
@@ -105,8 +108,9 @@ class Folder:
         """Give study.json and the records that were edited by hand their checksums; which these are.
 
         Raises:
-            FolderError: one of them is damaged, not of this study, or the folder is in use.
+            FolderError: there is no study, one of them is damaged or not of this study, or the folder is in use.
         """
+        self._check_exists()  # else the lock would make the folder
         with self.locked():
             about = _read(StudyFile, self.definition, edited=True)
             study = about[0].study.replace(name=self.path.name)

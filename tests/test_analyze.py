@@ -89,6 +89,21 @@ def test_a_study_gets_the_figures_that_its_trials_allow(name, expected, odd):
         assert len(content) > 10_000
 
 
+@pytest.mark.parametrize("option", ["--rebuild", "--accept"])
+def test_a_folder_that_is_none_is_not_made(option, tmp_path):
+    done = call(tmp_path / "typo", option)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "typo holds no study; expected a folder with study.json" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_is_all_that_is_printed_of_edits_that_are_accepted(tmp_path):
+    folder = write(tmp_path / "edited", search(3), **NOTEBOOK)
+    folder.definition.write_text(folder.definition.read_text().replace('"sha256": "', '"sha256": "0'))
+    done = call(folder.path, "--json", "--accept", "--no-figures")
+    assert json.loads(done.stdout)[0]["study"] == "edited"
+
+
 def test_studies_that_differ_are_said_not_to_compare(odd):
     assert "Not comparable: the studies differ in protocol" in odd[2].stdout
 

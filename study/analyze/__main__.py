@@ -3,10 +3,10 @@
 options --> records --> model --> report; figures in results/NAME/figures/
 """
 
+import argparse
 import json
 import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,23 +19,6 @@ if TYPE_CHECKING:
 PROGRAM = "python -m study.analyze"
 PIPE = (120, 24)  # columns and lines, where the output is no terminal
 LEAST_WIDTH = 60
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """The command line."""
-
-    studies: list[Path]
-    rows: int
-    figures: bool
-    rebuild: bool
-    accept: bool
-    json: bool
-
-
-def parse(arguments: list[str] | None = None) -> Options:
-    """Read the command line; invalid options exit with code 2."""
-    return Options(**vars(parser().parse_intermixed_args(arguments)))
 
 
 def parser() -> Parser:
@@ -66,35 +49,34 @@ def parser() -> Parser:
 def main() -> int:
     """Run the command; the exit code."""
     try:
-        return _analyze(parse())
+        return _analyze(parser().parse_intermixed_args())
     except KeyboardInterrupt:
         return Exit.CTRL_C
 
 
-def _analyze(options: Options) -> int:
+def _analyze(options: argparse.Namespace) -> int:
     from study.analyze.analysis import examine
+    from study.analyze.analysis_json import as_json
     from study.analyze.drawing import draw
-    from study.analyze.estimates import as_json
     from study.analyze.html import write_report
     from study.analyze.tables import rebuild
     from study.folder import Folder, FolderError, named
 
     tolerate_encoding()
+    say = (lambda text: None) if options.json else emit  # nothing but JSON
     try:
-        for path in options.studies if options.accept else ():
-            for file in Folder(path).accept_edits():
-                emit(f"{file} is accepted as it is")
-        for path in options.studies if options.rebuild else ():
-            rebuild(Folder(named(path)))
+        for folder in [Folder(named(path)) for path in options.studies]:
+            for file in folder.accept_edits() if options.accept else ():
+                say(f"{file} is accepted as it is")
+            if options.rebuild:
+                rebuild(folder)
         analyses = [examine(path) for path in options.studies]
         if options.json:
             emit(json.dumps([as_json(analysis) for analysis in analyses], indent=2, ensure_ascii=False))
         else:
             _print(analyses, options.rows)
         for analysis in analyses if options.figures else ():
-            written = f"{draw(analysis)}\n{write_report(analysis)}"
-            if not options.json:
-                emit(written)
+            say(f"{draw(analysis)}\n{write_report(analysis)}")
     except FolderError as error:
         return fail(PROGRAM, str(error))
     except OSError as error:
