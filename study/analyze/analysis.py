@@ -57,11 +57,7 @@ class Analysis:
     @property
     def best(self) -> Fit:
         """The model of the objective; for at least one complete trial."""
-        return self.fit(self.study.objective)
-
-    def fit(self, measure: Objective) -> Fit:
-        """The model of a measure; for at least one complete trial."""
-        return self.fits[measure]
+        return self.fits[self.study.objective]
 
     @cached_property
     def choice(self) -> Choice | None:

@@ -41,7 +41,7 @@ def effects(analysis: Analysis, width: int) -> str:
 
 
 def _rows(analysis: Analysis, place: int, name: str) -> Iterator[list[str]]:
-    yield [name, "", *(_share(analysis.fit(measure).importances[place]) for measure in analysis.measures)]
+    yield [name, "", *(_share(analysis.fits[measure].importances[place]) for measure in analysis.measures)]
     for level, value in enumerate(analysis.study.space.grids[name]):
         trials = int((analysis.levels[:, place] == level).sum())
         yield [f"  {value}", str(trials), *(_effect(analysis, measure, place, level) for measure in analysis.measures)]
@@ -63,7 +63,7 @@ def _effect(analysis: Analysis, measure: Objective, place: int, level: int) -> s
 
 def intervals(analysis: Analysis, measure: Objective, place: int) -> tuple[Floats, Floats]:
     """(levels,) a parameter's effects on a measure and half their 95 % intervals; nan where nothing compares."""
-    fit = analysis.fit(measure)
+    fit = analysis.fits[measure]
     return fit.effects[place], fit.quantile * fit.effect_errors[place]
 
 

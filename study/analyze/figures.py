@@ -21,15 +21,10 @@ from study.study import FAILED, Objective
 
 BLUE, ORANGE, LIGHT, GREY = "#0072b2", "#d55e00", "#e69f00", "0.45"  # told apart by all eyes (Okabe and Ito)
 SHADES = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.92, 256)))  # light yellow is lost on white
-MEASURES: dict[Objective, tuple[str, str]] = {
-    "gain": (BLUE, "o"),
-    "mixture_accuracy": (ORANGE, "s"),
-    "fair_gain": (GREY, "^"),
-}
-AXES: dict[Objective, str] = {
-    "gain": "gain, percentage points",
-    "mixture_accuracy": "mixture accuracy, %",
-    "fair_gain": "fair gain, percentage points",
+MEASURES: dict[Objective, tuple[str, str, str]] = {  # colour, marker and axis
+    "gain": (BLUE, "o", "gain, percentage points"),
+    "mixture_accuracy": (ORANGE, "s", "mixture accuracy, %"),
+    "fair_gain": (GREY, "^", "fair gain, percentage points"),
 }
 TRIALS = "trials"  # the name, in an SVG, of marks that are the complete trials in order
 MOST_CURVES = 300  # in a panel
@@ -57,7 +52,7 @@ def gains(figure: Figure, analysis: Analysis) -> None:
     )
     dots.lines[0].set_gid(TRIALS)
     axes.errorbar([], [], [], fmt="o", color=GREY, ms=6, mew=0, label=label)
-    where, fit = 100 * analysis.means("baseline_accuracy"), analysis.fit("gain")
+    where, fit = 100 * analysis.means("baseline_accuracy"), analysis.fits["gain"]
     estimate, half = 100 * fit.estimate, 100 * fit.half
     stated = ~np.isnan(half)
     if stated.any():
@@ -113,7 +108,7 @@ def trials(figure: Figure, analysis: Analysis) -> None:
         axes.plot(failed, [0.02] * len(failed), mark, color="black", transform=axes.get_xaxis_transform(), label=label)
     axes.set_ylim(*_limits(np.concatenate([values, estimates, low, high])))
     _number_axis(axes, np.union1d(numbers, failed))
-    axes.set_ylabel(AXES[analysis.study.objective])
+    axes.set_ylabel(MEASURES[analysis.study.objective][2])
     _legend_above(axes)
 
 
@@ -197,9 +192,7 @@ def cost(figure: Figure, analysis: Analysis) -> None:
     numbers, trained, reused = _numbers(analysis), analysis.values("seconds"), analysis.values("seconds_reused")
     _number_axis(axes, numbers)
     low, high = axes.get_xlim()
-    width = max(
-        1.0, 0.75 * 72 * 8 / (high - low)
-    )  # of a bar in points, which can be seen however many trials there are
+    width = max(1.0, 0.75 * 72 * 8 / (high - low))  # of a bar in points: it is seen however many trials there are
     axes.vlines(numbers, 0, trained, colors=BLUE, lw=width)
     axes.vlines(numbers, trained, trained + reused, colors=LIGHT, lw=width)
     for colour, label, seconds in ((BLUE, "trained and evaluated", trained), (LIGHT, "saved by reuse", reused)):
@@ -280,7 +273,7 @@ def _panel(axes: Axes, analysis: Analysis, measure: Objective, place: int) -> No
     axes.tick_params(labelleft=place % PANELS_IN_A_ROW == 0)
     size, cap = (6, 3) if len(grid) <= MANY_LEVELS else (3, 0)
     effect, half = intervals(analysis, measure, place)
-    colour, marker = MEASURES[measure]
+    colour, marker, _ = MEASURES[measure]
     axes.errorbar(positions, 100 * effect, 100 * half, fmt=marker, color=colour, ms=size, capsize=cap)
     if np.isnan(effect).all():
         axes.text(0.5, 0.6, "one value tried", ha="center", transform=axes.transAxes)

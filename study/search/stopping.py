@@ -180,9 +180,5 @@ def _receive(stop: Stop, awaited: set[signal.Signals], ended: threading.Event) -
 _blocking: set[signal.Signals] = set()
 
 
-def _unblock() -> None:
-    """A process that is forked must not inherit what is blocked here: Ray's would not end on SIGTERM."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _blocking)
-
-
-os.register_at_fork(after_in_child=_unblock)
+# a process that is forked must not inherit what is blocked here: Ray's would not end on SIGTERM
+os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _blocking))
