@@ -14,7 +14,7 @@ from moe.config import Config
 from study.analyze.analysis import Analysis, examine
 from study.analyze.database import in_memory
 from study.analyze.drawing import figures
-from study.analyze.tables import epochs, frame, summary
+from study.analyze.tables import curves, epochs, frame, summary
 from study.select.choice import Choice
 from study.select.model import predict
 from study.study import COMPLETE, FAILED, RUNNING, Record, Study
@@ -54,6 +54,14 @@ class Results:
     def epochs(self) -> pd.DataFrame:
         """epochs.csv: one row per trial, stage and epoch. Accuracies are fractions, losses nats per image."""
         return epochs(self.analysis.records)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """One row per complete trial: the columns of `trials`, and in NAME_epochs what each stage's epochs came to.
+
+        `study.curves.to_parquet("curves.parquet")` keeps it in one file.
+        """
+        return curves(self.study, self.analysis.records)
 
     @property
     def best(self) -> Choice | None:

@@ -3,7 +3,9 @@
 import io
 import subprocess
 import sys
+from pathlib import Path
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -45,6 +47,22 @@ def test_the_tables_are_those_of_the_records(study):
     assert curves.shape == (4, 30)
 
 
+def test_curves_are_trials_and_epochs_in_one_file(study, tmp_path):
+    study.curves.to_parquet(tmp_path / "curves.parquet")
+    found = pd.read_parquet(tmp_path / "curves.parquet")
+    complete = study.trials[study.trials.state == "complete"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found[list(COLUMNS)], complete)
+    rows = study.epochs[(study.epochs.trial == 4) & (study.epochs.stage == "gate")]
+    curve = pd.DataFrame(list(found[found.trial == 4].gate_epochs.item()))
+    pd.testing.assert_frame_equal(curve, rows[list(curve)].reset_index(drop=True))
+
+
+def test_the_committed_curves_are_those_of_the_committed_study():
+    folder = Path(__file__).parents[1] / "results" / "cifar-notebook"
+    found, expected = pd.read_parquet(folder / "curves.parquet"), load(folder).curves
+    assert found.to_json() == expected.to_json()
+
+
 def test_the_estimate_of_a_tried_config_is_the_models_and_an_untried_one_has_one_too(study):
     fit = study.analysis.best
     place = 7
@@ -82,7 +100,7 @@ def test_a_study_without_a_complete_trial_has_no_choice_and_empty_tables(tmp_pat
     study = load(write(tmp_path / "s", []).path)
     assert study.best is None
     assert dict(study.figures) == {}
-    assert len(study.trials) == len(study.epochs) == len(study.optuna().trials) == 0
+    assert len(study.trials) == len(study.epochs) == len(study.curves) == len(study.optuna().trials) == 0
     assert repr(study) == "<study s: no trials>"
     with pytest.raises(ValueError, match="complete trial"):
         study.estimate(Config(test_examples=1000))

@@ -16,7 +16,7 @@ import pandas as pd
 
 from moe.config import VALIDATION_EXAMPLES, Config
 from moe.console import duration, markdown, printable, warn
-from moe.result import Epoch
+from moe.result import Epoch, StageResult
 from moe.schema import fields
 from study.analyze.database import MOST_AT_ONCE, write_database
 from study.columns import COLUMNS, EPOCHS, Column
@@ -44,6 +44,17 @@ def frame(study: Study, records: Sequence[Record]) -> pd.DataFrame:
 def epochs(records: Sequence[Record]) -> pd.DataFrame:
     """One row per epoch that a complete trial used, in the order of trials, stages and epochs."""
     return _table([row for record in records for row in _epochs(record)], EPOCHS)
+
+
+def curves(study: Study, records: Sequence[Record]) -> pd.DataFrame:
+    """One row per complete trial: the columns of `frame`, and for each stage the list of its epochs."""
+    complete = [record for record in records if record.state == COMPLETE]
+    stages = [{f"{name}_epochs": _curve(stage) for name, stage in each.done.stages.items()} for each in complete]
+    return frame(study, complete).join(pd.DataFrame(stages))
+
+
+def _curve(stage: StageResult) -> list[dict[str, Any]]:
+    return [dict(epoch) for epoch in stage.epochs]
 
 
 def _epochs(record: Record) -> Iterator[tuple[Any, ...]]:
