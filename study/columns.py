@@ -9,7 +9,7 @@ from study.study import Record
 
 _PANDAS = {int: "Int64", float: "float64", bool: "boolean", str: "string"}
 DERIVED = {
-    "reference_accuracy": "of the best reference baseline with as many training examples, trained before the search",
+    "reference_accuracy": "of the best reference baseline with as many training examples, trained first, to its end",
     "fair_gain": "mixture minus the better of its baseline and the reference less the margin",
 }
 

@@ -108,7 +108,8 @@ class Driver:
         progress = Progress(ledger, terminal=interactive(), stopping=lambda: stop.signalled)
         stop.panel = progress.terminal
         stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
-        references = [] if records else missing_references(study)  # fixed once there are trials
+        fixed = records and study.objective == "fair_gain"  # the trials' objectives stay as they were
+        references = [] if fixed else missing_references(study)
         loggers = opened(options.loggers, study, folder.path, progress.warned)
         searcher = StudySearch(ledger, progress, stop, self.resources.concurrency, references, loggers)
         tables = LiveTables(folder, study, records)

@@ -54,7 +54,7 @@ def test_scores_and_totals_or_the_error_are_user_attributes(tmp_path):
     complete, failed, *_ = of_study(written(tmp_path, reference=references(0.6)))
     found, common = RECORDS[0].done, {"phase": "search", "seed": 0}
     scores = {**found.score.as_json(), **found.totals.as_json()}
-    assert complete.user_attrs == {"trial": 3, **common, "reference_accuracy": 0.6, **scores}
+    assert complete.user_attrs == {"trial": 3, **common, **scores}
     assert failed.user_attrs == {"trial": 4, **common, "error": "out of luck"}
 
 

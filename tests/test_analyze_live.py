@@ -47,6 +47,17 @@ def test_tables_and_database_have_every_trial_soon_after_its_end(folder):
     resumed.close()
 
 
+def test_rows_get_the_references_that_came_after_them(folder):
+    tables = LiveTables(folder, a_study(), [])
+    for record in (*RUNNING, DONE):
+        tables.add(a_study(), record)
+    tables.add(a_study(reference=references(0.55)), FAILED)
+    tables.close()
+    trials = pd.read_csv(folder.path / "trials.csv")
+    assert trials["trial"].tolist() == [2, 1]
+    assert trials["reference_accuracy"][0] == 0.55
+
+
 def test_a_link_in_the_place_of_a_table_is_not_followed(folder, tmp_path, capsys):
     (tmp_path / "diary").write_text("mine")
     tables = LiveTables(folder, a_study(), [])

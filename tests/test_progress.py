@@ -118,7 +118,23 @@ def test_a_signal_is_answered_in_the_panel(ledger):
 
 def test_a_short_config_names_what_is_searched():
     record = a_record(1, epochs=3, use_large_experts=True, use_large_baseline_classifier=True, replicate=2)
-    assert short(record, PRESETS["notebook"]) == "e=3 n=5000 seed=2 large: experts, baseline"
+    assert short(record.config, PRESETS["notebook"], 2) == "e=3 n=5000 seed=2 large: experts, baseline"
+
+
+def test_references_are_announced_and_named_as_they_end(ledger):
+    lines = []
+    progress = Progress(ledger, terminal=False, emit=lines.append)
+    for left in (2, 2, 1):  # two are launched, then one ends
+        progress.referring(left)
+    ledger.refer(references(0.55)[0])
+    progress.referred(ledger.study.reference[0])
+    assert [line.split(" ", 2)[2].split(" |")[0] for line in lines] == [
+        "phase reference, baselines to train, each to its end: 2",
+        "reference 1: baseline 55.0%",
+    ]
+    assert progress.summary() == "phase reference, baselines to train: 1"
+    progress.started(a_record(1, state="running"))
+    assert "1 of 5 trials done, reference baselines to train: 1" in progress.summary()
 
 
 def test_a_warning_of_several_workers_is_printed_once(ledger, capsys):

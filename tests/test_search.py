@@ -452,6 +452,21 @@ def test_references_run_before_the_first_trial_and_are_saved_as_they_end():
     assert "reference" not in driver.launch()[1]
 
 
+@pytest.mark.parametrize(("objective", "waits"), [("gain", False), ("fair_gain", True)])
+def test_trials_start_beside_the_references_unless_their_objective_needs_them(objective, waits):
+    driver = Driver(trials=4, objective=objective)
+    driver.searcher = StudySearch(
+        driver.ledger, silent(driver.ledger), Stop(), 2, missing_references(driver.ledger.study)
+    )
+    trial_id, suggestion = driver.launch()
+    assert suggestion["reference"]
+    assert (driver.launch()[1] is None) is waits
+    driver.searcher.on_trial_result(trial_id, {"accuracy": 0.5})
+    driver.searcher.on_trial_complete(trial_id, {"accuracy": 0.5, "done": True})
+    assert "reference" not in driver.launch()[1]
+    assert (driver.launch()[1] is None) is not waits  # two at a time
+
+
 def test_a_reference_whose_worker_is_lost_is_left_out_with_a_warning():
     driver = Driver(trials=1)
     progress, configs = silent(driver.ledger), missing_references(driver.ledger.study)

@@ -242,7 +242,6 @@ def _frozen(study: Study, record: Record) -> FrozenTrial:
 def _attributes(study: Study, record: Record) -> dict[str, Any]:
     found: dict[str, Any] = {"trial": record.trial, "phase": record.phase, "seed": record.config.seed}
     if record.result:
-        found["reference_accuracy"] = study.reference_accuracy(record.config)
         return {**found, **record.result.score.as_json(), **record.result.totals.as_json()}
     return {**found, "error": record.error} if record.error else found
 

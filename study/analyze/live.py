@@ -26,17 +26,21 @@ class LiveTables:
         self._folder, self._study = folder, study
         self._running = {record.trial: record for record in records if record.state == RUNNING}
         self._waiting = {record.trial: record for record in records if record.state != RUNNING}  # to be written
+        self._written: dict[int, Record] = {}
+        self._whole = True  # write all rows anew, not only those that are waiting
         self._broken: set[str] = set()
         self._database: Database | None = None
         self._lock, self._closing = threading.Lock(), threading.Lock()
         self._changed, self._closed = threading.Event(), threading.Event()
-        self._write(first=True)
+        self._write()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def add(self, study: Study, record: Record) -> None:
         """Take a trial that has begun or ended; the tables get those that have ended."""
         with self._lock:
+            if study.reference != self._study.reference:  # every row has it
+                self._waiting, self._whole = {**self._written, **self._waiting}, True
             self._study = study
             if record.state == RUNNING:
                 self._running[record.trial] = record
@@ -62,15 +66,16 @@ class LiveTables:
             self._write()
             self._closed.wait(EVERY_S)
 
-    def _write(self, first: bool = False) -> None:
+    def _write(self) -> None:
         with self._lock:
             study, running, ended = self._study, list(self._running.values()), list(self._waiting.values())
-            self._waiting = {}
-        if not (ended or first):
+            self._written |= self._waiting
+            whole, self._waiting, self._whole = self._whole, {}, False
+        if not (ended or whole):
             return
-        put = write_text if first else _append
+        put = write_text if whole else _append
         for name, table in (("trials.csv", frame(study, ended)), ("epochs.csv", epochs(ended))):
-            self._try(name, partial(put, text=csv(table, header=first)))
+            self._try(name, partial(put, text=csv(table, header=whole)))
         self._try("study.db", lambda path: self._update(study, [*ended, *running]))
 
     def _update(self, study: Study, records: Sequence[Record]) -> None:

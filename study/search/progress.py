@@ -13,12 +13,13 @@ from rich.live import Live
 from rich.segment import ControlType, Segment, SegmentLines
 from rich.text import Text
 
+from moe.config import Config
 from moe.console import duration, emit, printable
 from study.search.ledger import Ledger
 from study.search.trial import EpochReport
 from study.select.choice import image_noise, points, shown
 from study.space import Space
-from study.study import COMPLETE, FAILED, SEARCH, Record
+from study.study import COMPLETE, FAILED, SEARCH, Record, Reference
 
 LINE_EVERY_S = 30.0  # between two plain lines on one trial's progress
 RECENT = 20  # trials that the time left is estimated from: as the store fills, trials become shorter
@@ -32,18 +33,17 @@ FLAGS = {
 }
 
 
-def short(record: Record, space: Space) -> str:
-    """The searched fields of a trial in few characters, and the seed of a replicate: e=4 n=5000 large: experts."""
-    config = record.config
+def short(config: Config, space: Space, replicate: int = 0) -> str:
+    """The searched fields of a config in few characters, and the seed of a replicate: e=4 n=5000 large: experts."""
     parts = [f"{SHORT.get(name, name)}={getattr(config, name)}" for name in space.grids if name not in FLAGS]
     large = [word for name, word in FLAGS.items() if name in space.grids and getattr(config, name)]
-    parts += [f"seed={config.seed}"] * (record.replicate > 0) + [f"large: {', '.join(large)}"] * bool(large)
+    parts += [f"seed={config.seed}"] * (replicate > 0) + [f"large: {', '.join(large)}"] * bool(large)
     return " ".join(parts) or "the fixed config"
 
 
 @dataclass
 class Running:
-    """A trial under way, or a reference."""
+    """A trial under way."""
 
     config: str
     began: float = field(default_factory=time.monotonic)
@@ -72,18 +72,23 @@ class Progress:
     at_once: int = 1  # the most trials that ran beside each other
     begun: bool = False  # a worker was requested
     warnings: set[str] = field(default_factory=set)
-    references: int = 0  # baselines still to be trained before the search
+    references: int = 0  # baselines still to be trained
 
     def referring(self, left: int) -> None:
         """A reference baseline was launched, or has ended; so many are left."""
+        if not self.terminal and left > self.references:
+            self._line(f"phase reference, baselines to train, each to its end: {left}")
         self.references, self.begun = left, True
-        if not self.terminal and not left:
-            self._line(f"{len(self.ledger.study.reference)} reference baselines trained")
+
+    def referred(self, reference: Reference) -> None:
+        """A reference baseline is trained."""
+        name = short(reference.config, self.ledger.study.space)
+        self._line(f"reference {len(self.ledger.study.reference)}: baseline {reference.accuracy:.1%} | {name}")
 
     def started(self, record: Record) -> None:
         """A trial was launched."""
         self.begun = True
-        self.running[record.trial] = Running(short(record, self.ledger.study.space))
+        self.running[record.trial] = Running(short(record.config, self.ledger.study.space, record.replicate))
         self.at_once = max(self.at_once, len(self.running))
         if not self.terminal:
             phase = "" if record.phase == SEARCH else f" ({record.phase})"
@@ -120,11 +125,13 @@ class Progress:
         """How far the study is, its best trial, the time left."""
         if not self.begun:
             return "Ray starts"
-        if self.references:
-            return f"phase reference: {self.references} baselines to train"
+        if self.references and not self.running:
+            return f"phase reference, baselines to train: {self.references}"
         done, missing = self.ledger.ended(COMPLETE), self.ledger.missing
         phase = "refine" if self.ledger.refining and self.ledger.study.refine else "search"
         parts = [f"phase {phase}: {done} of {done + missing} trials done"]
+        if self.references:
+            parts.append(f"reference baselines to train: {self.references}")
         if failed := self.ledger.ended(FAILED):
             parts.append(f"{failed} failed")
         if best := self.ledger.best:

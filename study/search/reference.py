@@ -1,4 +1,4 @@
-"""The baselines that gains are held against: trained before the search, each to the end of its chain."""
+"""The baselines that gains are held against: trained first, each to the end of its chain."""
 
 import itertools
 

@@ -50,7 +50,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
         self._distributions = distributions(study.space)
         self._running: dict[str, tuple[int, optuna.Trial | None]] = {}  # by Tune's id: our number, Optuna's proposal
         self._lost: dict[str, int] = {}  # trials that ended without a report
-        self._references = list(references)  # configs whose baselines are trained before any trial
+        self._references = list(references)  # configs whose baselines are trained first
         self._referring: dict[str, Config] = {}  # by Tune's id, those that run
         self._add_earlier_trials()
 
@@ -103,12 +103,13 @@ class StudySearch(Searcher):  # type: ignore[misc]
         """The next trial, None for "not now", or that the search has ended."""
         if self.stop.launching_is_over(self.ledger):
             self.ledger.closed = True
-        if not self.ledger.closed and (self._references or self._referring):
-            return self._next_reference(trial_id)
+        busy = len(self._running) + len(self._referring) >= self._concurrency
+        if self._references and not self.ledger.closed:
+            return None if busy else self._next_reference(trial_id)
         verdict = self.ledger.verdict()
         if verdict is Verdict.STOP:
             return Searcher.FINISHED  # type: ignore[no-any-return]
-        if verdict is Verdict.WAIT or len(self._running) >= self._concurrency:
+        if verdict is Verdict.WAIT or busy or (self._referring and self.ledger.study.objective == "fair_gain"):
             return None
         proposal, record = self._next()
         self._running[trial_id] = record.trial, proposal
@@ -116,9 +117,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
         self._loggers.started(record)
         return {"trial": record.trial, "config": record.config.as_json()}
 
-    def _next_reference(self, trial_id: str) -> dict[str, Any] | None:
-        if not self._references or len(self._referring) >= self._concurrency:
-            return None
+    def _next_reference(self, trial_id: str) -> dict[str, Any]:
         config = self._referring[trial_id] = self._references.pop(0)
         self._progress.referring(len(self._references) + len(self._referring))
         return {"reference": True, "config": config.as_json()}
@@ -147,7 +146,9 @@ class StudySearch(Searcher):  # type: ignore[misc]
         if trial_id not in self._running:
             config = self._referring.pop(trial_id)
             if "accuracy" in result:
-                self.ledger.refer(Reference(config=config, accuracy=result["accuracy"]))
+                reference = Reference(config=config, accuracy=result["accuracy"])
+                self.ledger.refer(reference)
+                self._progress.referred(reference)
             else:
                 self._progress.warned(f"a reference is left out: {result['error']}")
             return
