@@ -28,11 +28,18 @@ PROGRAM = "python -m moe"
 def main(arguments: list[str] | None = None) -> Exit:
     """Parse the options, train one mixture, print it; the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["predict"]:
-        from moe.predict import main as predict
+    try:
+        if arguments[:1] == ["predict"]:
+            from moe.predict import main as predict
 
-        return predict(arguments[1:])
-    given = parser().parse_args(arguments)
+            return predict(arguments[1:])
+        return _run(parser().parse_args(arguments))
+    except KeyboardInterrupt:
+        return Exit.CTRL_C
+
+
+def _run(given: argparse.Namespace) -> Exit:
+    """Train one mixture or describe it, as the options ask."""
     config = from_options(Config, given, PROGRAM, precision=FLOAT32)
     options = from_options(SharedOptions, given, PROGRAM)
     tolerate_encoding()
@@ -96,8 +103,6 @@ def _train(config: Config, options: SharedOptions, files: argparse.Namespace) ->
             _write(trained, files.json, files.save)
     except (DataError, TrainingError, OutOfMemoryError, ExportError) as error:
         return fail(PROGRAM, str(error))
-    except KeyboardInterrupt:
-        return Exit.CTRL_C
     return Exit.DONE
 
 

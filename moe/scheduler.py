@@ -79,7 +79,7 @@ class Scheduler:
                         task = waiting.popleft()
                     except IndexError:
                         return
-                    if chain := self._train(task, device):
+                    if chain := self._train(task, device, stop):
                         chains[task.request.spec.stage] = chain
                         postponed = 0
                         continue
@@ -88,11 +88,11 @@ class Scheduler:
                     if postponed >= len(waiting):
                         time.sleep(self.store.timing.poll_s)
         except BaseException:
-            stop.set()  # the other devices end after their current stage
+            stop.set()  # the other devices end after their current epoch
             raise
 
-    def _train(self, task: StageTask, device: torch.device) -> Chain | None:
-        """The chain at the end of a request; None while another process trains it."""
+    def _train(self, task: StageTask, device: torch.device, stop: threading.Event) -> Chain | None:
+        """The chain at the end of a request; None while another process trains it, or where an error stops all."""
         request = task.request
         chain = self.store.chain(request.spec)
         if chain.finished(request.epochs):
@@ -110,6 +110,8 @@ class Scheduler:
                     self.trained[request.spec.address].append((len(writer.chain.epochs), epoch))
                     writer.epoch_done()
                     self._report(request, writer.chain, reused=False)
+                    if stop.is_set():
+                        return None
         except LeaseLostError:
             return None
         writer.chain.end = None  # not needed any more, and would stay in memory until the run ends

@@ -101,3 +101,11 @@ def test_missing_data_are_one_sentence_and_exit_code_4(tmp_path):
     assert done.returncode == 4
     assert str(tmp_path) in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [SMALL, ("predict", "m.safetensors", "a.png")])
+def test_ctrl_c_while_torch_loads_is_silent(arguments, tmp_path):
+    for name in ("torch", "safetensors"):
+        (tmp_path / f"{name}.py").write_text("raise KeyboardInterrupt")
+    done = call(*arguments, PYTHONPATH=f"{tmp_path}:{Path.cwd()}")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -100,6 +100,20 @@ def test_a_failing_stage_fails_the_run_also_side_by_side(data):
             run(Config(train_examples=100, test_examples=50), data, devices=devices, on_epoch=refuse)
 
 
+def test_an_error_ends_what_is_trained_beside_it_after_an_epoch(data):
+    heard = []
+
+    def refuse(stage, *_):
+        heard.append(stage)
+        if stage == "gate":
+            raise RuntimeError("told to stop")
+
+    config = Config(epochs=60, patience=60, train_examples=100, test_examples=50)
+    with pytest.raises(RuntimeError, match="told to stop"):
+        run(config, data, devices=[CPU, CPU], on_epoch=refuse)
+    assert heard.count("baseline") < 30
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_result_has_the_same_bits_on_any_number_of_cpus_and_threads(tiny, data, precision):
     def numbers(cpus, threads):
