@@ -6,6 +6,7 @@ transparent. Each new pixel is a mean over all that it covers.
 
 import re
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,8 @@ def load(path: Path) -> Tensor:
             warnings.simplefilter("ignore")  # of large pictures, and of damage to what is not shown
             with Image.open(file, formats=FORMATS) as picture:
                 picture.draft(None, DRAFT)
+                with suppress(Exception):  # damaged EXIF data count as none
+                    picture.getexif()
                 ImageOps.exif_transpose(picture, in_place=True)
                 fitted = _fitted(picture)
     except UnidentifiedImageError:

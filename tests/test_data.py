@@ -90,6 +90,18 @@ def parquet(tmp_path, content):
     return folder
 
 
+@pytest.fixture
+def classes(tmp_path, content):
+    """A folder with PNGs by class, whose names begin with a capital."""
+    for half in ROWS:
+        images, labels = getattr(content, f"{half}_images"), getattr(content, f"{half}_labels")
+        for k, (image, label) in enumerate(zip(images, labels, strict=True)):
+            folder = tmp_path / "classes" / half / CLASS_NAMES["cifar10"][label].title()
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{k:04}.PNG").write_bytes(png(image))
+    return tmp_path / "classes"
+
+
 class Python2Pickler(pickle.Pickler):
     """Writes dtypes as NumPy did for Python 2, which some versions of NumPy warn about."""
 
@@ -173,6 +185,27 @@ def test_every_form_gives_the_same_images_and_fingerprint(form, request, content
     for array in (content.train_images, content.train_labels, content.test_images, content.test_labels):
         digest.update(array.tobytes())
     assert data.fingerprint == digest.hexdigest()
+
+
+def test_png_folders_give_the_same_images_class_after_class(classes, content):
+    data = load("cifar10", classes)
+    for images, labels, half in (
+        (data.train_images, data.train_labels, "train"),
+        (data.test_images, data.test_labels, "test"),
+    ):
+        expected = getattr(content, f"{half}_labels")
+        order = np.argsort(expected, kind="stable")
+        assert labels.tolist() == expected[order].tolist()
+        found = images.permute(0, 2, 3, 1).numpy()
+        assert (found == getattr(content, f"{half}_images")[order]).all()
+
+
+@pytest.mark.parametrize("form", ["parquet", "classes"])
+def test_what_macos_leaves_beside_every_file_is_passed_over(form, request):
+    folder = request.getfixturevalue(form)
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7 attributes")
+    assert len(load("cifar10", folder).train_labels) == ROWS["train"]
 
 
 def test_the_batches_may_lie_in_their_own_folder_inside_the_one_named(batches, content):

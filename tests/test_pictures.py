@@ -72,6 +72,12 @@ def test_a_camera_that_was_turned_is_turned_back(tmp_path):
     assert close(image, 16, 29, (255, 255, 0))
 
 
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+def test_damaged_exif_data_count_as_none(kind, tmp_path):
+    painted((64, 64)).save(tmp_path / f"x.{kind}", exif=b"Exif\0\0garbage")
+    assert close(load(tmp_path / f"x.{kind}"), 29, 16, (255, 255, 0))
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_what_is_transparent_is_white(mode, tmp_path):
     clear = Image.new("RGBA", (64, 64), (0, 0, 0, 0))

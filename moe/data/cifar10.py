@@ -48,7 +48,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Listing:
-    """The names in a folder."""
+    """The names in a folder, without hidden ones, such as what macOS leaves beside every file."""
 
     path: Path
     files: frozenset[str]
@@ -109,7 +109,7 @@ def _walk(place: Path) -> Iterator[Listing]:
     level, left = [_list(place)], MOST_ENTRIES
     for _ in range(LEVELS + 1):
         yield from level
-        below = [listing.path / name for listing in level for name in sorted(listing.folders) if name[0] != "."]
+        below = [listing.path / name for listing in level for name in sorted(listing.folders)]
         level = []
         for folder in below:
             with suppress(OSError):  # it may not be read, or is gone
@@ -121,7 +121,7 @@ def _walk(place: Path) -> Iterator[Listing]:
 
 def _list(folder: Path) -> Listing:
     with os.scandir(folder) as entries:
-        names = {entry.name: _is_folder(entry) for entry in entries}
+        names = {entry.name: _is_folder(entry) for entry in entries if entry.name[0] != "."}
     folders = frozenset(name for name, is_folder in names.items() if is_folder)
     return Listing(folder, frozenset(names) - folders, folders)
 
@@ -199,12 +199,12 @@ def _in_parquet(listing: Listing) -> Source | None:
 
 
 def _in_classes(listing: Listing) -> Source | None:
-    halves = [listing.path / half for half in ROWS]
-    if not {*ROWS} <= listing.folders or not all(
-        (half / name).is_dir() for half in halves for name in images.NAMES[:1]
-    ):
+    if not {*ROWS} <= listing.folders:
         return None
-    files = {half: images.list_half(listing.path / half, half) for half in ROWS}
+    folders = {half: images.folders(listing.path / half) for half in ROWS}
+    if not all(images.NAMES[0] in each for each in folders.values()):
+        return None
+    files = {half: images.list_half(listing.path / half, half, folders[half]) for half in ROWS}
     return _source(f"images by class in {listing.path}", images.digest(files), lambda: images.read(files))
 
 

@@ -41,17 +41,24 @@ def decode(content: bytes | None, where: str) -> NDArray[np.uint8]:
         raise DataError(f"{where} cannot be decoded as {', '.join(FORMATS)}: {error}") from error
 
 
-def list_half(folder: Path, half: str) -> Half:
+def folders(half: Path) -> dict[str, Path]:
+    """The folders in the folder of a half, by their names in lower case."""
+    return {path.name.lower(): path for path in half.iterdir() if path.is_dir()}
+
+
+def list_half(folder: Path, half: str, folders: Mapping[str, Path]) -> Half:
     """The images in the folders of the ten classes.
 
     Raises:
         DataError: a class is missing, or there are not as many images as CIFAR-10 has.
     """
-    folders = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
     if missing := [name for name in NAMES if name not in folders]:
         raise DataError(f"{folder} has no folder {missing[0]}; expected one for each of {', '.join(NAMES)}")
     found = {
-        name: sorted(path for path in folders[name].iterdir() if path.suffix.lower() in SUFFIXES) for name in NAMES
+        name: sorted(
+            path for path in folders[name].iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."
+        )
+        for name in NAMES
     }
     if (images := sum(map(len, found.values()))) != ROWS[half]:
         raise DataError(f"{folder} has {images} {half} images; expected {ROWS[half]}")

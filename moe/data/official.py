@@ -8,7 +8,7 @@ import io
 import pickle
 import tarfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -116,13 +116,6 @@ def in_archive(archive: Path, names: tuple[str, ...]) -> Read:
                     found[name] = part.read()
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise DataError(f"{archive} cannot be read as an archive: {error}") from error
-    return _from(found, archive)
-
-
-def _from(files: Mapping[str, bytes], where: Path) -> Read:
-    def read(name: str) -> bytes:
-        if name not in files:
-            raise DataError(f"{where} has no {name}; expected the official batches")
-        return files[name]
-
-    return read
+    if missing := [name for name in names if name not in found]:
+        raise DataError(f"{archive} has no {missing[0]}; expected the official batches")
+    return found.__getitem__

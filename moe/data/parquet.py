@@ -32,7 +32,7 @@ def shards(folder: Path, files: Iterable[str], folders: Iterable[str]) -> dict[s
     names = sorted(name for name in files if name.endswith(".parquet"))
     found = {half: [folder / name for name in names if form.fullmatch(name)] for half, form in _HALF.items()}
     for half in [half for half in ROWS if not found[half] and half in {*folders}]:
-        found[half] = sorted(path for path in (folder / half).iterdir() if path.name.endswith(".parquet"))
+        found[half] = sorted(path for path in (folder / half).iterdir() if path.match("[!.]*.parquet"))
     return found
 
 
