@@ -80,10 +80,3 @@ def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess[
         check=False,
         env={**os.environ, "COLUMNS": "110", **environment},
     )
-
-
-def without(folder: Path, *modules: str) -> dict[str, str]:
-    """A path on which these modules end the program that imports them."""
-    for name in modules:
-        (folder / f"{name}.py").write_text(f"raise SystemExit('{name} was imported')")
-    return {"PYTHONPATH": f"{folder}:{Path.cwd()}"}

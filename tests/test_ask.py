@@ -1,32 +1,44 @@
 """`python -m study.ask`."""
 
-import subprocess
 import sys
+
+import pytest
 
 from study.ask import main
 from study.space import PRESETS
 from tests.analyze_helpers import search, write
 
 
-def call(*words):
-    return subprocess.run([sys.executable, "-m", "study.ask", *map(str, words)], capture_output=True, text=True)
+@pytest.fixture
+def ask(monkeypatch, capsys):
+    """The command in this process: its exit code, its output and its errors."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["study.ask", *map(str, words)])
+        try:
+            code = main()
+        except SystemExit as ended:
+            code = ended.code
+        return code, *capsys.readouterr()
+
+    return call
 
 
-def test_any_config_of_the_space_has_an_estimate_and_others_are_refused(tmp_path):
+def test_any_config_of_the_space_has_an_estimate_and_others_are_refused(tmp_path, ask):
     folder = write(tmp_path / "s", search(30), space=PRESETS["notebook"]).path
-    done = call(folder, "epochs=6", "use_large_experts=true", "train_examples=1000")
-    assert done.returncode == 0, done.stderr
-    config, estimate = done.stdout.splitlines()
+    code, printed, error = ask(folder, "epochs=6", "use_large_experts=true", "train_examples=1000")
+    assert code == 0, error
+    config, estimate = printed.splitlines()
     assert config.startswith("epochs 6, train_examples 1000, use_large_experts True")
     assert estimate.startswith("estimated gain +")
     for field, word in (("epochs=5", "epochs is 5"), ("epoch=4", "epoch"), ("epochs", "epochs=6")):
-        refused = call(folder, field)
-        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
-        assert word in refused.stderr
-    assert call(tmp_path).returncode == 4
+        code, _, error = ask(folder, field)
+        assert (code, len(error.splitlines())) == (2, 1)
+        assert word in error
+    assert ask(tmp_path)[0] == 4
 
 
-def test_a_value_that_is_none_or_is_not_the_studys_is_refused_in_a_sentence(tmp_path):
+def test_a_value_that_is_none_or_is_not_the_studys_is_refused_in_a_sentence(tmp_path, ask):
     folder = write(tmp_path / "s", search(30), space=PRESETS["notebook"]).path
     for field, words in (
         ("epochs=[", "is 'epochs=['; expected as epochs=6"),
@@ -34,10 +46,10 @@ def test_a_value_that_is_none_or_is_not_the_studys_is_refused_in_a_sentence(tmp_
         ("learning_rate=1e-2", "learning_rate is 0.01; expected 0.001, with which study s trains every config"),
         ("batch_size=100", "batch_size is 100; expected 50, with which study s trains every config"),
     ):
-        refused = call(folder, field)
-        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
-        assert words in refused.stderr
-    assert call(folder, "learning_rate=1e-3", "seed=7").returncode == 0
+        code, _, error = ask(folder, field)
+        assert (code, len(error.splitlines())) == (2, 1), error
+        assert words in error
+    assert ask(folder, "learning_rate=1e-3", "seed=7")[0] == 0
 
 
 def test_ctrl_c_has_the_exit_code_of_a_command_that_cannot_be_resumed(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from moe.config import CLASS_NAMES
 from moe.export import load
 from moe.pictures import load as load_picture
 from moe.pipeline import probabilities
-from moe.predict import ORDER, SUPERCLASSES, predictions
+from moe.predict import ORDER, SUPERCLASSES, main, predictions
 from tests.test_pictures import painted
 
 STAGES = ("gate", "baseline", "artificial", "natural", "mixture")
@@ -46,6 +46,13 @@ def trained(tmp_path_factory, cache):
 @pytest.fixture
 def folder(trained):
     return trained[0]
+
+
+@pytest.fixture
+def predict(folder, monkeypatch, capsys):
+    """The command in that folder, in this process: its exit code, its output and its errors."""
+    monkeypatch.chdir(folder)
+    return lambda *words: (main(list(words)), *capsys.readouterr())
 
 
 def test_training_names_the_file_and_the_next_command(trained):
@@ -99,10 +106,10 @@ def test_pictures_are_classified_and_unreadable_ones_named(folder):
         assert line.removeprefix(name).split() == expected
 
 
-def test_a_picture_named_twice_has_two_rows(folder):
-    done = call("predict", "m.safetensors", "small.png", "small.png", cwd=folder)
-    assert done.returncode == 0
-    assert done.stdout.count("small.png") == 2
+def test_a_picture_named_twice_has_two_rows(predict):
+    code, printed, _ = predict("m.safetensors", "small.png", "small.png")
+    assert code == 0
+    assert printed.count("small.png") == 2
 
 
 def test_a_full_disk_is_one_sentence(folder):
@@ -121,12 +128,12 @@ def test_a_closed_pipe_is_silent(folder):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_file_that_is_no_mixture_is_one_sentence(folder):
+def test_a_file_that_is_no_mixture_is_one_sentence(predict):
     for name in ("nowhere.safetensors", "small.png"):
-        done = call("predict", name, "small.png", cwd=folder)
-        assert (done.returncode, done.stdout) == (4, "")
-        assert len(done.stderr.splitlines()) == 1
-        assert done.stderr.startswith(f"python -m moe predict: {name} ")
+        code, printed, error = predict(name, "small.png")
+        assert (code, printed) == (4, "")
+        assert len(error.splitlines()) == 1
+        assert error.startswith(f"python -m moe predict: {name} ")
 
 
 @pytest.mark.parametrize("arguments", [(), ("m",), ("m", "x.png", "--epochs", "2")])
@@ -177,9 +184,8 @@ class TestTable:
         assert sum("line\\nbreak.png" in line for line in table(200)) == 1
 
 
-def test_json_has_the_probability_of_every_class(folder):
-    done = call("predict", "m.safetensors", "small.png", "--json", cwd=folder)
-    (found,) = json.loads(done.stdout)
+def test_json_has_the_probability_of_every_class(predict):
+    (found,) = json.loads(predict("m.safetensors", "small.png", "--json")[1])
     assert found["picture"] == "small.png"
     assert found["gate"].keys() == set(SUPERCLASSES)
     assert sum(found["baseline"].values()) == pytest.approx(1)

@@ -4,10 +4,7 @@ import datetime
 import io
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +26,7 @@ from study.reproduce.original import UnknownTrialError, find
 from study.reproduce.report import FIRST_ROWS, comparison_table, describe_conditions, explanation, verdict
 from study.space import parse
 from study.study import COMPLETE, FAILED, Record, Run, Study
+from tests.cli_helpers import outcomes, without
 
 SPACE = parse("two", {"epochs": [1, 2], "train_examples": 60, "test_examples": [50, 60], "batch_size": 20})
 CPU = torch.device("cpu")
@@ -246,41 +244,22 @@ WRONG = (
 )
 
 
-#: a program that calls the command with each list of words, from the first import on, and prints each outcome
-EACH = """
-import contextlib, io, json, sys, time
-for words in sys.argv[1:]:
-    began, out, err = time.monotonic(), io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        from study.reproduce.__main__ import main
-        try:
-            code = main(json.loads(words))
-        except SystemExit as end:
-            code = end.code
-    print(json.dumps([code, out.getvalue(), err.getvalue(), time.monotonic() - began]))
-"""
-
-
 @pytest.fixture(scope="module")
-def outcomes(made, tmp_path_factory):
-    """Of each, in a process in which torch cannot be imported."""
+def refusals(made, tmp_path_factory):
+    """What each comes to without torch, and what stands for the words that are no paths."""
     place = tmp_path_factory.mktemp("wrong")
-    (place / "torch.py").write_text("raise SystemExit('torch was imported')")
     (place / "m.safetensors").touch()
     words = {"STUDY": str(made), "TAKEN.safetensors": str(place / "m.safetensors")}
-    lines = [json.dumps([words.get(word, word) for word in arguments]) for arguments, _ in WRONG]
-    environment = {**os.environ, "PYTHONPATH": f"{place}:{Path.cwd()}"}
-    done = subprocess.run(
-        [sys.executable, "-c", EACH, *lines], capture_output=True, text=True, check=True, env=environment
-    )
-    return {line: json.loads(found) for line, found in zip(lines, done.stdout.splitlines(), strict=True)}, words
+    calls = {tuple(arguments): tuple(words.get(word, word) for word in arguments) for arguments, _ in WRONG}
+    found = outcomes("study.reproduce.__main__", calls.values(), without(place, "torch"))
+    return {arguments: found[call] for arguments, call in calls.items()}, words
 
 
 class TestUsage:
     @pytest.mark.parametrize(("arguments", "part"), WRONG, ids=[part for _, part in WRONG])
-    def test_a_wrong_option_is_refused_in_one_sentence_without_torch(self, outcomes, arguments, part):
-        found, words = outcomes
-        code, out, err, seconds = found[json.dumps([words.get(word, word) for word in arguments])]
+    def test_a_wrong_option_is_refused_in_one_sentence_without_torch(self, refusals, arguments, part):
+        found, words = refusals
+        code, out, err, seconds = found[tuple(arguments)]
         assert (code, out) == (Exit.USAGE, "")
         assert part.replace("TAKEN.safetensors", words["TAKEN.safetensors"]) in err
         assert len(err.splitlines()) == 1
