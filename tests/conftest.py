@@ -23,6 +23,15 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
         signal.signal(number, usual)
 
 
+#: modules that take a minute or more, the longest first
+LONG = ("test_cluster", "test_run", "test_faults", "test_chaos_study", "test_run_kills", "test_confirm", "test_analyze")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long modules: the last one to begin is waited for."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)  # for tests that call the training loop itself; a run sets it for its own threads
@@ -35,8 +44,9 @@ def _few_validation_images() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where data are kept during the tests, for this process and those it starts."""
-    os.environ["MOE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    """Where data are kept during the tests, for all processes of the tests and those they start."""
+    base = tmp_path_factory.getbasetemp()
+    os.environ["MOE_CACHE"] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache")
     os.environ.pop("CIFAR10_DIR", None)
     return Path(os.environ["MOE_CACHE"])
 
