@@ -35,6 +35,16 @@ DATASETS = get_args(Dataset)
 
 VALIDATION_EXAMPLES = 5_000
 
+#: by stage, the field of a config that makes its network large; the mixture's own has one size
+SIZE_FLAGS = {
+    "baseline": "use_large_baseline_classifier",
+    "gate": "use_large_gating_mlp",
+    "artificial": "use_large_experts",
+    "natural": "use_large_experts",
+}
+#: the fields of a config that a stage does not see: how long it trains, its network and its numerics hold them
+NOT_SEEN = {"epochs", "precision", *SIZE_FLAGS.values()}
+
 #: per protocol and field, the fewest and the most images that it can take
 IMAGES: dict[Protocol, dict[str, tuple[int, int]]] = {
     HOLDOUT: {"train_examples": (CLASSES, 45_000), "test_examples": (CLASSES, VALIDATION_EXAMPLES)},

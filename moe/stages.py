@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from moe.config import ARTIFICIAL, CLASSES, FLOAT32, NATURAL, Config
+from moe.config import ARTIFICIAL, CLASSES, FLOAT32, NATURAL, NOT_SEEN, SIZE_FLAGS, Config
 from moe.networks import ARTIFICIAL_BRANCH, NATURAL_BRANCH, Subgates, vgg
 from moe.store.manifest import address_of
 from moe.training.numerics import Numerics
@@ -69,18 +69,18 @@ MEMBERS = ("generalist-3", "generalist-4", "generalist-5", "generalist-6")
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("baseline", ten_way, every_class, "use_large_baseline_classifier"),
-        Stage("gate", two_way, by_superclass, "use_large_gating_mlp"),
-        Stage("artificial", ten_way, only(ARTIFICIAL), "use_large_experts"),
-        Stage("natural", ten_way, only(NATURAL), "use_large_experts"),
+        Stage("baseline", ten_way, every_class, SIZE_FLAGS["baseline"]),
+        Stage("gate", two_way, by_superclass, SIZE_FLAGS["gate"]),
+        Stage("artificial", ten_way, only(ARTIFICIAL), SIZE_FLAGS["artificial"]),
+        Stage("natural", ten_way, only(NATURAL), SIZE_FLAGS["natural"]),
         Stage(
             "mixture",
             lambda size, precision=FLOAT32: Subgates(precision),
             every_class,
             needs=("baseline", "gate", "artificial", "natural"),
         ),
-        *(Stage(name, ten_way, every_class, "use_large_experts", control=True) for name in GENERALISTS),
-        *(Stage(name, ten_way, every_class, "use_large_baseline_classifier", control=True) for name in MEMBERS),
+        *(Stage(name, ten_way, every_class, SIZE_FLAGS["natural"], control=True) for name in GENERALISTS),
+        *(Stage(name, ten_way, every_class, SIZE_FLAGS["baseline"], control=True) for name in MEMBERS),
     )
 }
 
@@ -102,10 +102,6 @@ class Checkpoint:
     stage: str
     address: str
     epoch: int
-
-
-#: the fields of a config that a stage does not see: its request, its network and its numerics hold them
-NOT_SEEN = {"epochs", "precision", *(stage.size_flag for stage in STAGES.values() if stage.size_flag)}
 
 
 class Spec(Config):

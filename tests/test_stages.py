@@ -4,9 +4,9 @@ import itertools
 import pytest
 import torch
 
-from moe.config import PRECISIONS, Config
+from moe.config import NOT_SEEN, PRECISIONS, Config
 from moe.schema import fields
-from moe.stages import GENERALISTS, MEMBERS, NOT_SEEN, PIPELINE, STAGES, Checkpoint, Spec, plan, request, resolved
+from moe.stages import GENERALISTS, MEMBERS, PIPELINE, STAGES, Checkpoint, Spec, plan, request, resolved
 from moe.training.numerics import Numerics
 
 NUMERICS = Numerics(device="cpu", torch="2.15", instructions="AVX2")

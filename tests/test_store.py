@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from moe import Config, run
+from moe.config import NOT_SEEN
 from moe.metrics import score
 from moe.pipeline import train_mixture
 from moe.scheduler import Scheduler, StageTask
 from moe.schema import fields
-from moe.stages import NOT_SEEN, PIPELINE, STAGES, Checkpoint, Request, Spec, plan, resolved
+from moe.stages import PIPELINE, STAGES, Checkpoint, Request, Spec, plan, resolved
 from moe.store.entries import folder_of
 from moe.store.files import Local, PlaceError, Remote
 from moe.store.maintenance import find_damage

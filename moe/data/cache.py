@@ -14,9 +14,9 @@ from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
-import torch
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from moe.data.dataset import Arrays
 from moe.files import open_regular
@@ -32,27 +32,42 @@ def default_folder() -> Path:
     return Path(os.environ.get("MOE_CACHE") or platformdirs.user_cache_dir("moe"))
 
 
-def load(folder: Path, name: str) -> Arrays | None:
-    """A data set, memory-mapped copy-on-write; None if its file is missing, unreadable or damaged."""
+def load(folder: Path, name: str, framework: str = "pt") -> Arrays | None:
+    """A data set; None if its file is missing, unreadable or damaged.
+
+    Args:
+        framework: "pt" loads torch and maps it into memory, copy-on-write; "np" reads it without torch.
+    """
     path = folder / f"{name}.safetensors"
     try:
         open_regular(path, MOST).close()  # safe_open would wait for a pipe
-        with safe_open(path, "pt") as file:
-            arrays = Arrays(*(file.get_tensor(field.name).numpy() for field in fields(Arrays)))
+        with safe_open(path, framework) as file:
+            arrays = Arrays(*(np.asarray(file.get_tensor(field.name)) for field in fields(Arrays)))
             fingerprint = (file.metadata() or {}).get("fingerprint")
     except (OSError, SafetensorError):
         return None
     return arrays if arrays.well_formed() and arrays.fingerprint == fingerprint else None
 
 
+def find(folder: Path, fingerprint: str) -> Arrays | None:
+    """The data set with this content, whatever its name; read without torch. None if there is none."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with suppress(OSError, SafetensorError):
+            open_regular(path, MOST).close()
+            with safe_open(path, "np") as file:
+                found = (file.metadata() or {}).get("fingerprint")
+            if found == fingerprint and (arrays := load(folder, path.stem, "np")):
+                return arrays
+    return None
+
+
 def save(folder: Path, name: str, arrays: Arrays) -> Arrays:
     """Write a data set and map it; where that is impossible, warn and return the arrays."""
     partial = folder / f"partial-{uuid.uuid4().hex}"
-    tensors = {field: torch.from_numpy(array) for field, array in arrays.named().items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_stale(folder)
-        save_file(tensors, partial, {"fingerprint": arrays.fingerprint})
+        save_file(arrays.named(), partial, {"fingerprint": arrays.fingerprint})
         partial.replace(folder / f"{name}.safetensors")
     except (OSError, SafetensorError) as error:
         warnings.warn(

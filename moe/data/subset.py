@@ -1,15 +1,19 @@
 """The images of one run: which are trained on, which stop training, which are scored, and in what order."""
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from moe.config import CLASSES, HOLDOUT, VALIDATION_EXAMPLES, Config
 from moe.data.dataset import DataError, DataSet
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Indices = NDArray[np.int64]
 PER_CLASS = VALIDATION_EXAMPLES // CLASSES  # validation images
 _VALIDATION, _POOL = 0, 1  # what a stream of random numbers is for
 
@@ -18,13 +22,13 @@ _VALIDATION, _POOL = 0, 1  # what a stream of random numbers is for
 class Subset:
     """The images of one run. Those that stop training are the first of those that are scored."""
 
-    train_images: Tensor  # (N, 3, 32, 32) uint8
-    train_labels: Tensor  # (N,)
-    score_images: Tensor
-    score_labels: Tensor
+    train_images: "Tensor"  # (N, 3, 32, 32) uint8
+    train_labels: "Tensor"  # (N,)
+    score_images: "Tensor"
+    score_labels: "Tensor"
     stopping: int  # how many of the scored images stop training
 
-    def to(self, device: torch.device) -> "Subset":
+    def to(self, device: "torch.device") -> "Subset":
         """The same images on a device."""
         tensors = ("train_images", "train_labels", "score_images", "score_labels")
         return replace(self, **{name: getattr(self, name).to(device) for name in tensors})
@@ -53,13 +57,21 @@ def subset(config: Config, data: DataSet) -> Subset:
     return Subset(images, labels, score_images, score_labels, stopping=stop)
 
 
-def holdout(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """The images to train on and the images for validation, by their index.
+def holdout(labels: "Tensor", seed: int) -> "tuple[Tensor, Tensor]":
+    """As `split`, of tensors."""
+    import torch
+
+    pool, validation = split(labels.numpy(), seed)
+    return torch.from_numpy(pool), torch.from_numpy(validation)
+
+
+def split(classes: Indices, seed: int) -> tuple[Indices, Indices]:
+    """The images to train on and the images for validation, by their index. No torch.
 
     Both are in a class-balanced order: the first 10 k images are k of each class, until a class runs out.
 
     Args:
-        labels: (N,) of the training images, each 0 to 9.
+        classes: (N,) of the training images, each 0 to 9.
         seed: 0 or more; orders the pool and leaves validation as it is.
 
     Returns:
@@ -69,7 +81,6 @@ def holdout(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     Raises:
         DataError: a class has fewer than 501 images.
     """
-    classes = labels.numpy()
     counts = np.bincount(classes, minlength=CLASSES)
     if counts.min() <= PER_CLASS:
         raise DataError(
@@ -79,10 +90,10 @@ def holdout(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     order = _balanced(classes, np.random.SeedSequence([_VALIDATION]))
     validation, rest = order[: PER_CLASS * CLASSES], np.sort(order[PER_CLASS * CLASSES :])
     pool = rest[_balanced(classes[rest], np.random.SeedSequence([_POOL, seed]))]
-    return torch.from_numpy(pool), torch.from_numpy(validation)
+    return pool, validation
 
 
-def _balanced(classes: NDArray[np.int64], seed: np.random.SeedSequence) -> NDArray[np.int64]:
+def _balanced(classes: Indices, seed: np.random.SeedSequence) -> Indices:
     """A random order of the indices in which the k-th of every class come before any k+1-th."""
     rng = np.random.default_rng(seed)
     shuffled = np.argsort(rng.random(len(classes)), kind="stable")

@@ -2,8 +2,8 @@
 
 import itertools
 
-from moe.config import Config
-from moe.stages import NOT_SEEN, STAGES
+from moe.config import NOT_SEEN, Config
+from moe.stages import STAGES
 from study.study import Study
 
 
