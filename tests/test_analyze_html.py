@@ -8,7 +8,9 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from study.analyze.analysis import examine
-from study.analyze.html import SORT, page, write_report
+from study.analyze.drawing import figures
+from study.analyze.html import HOVER, SORT, page, write_report
+from study.select.model import fit
 from study.space import PRESETS
 from tests.analyze_helpers import search, write
 from tests.study_helpers import a_record, references
@@ -40,13 +42,16 @@ def test_the_choice_against_the_reference_is_its_first_paragraph(html, analysis)
 
 
 def test_every_trial_has_its_config_at_its_mark_and_a_row(html):
-    assert len(re.findall(r"<use [^>]*><title>trial \d+, seed", html)) == 60
+    of_trials = ("Gain against the baseline", "The trials, and the highest", "Mixture against baseline")
+    for title in of_trials:
+        figure = re.search(rf"<h2>{title}.*?</figure>", html, flags=re.S)[0]
+        assert len(re.findall(r"<use [^>]*><title>trial \d+, seed", figure)) == 60
     assert html.count("<tr><td>") == 61
 
 
 def test_texts_of_others_are_escaped(html):
     assert "&lt;b&gt;the loss &amp; more&lt;/b&gt;" in html
-    assert "<b>" not in html
+    assert "<b>the loss" not in html
 
 
 def test_every_figure_is_well_formed_and_has_no_size_of_its_own(html):
@@ -75,6 +80,36 @@ console.log(tables[1].rows.map(row => row.cells[1].textContent).join(""));
 def test_a_click_sorts_a_second_table_by_its_own_columns():
     done = subprocess.run(["node", "-e", CLICK % SORT], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("abc\n", "")
+
+
+POINT = """
+const pre = {remove() { pre.shown = false; }, style: {}};
+const mark = (x, words) => ({textContent: words, parentNode: {
+  replaceChildren() { this.plain = true; }, getBoundingClientRect: () => ({x, y: 0, width: 2, height: 2})}});
+const marks = [mark(0, "first"), mark(20, "second")], picture = {querySelectorAll: () => marks}, window = {};
+const body = {append(it) { it.shown = true; }};
+const document = {createElement: () => pre, querySelectorAll: () => [picture], body};
+%s
+picture.onpointermove({clientX: 15, clientY: 1, pageY: 1});
+const near = [pre.textContent, pre.shown, marks[0].parentNode.plain];
+picture.onpointermove({clientX: 90, clientY: 1, pageY: 1});
+console.log(...near, pre.shown);
+"""
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs Node.js")
+def test_the_mark_nearest_to_the_mouse_shows_its_trial_and_far_from_all_none_does():
+    done = subprocess.run(["node", "-e", POINT % HOVER], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("second true true false\n", "")
+
+
+def test_the_running_estimate_is_computed_once_for_figures_and_page(tmp_path, monkeypatch):
+    analysis = examine(write(tmp_path / "s", search(5), space=PRESETS["notebook"]).path)
+    calls = []
+    monkeypatch.setattr("study.analyze.analysis.fit", lambda trials: calls.append(trials) or fit(trials))
+    for titled in (True, False):
+        figures(analysis, titled)
+    assert len(calls) == len(analysis.measures) + len(analysis.running_estimate[0])
 
 
 def test_it_says_how_to_reproduce_the_choice(html, analysis):

@@ -15,6 +15,10 @@ from study.select.model import Fit, fit
 from study.select.trials import Floats, Ints, Trials
 from study.study import COMPLETE, OBJECTIVES, Objective, Record, Study
 
+ESTIMATES = 6, 60  # along the trials, at least and at most
+FEW_TRIALS = 10_000  # in all estimates together; beyond, there are fewer estimates
+FIRST_ESTIMATE = 2  # after three trials
+
 
 @dataclass(frozen=True)
 class Analysis:
@@ -70,6 +74,16 @@ class Analysis:
     def levels(self) -> Ints:
         """(trials, parameters) the level of each searched parameter, from 0."""
         return self.observations[self.study.objective].levels
+
+    @cached_property
+    def running_estimate(self) -> tuple[Ints, Floats, Floats]:
+        """After which trials, as places among the complete ones; the highest estimate then, and half its interval."""
+        last = len(self.complete) - 1
+        number = int(np.clip(FEW_TRIALS // (last + 1), *ESTIMATES))
+        places = np.unique(np.linspace(min(last, FIRST_ESTIMATE), last, number).round().astype(int))
+        found = [fit(self.observations[self.study.objective].first(place + 1)) for place in places]
+        estimates, halves = ([getattr(each, name)[each.best] for each in found] for name in ("estimate", "half"))
+        return places, np.array(estimates), np.array(halves)
 
     def values(self, column: str) -> Floats:
         """(trials,) a column of the table as numbers."""

@@ -15,12 +15,14 @@ from moe.console import duration
 from study.analyze.analysis import Analysis
 from study.analyze.effects import intervals
 from study.select.choice import gain_noise
-from study.select.model import Z95, fit
+from study.select.model import Z95
 from study.select.trials import Floats, Ints
 from study.study import FAILED, Objective
 
 BLUE, ORANGE, LIGHT, GREY = "#0072b2", "#d55e00", "#e69f00", "0.45"  # told apart by all eyes (Okabe and Ito)
-SHADES = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.92, 256)))  # light yellow is lost on white
+SHADES = ListedColormap(
+    matplotlib.colormaps["viridis"](np.linspace(0, 0.8, 256))
+)  # yellow is lost on white, and inverted on black
 MEASURES: dict[Objective, tuple[str, str, str]] = {  # colour, marker and axis
     "gain": (BLUE, "o", "gain, percentage points"),
     "mixture_accuracy": (ORANGE, "s", "mixture accuracy, %"),
@@ -28,9 +30,6 @@ MEASURES: dict[Objective, tuple[str, str, str]] = {  # colour, marker and axis
 }
 TRIALS = "trials"  # the name, in an SVG, of marks that are the complete trials in order
 MOST_CURVES = 300  # in a panel
-ESTIMATES = 6, 60  # along the trials, at least and at most
-FEW_TRIALS = 10_000  # in all estimates together; beyond, fewer estimates are drawn
-FIRST_ESTIMATE = 2  # after three trials
 FEW = 60  # trials that can be seen one by one
 MOST_NUMBERS, LEAST_SPAN = 20, 5  # of an axis of trials
 PANELS_IN_A_ROW = 3
@@ -91,12 +90,13 @@ def trials(figure: Figure, analysis: Analysis) -> None:
     axes = figure.add_subplot()
     numbers, values = _numbers(analysis), 100 * analysis.values(analysis.study.objective)
     size, alpha = _dots(len(values))
-    axes.plot(numbers, values, "o", color=GREY, ms=size, mew=0, alpha=alpha, zorder=3)
+    axes.plot(numbers, values, "o", color=GREY, ms=size, mew=0, alpha=alpha, zorder=3, gid=TRIALS)
     axes.plot([], [], "o", color=GREY, ms=8, mew=0, label="one trial")
     if len(values) > 1:
         largest = np.maximum.accumulate(values)
         axes.plot(numbers, largest, color=ORANGE, lw=2, drawstyle="steps-post", label="best observed, biased upward")
-    places, estimates, halves = _running_estimate(analysis)
+    places, estimates, halves = analysis.running_estimate
+    estimates, halves = 100 * estimates, 100 * halves
     marker = "o" if len(places) == 1 else ""
     axes.plot(numbers[places], estimates, marker=marker, color=BLUE, lw=2.5, label="highest estimate")
     low, high = estimates - halves, estimates + halves
@@ -110,17 +110,6 @@ def trials(figure: Figure, analysis: Analysis) -> None:
     _number_axis(axes, np.union1d(numbers, failed))
     axes.set_ylabel(MEASURES[analysis.study.objective][2])
     _legend_above(axes)
-
-
-def _running_estimate(analysis: Analysis) -> tuple[Ints, Floats, Floats]:
-    """After which trials, as places among the complete ones; the highest estimate then, and half its interval; in %."""
-    last = len(analysis.complete) - 1
-    number = int(np.clip(FEW_TRIALS // (last + 1), *ESTIMATES))
-    places = np.unique(np.linspace(min(last, FIRST_ESTIMATE), last, number).round().astype(int))
-    observations = analysis.observations[analysis.study.objective]
-    fits = [fit(observations.first(place + 1)) for place in places]
-    estimates = np.array([100 * found.estimate[found.best] for found in fits])
-    return places, estimates, np.array([100 * found.half[found.best] for found in fits])
 
 
 def accuracies(figure: Figure, analysis: Analysis) -> None:
@@ -138,7 +127,7 @@ def accuracies(figure: Figure, analysis: Analysis) -> None:
     size, alpha = _dots(len(mixture))
     name = _numeric(analysis)
     colours = analysis.values(name) if name else np.zeros(len(mixture))
-    dots = axes.scatter(baseline, mixture, c=colours, cmap=SHADES, lw=0, s=1.6 * size**2, alpha=alpha)
+    dots = axes.scatter(baseline, mixture, c=colours, cmap=SHADES, lw=0, s=1.6 * size**2, alpha=alpha, gid=TRIALS)
     axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel="baseline accuracy, %", ylabel="mixture accuracy, %")
     handles: list[Any] = [*lines]
     labels = [str(line.get_label()) for line in lines]

@@ -7,7 +7,7 @@ import io
 import re
 import shlex
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import chain
 from pathlib import Path
@@ -19,10 +19,13 @@ from moe.console import printable
 from moe.files import read_regular
 from moe.schema import decode
 from study.analyze.analysis import Analysis
+from study.analyze.chains import tree
+from study.analyze.classes import classes
 from study.analyze.drawing import figures
 from study.analyze.figures import PLOTS, TRIALS
+from study.analyze.markup import table, terms
 from study.analyze.report import estimated, notes, standing
-from study.analyze.tables import settings
+from study.analyze.tables import reuse, settings
 from study.confirm.outcome import Outcome
 from study.confirm.plan import confirmations
 from study.confirm.report import headline
@@ -41,6 +44,29 @@ document.querySelectorAll("table.sortable th").forEach(head => head.onclick = ()
   const value = row => row.cells[column].textContent, number = row => parseFloat(value(row));
   [...body.rows].sort((a, b) => down * (number(a) - number(b) || value(a).localeCompare(value(b))))
     .forEach(row => body.append(row));
+});
+"""
+#: the label of the trial's mark that is nearest to the mouse or the finger; without script the browser shows it
+HOVER = """
+const note = document.createElement("pre");
+note.id = "note";
+window.onbeforeprint = () => document.querySelectorAll("main > details").forEach(words => words.open = true);
+document.querySelectorAll("figure svg").forEach(picture => {
+  const marks = [...picture.querySelectorAll("use > title")].map(title => [title.parentNode, title.textContent]);
+  marks.forEach(([mark]) => mark.replaceChildren());
+  picture.onpointermove = picture.onpointerdown = event => {
+    let least = 30, found;
+    for (const [mark, words] of marks) {
+      const box = mark.getBoundingClientRect();
+      const far = Math.hypot(box.x + box.width / 2 - event.clientX, box.y + box.height / 2 - event.clientY);
+      if (far < least) [least, found] = [far, words];
+    }
+    if (!found) return note.remove();
+    note.textContent = found;
+    note.style.top = `${event.pageY + 16}px`;
+    document.body.append(note);
+  };
+  picture.onpointerleave = () => note.remove();
 });
 """
 
@@ -65,13 +91,34 @@ def page(analysis: Analysis) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{STYLE}</style></head>"
     )
-    body = "\n".join(chain([f"<h1>{title}</h1>"], _verdict(analysis), _figures(analysis), _tables(analysis)))
-    return printable(f"{head}\n<body><main>{body}</main><script>{SORT}</script></body></html>\n")
+    outcome = _newest_outcome(analysis)
+    sections = (
+        _verdict(analysis, outcome),
+        _figures(analysis),
+        _cost(analysis),
+        classes(analysis, outcome),
+        _tables(analysis),
+    )
+    body = "\n".join(chain([f"<h1>{title}</h1>"], *sections))
+    return printable(f"{head}\n<body><main>{body}</main><script>{SORT}{HOVER}</script></body></html>\n")
 
 
-def _verdict(analysis: Analysis) -> Iterator[str]:
+def _newest_outcome(analysis: Analysis) -> Outcome | None:
+    """What the newest confirmation found; None without one."""
+    for confirmation in [each for each in confirmations(analysis.folder.path) if each.result.exists()][-1:]:
+        try:
+            return decode(Outcome, read_regular(confirmation.result))
+        except ValueError as error:
+            raise FolderError(f"{confirmation.result} is damaged ({error}); move it away") from None
+    return None
+
+
+def _verdict(analysis: Analysis, outcome: Outcome | None) -> Iterator[str]:
     choice = analysis.choice
-    yield from _confirmed(analysis)
+    if outcome:
+        yield f'<p class="first">{escape(headline(outcome))}</p>'
+        words = escape(confirmed(outcome, analysis.study.dataset))
+        yield f"<details><summary>The confirmation</summary><pre>{words}</pre></details>"
     yield f'<p class="first">{escape(choice.why if choice else "No trial is complete, so nothing is chosen.")}</p>'
     if choice:
         half = f" ± {50 * (choice.interval[1] - choice.interval[0]):.2f}" if choice.interval else ""
@@ -84,21 +131,9 @@ def _verdict(analysis: Analysis) -> Iterator[str]:
         if choice.reference_accuracy is not None and choice.over_reference is not None:
             numbers["best baseline"] = f"{choice.reference_accuracy:.2%}"
             numbers["over the best baseline"] = f"{points(choice.over_reference)} points"
-        yield _terms(numbers.items())
+        yield terms(numbers.items())
     yield f"<p>{escape(standing(analysis))}</p>"
     yield f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes(analysis))}</ul>"
-
-
-def _confirmed(analysis: Analysis) -> Iterator[str]:
-    """What the newest confirmation found; nothing without one."""
-    for confirmation in [each for each in confirmations(analysis.folder.path) if each.result.exists()][-1:]:
-        try:
-            outcome = decode(Outcome, read_regular(confirmation.result))
-        except ValueError as error:
-            raise FolderError(f"{confirmation.result} is damaged ({error}); move it away") from None
-        yield f'<p class="first">{escape(headline(outcome))}</p>'
-        words = escape(confirmed(outcome, analysis.study.dataset))
-        yield f"<details><summary>The confirmation</summary><pre>{words}</pre></details>"
 
 
 def _figures(analysis: Analysis) -> Iterator[str]:
@@ -113,6 +148,14 @@ def _figures(analysis: Analysis) -> Iterator[str]:
         yield f"<h2>{escape(PLOTS[name][0])}</h2><figure>{_svg(figure, labels)}</figure>"
 
 
+def _cost(analysis: Analysis) -> Iterator[str]:
+    if found := tree(analysis):
+        yield "<h2>What was trained once and read many times</h2>"
+        yield "<p>A stage is trained once for each network, what it learns from, and seed; every trial that needs it "
+        yield f"reads it. {escape(reuse(analysis.complete))} A click on a line shows its chains.</p>"
+        yield found
+
+
 def _label(analysis: Analysis, record: Record) -> str:
     score, config = record.done.score, settings(record.config, analysis.study.space)
     accuracies = f"mixture {score.mixture_accuracy:.2%}, baseline {score.baseline_accuracy:.2%}"
@@ -123,7 +166,11 @@ def _svg(figure: Figure, labels: Sequence[str]) -> str:
     """The figure as SVG of any width, each trial's mark with its label to be seen under the mouse."""
     file = io.StringIO()
     figure.savefig(
-        file, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        file,
+        format="svg",
+        bbox_inches="tight",
+        transparent=True,
+        metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
     )
     text = file.getvalue()
     text = text[text.index("<svg") :]
@@ -146,8 +193,8 @@ def _tables(analysis: Analysis) -> Iterator[str]:
         yield from _trials(analysis)
     if failed := analysis.of(FAILED):
         rows = [[str(one.trial), settings(one.config, analysis.study.space), str(one.error)] for one in failed]
-        yield f"<h2>{len(failed)} failed trials</h2>{_table(['trial', 'config', 'error'], rows[:MOST_ROWS])}"
-    yield f"<h2>Where it comes from</h2>{_terms(_provenance(analysis))}"
+        yield f"<h2>{len(failed)} failed trials</h2>{table(['trial', 'config', 'error'], rows[:MOST_ROWS], 'texts')}"
+    yield f"<h2>Where it comes from</h2>{terms(_provenance(analysis))}"
     folder = shlex.quote(str(analysis.folder.path))
     reproduce = f"python -m study.reproduce {folder}\n" if analysis.complete else ""
     yield "<h2>To train the choice again and compare every number, and to make this page</h2>"
@@ -180,7 +227,7 @@ def _trials(analysis: Analysis) -> Iterator[str]:
     yield f"<h2>{len(analysis.complete)} complete trials</h2>"
     yield "<p>Gains and estimates in percentage points, accuracies in %. A click on a heading sorts."
     yield f" These are the first {MOST_ROWS}; trials.csv has all.</p>" if len(analysis.complete) > MOST_ROWS else "</p>"
-    yield _table([*heads, *names, "seed", "seconds", "seconds saved"], rows)
+    yield table([*heads, *names, "seed", "seconds", "seconds saved"], rows)
 
 
 def _provenance(analysis: Analysis) -> Iterator[tuple[str, str]]:
@@ -197,15 +244,3 @@ def _provenance(analysis: Analysis) -> Iterator[tuple[str, str]]:
         where = f"; on {', '.join(run.machine.values())}" if run.machine else ""
         words = f"{run.command}; commit {run.commit or 'unknown'}; {versions}{where}"
         yield f"run of {run.started:%Y-%m-%d %H:%M %Z}", words
-
-
-def _terms(pairs: Iterable[tuple[str, str]]) -> str:
-    return f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(value)}</dd>' for name, value in pairs)}</dl>"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
-    return (
-        f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
