@@ -1,6 +1,7 @@
 """What several test files share: a small data set, a config that trains in a second."""
 
 import gc
+import logging
 import os
 import shutil
 import signal
@@ -90,3 +91,25 @@ def data() -> DataSet:
 def tiny() -> Config:
     """Two epochs of three batches."""
     return Config(epochs=2, train_examples=60, test_examples=20, batch_size=20)
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """The address of a server that speaks like S3, with one bucket, in the environment of this module's tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.delenv("AWS_PROFILE", raising=False)
+        from moto.server import ThreadedMotoServer
+
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+        server.start()
+        host, port = server.get_host_and_port()
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        import s3fs
+
+        s3fs.S3FileSystem().mkdir("bucket")
+        yield "s3://bucket"
+        server.stop()

@@ -2,15 +2,17 @@
 
 import multiprocessing
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import fsspec
 import torch
 
 from moe.config import Config
 from moe.result import Epoch
 from moe.stages import Request, Spec, plan
-from moe.store.files import Place, PlaceError
+from moe.store.files import Place, PlaceError, Remote
 from moe.store.locks import Timing
 from moe.store.manifest import epochs_of
 from moe.store.store import Store
@@ -22,6 +24,14 @@ from moe.training.numerics import Numerics
 AT_ONCE = Timing(commit_every_s=0, ttl_s=0, rest_s=0, poll_s=0.01)  # commits each epoch, waits for nobody
 LOSSES = (5.0, 4.0, 4.5, 4.2, 3.0, 3.5, 3.2, 1.0)  # of pretended epochs: 1, 2, 5 and 8 are the best so far
 NUMERICS = Numerics(device="cpu", torch="2.15", instructions="AVX2")
+
+
+def memory() -> Remote:
+    """An empty place in memory, where an operation takes no time; the one before it is forgotten."""
+    files = fsspec.filesystem("memory")
+    files.store.clear()
+    files.pseudo_dirs[:] = [""]
+    return Remote(f"memory://{uuid.uuid4().hex}")
 
 
 def a_spec(stage: str = "baseline", **choices: Any) -> Spec:
@@ -37,7 +47,7 @@ def pretend(request: Request, chain: Chain, *_: object, bits: float = 0.0) -> It
     """
     weight = chain.end.network["weight"].clone() if chain.end else torch.zeros(64)
     momentum = chain.end.optimizer["weight/exp_avg"].clone() if chain.end else torch.zeros(64)
-    assert (chain.end is None) == (not chain.epochs)
+    assert chain.finished(request.epochs) or (chain.end is None) == (not chain.epochs)
     while not chain.finished(request.epochs):
         number = len(chain.epochs) + 1
         chain.end = None

@@ -4,11 +4,9 @@ import dataclasses
 import os
 import threading
 import time
-import uuid
 from contextlib import suppress
 from functools import cached_property
 
-import fsspec
 import pytest
 import torch
 
@@ -20,27 +18,19 @@ from moe.scheduler import Scheduler, StageTask
 from moe.schema import fields
 from moe.stages import PIPELINE, STAGES, Checkpoint, Request, Spec, plan, resolved
 from moe.store.entries import folder_of
-from moe.store.files import Local, PlaceError, Remote
+from moe.store.files import Local, PlaceError
 from moe.store.maintenance import find_damage
 from moe.store.manifest import DamagedError, unseal
 from moe.store.store import NoStore, Store
 from moe.store.tensors import unpack
 from moe.training.loop import Chain, best_epoch, train
-from tests.store_helpers import AT_ONCE, Ended, Faulty, a_spec, advance, open_writer, pretend, same, straight
+from tests.store_helpers import AT_ONCE, Ended, Faulty, a_spec, advance, memory, open_writer, pretend, same, straight
 from tests.test_stages import another
 
 CPU = torch.device("cpu")
 SPEC = a_spec()
 SMALL = Config(epochs=2, train_examples=20, test_examples=10, batch_size=10)  # half a second
 LONGER = SMALL.replace(epochs=3)
-
-
-def memory():
-    """An empty place in memory, where an operation takes no time; the one before it is forgotten."""
-    files = fsspec.filesystem("memory")
-    files.store.clear()
-    files.pseudo_dirs[:] = [""]
-    return Remote(f"memory://{uuid.uuid4().hex}")
 
 
 def figures(chain):
@@ -346,6 +336,7 @@ class TestEntries:
                 if not name.startswith("lease-"):
                     place.remove(f"{folder_of(SPEC)}/{name}")
             advance(store, SPEC, 3)
+            assert f"used-{os.getuid()}" in place.files(folder_of(SPEC))
         check(place, 3, 3, warnings=[])
         check_it_goes_on(place, 4)
 
@@ -363,6 +354,20 @@ class TestEntries:
             assert [len(store.chain(SPEC).epochs) for _ in range(3)] == [0, 0, 0]
         assert len([said for said in warned if "chain-0002.json" in said]) == 1
 
+    def test_what_another_process_set_aside_first_and_made_again_is_used(self):
+        class Second(Faulty):
+            def move(self, path, to):
+                self.place.move(path, to)
+                return super().move(path, to)
+
+        place = memory()
+        with Store(place, timing=AT_ONCE) as first, Store(Second(place), warn=[].append, timing=AT_ONCE) as second:
+            advance(first, SPEC, 2)
+            flip(place, f"{folder_of(SPEC)}/chain-0002.json")
+            assert second.chain(SPEC).epochs == []
+            advance(first, SPEC, 2)
+            assert len(second.chain(SPEC).epochs) == 2
+
     def test_a_manifest_of_another_chain_is_not_believed(self):
         place, other = memory(), a_spec(seed=1)
         with Store(place, timing=AT_ONCE) as store:
@@ -373,6 +378,13 @@ class TestEntries:
             assert store.chain(SPEC).epochs == []
         assert len(warned) == 1
         assert "another chain" in warned[0]
+
+    def test_a_longer_chain_leaves_a_shorter_one_of_another_version_alone(self):
+        place, path, newer = memory(), f"{folder_of(SPEC)}/chain-0002.json", b'{"format": 9, "sha256": "another"}'
+        place.replace(path, newer)
+        with Store(place, warn=[].append, timing=AT_ONCE) as store:
+            advance(store, SPEC, 3)
+        assert place.read(path) == newer
 
     @pytest.mark.parametrize(
         "content", [b"", b"\0" * 100, b"{}", b"[]", b"5", b'"text"', b"\xff\xfe\x00", b'{"sha256": "0"}', b"NaN"]

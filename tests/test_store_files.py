@@ -1,7 +1,6 @@
 """What every place promises, and where a store may be."""
 
 import errno
-import logging
 import os
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -17,28 +16,6 @@ from tests.store_helpers import Faulty
 
 KINDS = ("folder", "memory", "local", "s3")
 NOTHING = "nothing/here"
-
-
-@pytest.fixture(scope="module")
-def s3():
-    """The address of a server that speaks like S3, with one bucket, in the environment of this module's tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.delenv("AWS_PROFILE", raising=False)
-        from moto.server import ThreadedMotoServer
-
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-        server.start()
-        host, port = server.get_host_and_port()
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        import s3fs
-
-        s3fs.S3FileSystem().mkdir("bucket")
-        yield "s3://bucket"
-        server.stop()
 
 
 @pytest.fixture(params=KINDS)

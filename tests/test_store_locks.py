@@ -206,6 +206,30 @@ class TestDeath:
             place.replace(f"{FOLDER}/lease-0001.beat", json.dumps({"beats": 2}).encode())
             assert waiter.open_writer(SPEC) is None
 
+    def test_a_waiter_that_is_paused_after_it_read_a_beat_has_seen_no_silence(self, place):
+        held(place, ME.replace(machine="another"), {"beats": 1})
+
+        class Slow(Faulty):
+            def read(self, path):
+                content = super().read(path)
+                time.sleep(0.6 * path.endswith(".beat"))
+                return content
+
+        with store(Slow(place), dataclasses.replace(BRISK, ttl_s=0.5)) as waiter:
+            assert waiter.open_writer(SPEC) is None
+            assert waiter.open_writer(SPEC) is None
+
+    def test_a_lease_that_another_is_just_writing_is_waited_for(self, place):
+        """Without hard links a file is created empty."""
+
+        class Slower(Faulty):
+            def create(self, path, content):
+                self.place.create(path, b"")
+                return super().create(path, content)
+
+        with store(Slower(place)) as waiter:
+            assert waiter.open_writer(SPEC) is None
+
     @pytest.mark.parametrize("content", [b"", b"\0\0\0", b"[]", b'{"pid": 1}', b'{"token": "x", "pid": "many"}'])
     def test_a_damaged_lease_is_waited_for_as_long_as_one_without_a_beat(self, content, place):
         place.create(f"{FOLDER}/lease-0001.json", content)

@@ -152,11 +152,17 @@ class Entries:
 
     def _delete(self, folder: str, name: str, keep: set[str]) -> None:
         """Delete a manifest and then its files, so that nobody reads a manifest whose files are gone."""
-        content = self._files.read(f"{folder}/{name}")
+        if (content := self._files.read(f"{folder}/{name}")) is None:
+            return
+        try:
+            files = unseal(content).files
+        except OtherFormatError:  # it is left alone
+            return
+        except DamagedError:
+            files = set()
         self._files.remove(f"{folder}/{name}")
-        with suppress(DamagedError, OtherFormatError):
-            for file in unseal(content or b"").files - keep:
-                self._files.remove(f"{folder}/{file}")
+        for file in files - keep:
+            self._files.remove(f"{folder}/{file}")
 
     def set_aside(self, folder: str, names: list[str], why: str) -> None:
         """Move damaged files out of the way; they will be made again."""
@@ -167,6 +173,7 @@ class Entries:
             mark = uuid.uuid4().hex[:8]
             for name in present:
                 self._written.discard(f"{folder}/{name}")
-                if not self._files.move(f"{folder}/{name}", aside(folder, name, mark)):
+                moved = self._files.move(f"{folder}/{name}", aside(folder, name, mark))
+                if not moved and name in self._files.files(folder):  # else another process has moved it
                     self._useless.add(f"{folder}/{name}")
         self._warn(f"{folder}/{present[0]} in the store is not used any more: {why}; it is made again")

@@ -96,7 +96,7 @@ class Lease:
     epochs: int = 0  # trained so far: a sign of progress
     over: bool = False  # released or lost
     _beats: int = 0
-    _checked: float = field(default_factory=time.monotonic)
+    _checked: float = field(default_factory=lambda: time.monotonic())  # looked up then: tests have a clock of their own
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def holds(self, most_age_s: float) -> bool:
@@ -149,17 +149,19 @@ class Leases:
             return None
         path, owner = _path(folder, newest + 1, "json"), Owner.of(os.getpid())
         content = owner.model_dump_json().encode()
-        if not self._files.create(path, content):
-            holder = _read(self._files, path, Owner)
-            if holder and holder.token != owner.token:  # with our token in it, only the answer was lost
-                return None
-            if holder is None:
+        created = self._files.create(path, content)
+        if not created:
+            found = self._files.read(path)
+            holder = _decoded(found, Owner)
+            if holder is None and (created is None or found is None):
                 return Lease(self._files, folder, 0)
+            if holder is None or holder.token != owner.token:  # with our token in it, only the answer was lost
+                return None
         lease = Lease(self._files, folder, newest + 1 if self._is_exclusive(path, content) else 0)
         with self._lock:
             self._held.append(lease)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._beat, name="store-leases", daemon=True)
+                self._thread = threading.Thread(target=self._keep_beating, name="store-leases", daemon=True)
                 self._thread.start()
         return lease
 
@@ -176,6 +178,7 @@ class Leases:
 
     def _is_free(self, folder: str, generation: int) -> bool:
         """Whether the holder has released the lease, has died, or is stuck."""
+        asked = time.monotonic()  # before it reads: a waiter that is paused in between has seen no silence
         content = self._files.read(_path(folder, generation, "beat"))
         beat = _decoded(content, Beat) or Beat()
         owner = _read(self._files, _path(folder, generation, "json"), Owner)
@@ -187,16 +190,20 @@ class Leases:
             state.beat, state.changed = content, now
         if beat.epochs != state.epochs:
             state.epochs, state.advanced = beat.epochs, now
-        return now - state.changed > self._timing.ttl_s or now - state.advanced > self._timing.stuck_s
+        return asked - state.changed > self._timing.ttl_s or asked - state.advanced > self._timing.stuck_s
 
-    def _beat(self) -> None:
+    def _keep_beating(self) -> None:
         while not self._closed.wait(self._timing.beat_s):
-            self._on_beat()
-            with self._lock:
-                self._held = held = [lease for lease in self._held if not lease.over]
-            for lease in held:
-                if lease.holds(self._timing.beat_s):
-                    lease.beat()
+            self.beat()
+
+    def beat(self) -> None:
+        """Write the beats of all leases that are held."""
+        self._on_beat()
+        with self._lock:
+            self._held = held = [lease for lease in self._held if not lease.over]
+        for lease in held:
+            if lease.holds(self._timing.beat_s):
+                lease.beat()
 
     def close(self) -> None:
         """Stop the beats."""

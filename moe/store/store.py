@@ -123,6 +123,8 @@ class Store:
         except BaseException:
             lease.beat(released=True)
             raise
+        if not stored:  # where a chain was deleted, the note of its use is gone too
+            self._uses_noted.pop(folder, None)
         self._note_use(folder)
         return ChainWriter(self._entries, chain, dict(stored), lease, self.timing, partial(self._submit, folder))
 
