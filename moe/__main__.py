@@ -107,19 +107,19 @@ def _train(config: Config, options: SharedOptions, files: argparse.Namespace) ->
 
 
 def _write(trained: "TrainedMixture", json_file: Path | None, mixture_file: Path | None) -> None:
-    """Write the files that the options name.
+    """Write the files that the options name, first the one that cannot be had again without training.
 
     Raises:
         ExportError: one cannot be written.
     """
+    if mixture_file:
+        save(mixture_file, trained.networks, trained.result, Origin.here(shlex.join([*PROGRAM.split(), *sys.argv[1:]])))
+        emit(how_to_predict(mixture_file))
     if json_file:
         try:
             json_file.write_text(json.dumps(trained.result.as_json(), indent=2, allow_nan=False) + "\n")
         except OSError as error:
             raise ExportError(f"--json is {json_file}; it cannot be written: {error.strerror}") from None
-    if mixture_file:
-        save(mixture_file, trained.networks, trained.result, Origin.here(shlex.join([*PROGRAM.split(), *sys.argv[1:]])))
-        emit(how_to_predict(mixture_file))
 
 
 if __name__ == "__main__":

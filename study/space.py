@@ -12,7 +12,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 from pydantic import field_validator, model_validator
 
@@ -23,7 +23,6 @@ from study.space_file import read_mapping
 
 #: how a space can be searched; here, so that options can list them without Optuna
 Sampler = Literal["auto", "tpe", "gp", "random", "qmc", "grid"]
-SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 
 NOTEBOOK = {  # CPU scale
     "epochs": [1, 2, 3, 4, 6, 8],

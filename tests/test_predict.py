@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from moe.__main__ import main as train
 from moe.config import CLASS_NAMES
 from moe.export import load
 from moe.pictures import load as load_picture
@@ -77,6 +78,11 @@ def test_a_file_that_cannot_be_saved_is_refused_before_training_and_without_torc
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith(f"python -m moe: --save is {name}; expected ")
     assert part in done.stderr
+
+
+def test_the_mixture_is_saved_though_the_json_file_cannot_be(cache, tmp_path):
+    assert train([*TRAIN, "--json", "/dev/full", "--save", str(tmp_path / "m.safetensors")]) == 4
+    assert load(tmp_path / "m.safetensors").description.result.dataset == "shapes"
 
 
 def test_pictures_are_classified_and_unreadable_ones_named(folder):

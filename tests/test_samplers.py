@@ -1,13 +1,15 @@
+from typing import get_args
+
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from moe.config import Config
 from study.search.samplers import GridSampler, distributions, make, resolve
-from study.space import PRESETS, SAMPLERS, Space
+from study.space import PRESETS, Sampler, Space
 
-EACH = pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "auto"])
-RANDOM = pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in ("auto", "grid")])
+EACH = pytest.mark.parametrize("name", [name for name in get_args(Sampler) if name != "auto"])
+RANDOM = pytest.mark.parametrize("name", [name for name in get_args(Sampler) if name not in ("auto", "grid")])
 SMALL = Space(name="small", grids={"epochs": (1, 2, 4), "use_large_experts": (False, True)}, fixed={})
 NOTHING = Space(name="nothing", grids={}, fixed={"epochs": 2})
 

@@ -6,16 +6,11 @@ without an adjustment (intersection-union test); other statements are adjusted b
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from study.select.interval import Crossed, seeds_needed
 
 Word = Literal["improves", "ensemble effect", "no improvement", "inconclusive", "no verdict"]
-IMPROVES: Final = "improves"
-ENSEMBLE_EFFECT: Final = "ensemble effect"
-NO_IMPROVEMENT: Final = "no improvement"
-INCONCLUSIVE: Final = "inconclusive"
-NO_VERDICT: Final = "no verdict"
 
 LEAST_SEEDS = 8  # for a verdict
 COMPLETE_SHARE = 0.9  # of the planned seeds, for a verdict
@@ -67,7 +62,7 @@ def judge(gain: Crossed, controls: Mapping[str, Control], margin: float, planned
     if gain.seeds < max(LEAST_SEEDS, COMPLETE_SHARE * planned):
         why = f"{gain.seeds} of {planned} planned seeds are complete"
         return Verdict(
-            NO_VERDICT, why, f"a verdict takes {LEAST_SEEDS} seeds and {100 * COMPLETE_SHARE:g} % of the plan"
+            "no verdict", why, f"a verdict takes {LEAST_SEEDS} seeds and {100 * COMPLETE_SHARE:g} % of the plan"
         )
     beaten = [name for name, control in controls.items() if _low(control.mixture_minus) > 0]
     equals = [
@@ -76,19 +71,19 @@ def judge(gain: Crossed, controls: Mapping[str, Control], margin: float, planned
         if _low(control.minus_baseline) > 0 and _high(control.mixture_minus) < margin
     ]
     if _low(gain) > 0 and len(beaten) == len(controls):
-        return Verdict(IMPROVES, "the mixture is above its baseline and above every decisive control")
+        return Verdict("improves", "the mixture is above its baseline and above every decisive control")
     if _low(gain) > 0 and equals:
         return Verdict(
-            ENSEMBLE_EFFECT,
+            "ensemble effect",
             f"the mixture is above its baseline, and so {'is' if len(equals) == 1 else 'are'} {_and(equals)}, "
             f"which the mixture exceeds by less than {amount(margin)}, if at all",
         )
     if _low(gain) <= 0 and _high(gain) < margin:
-        return Verdict(NO_IMPROVEMENT, f"the gain is not above 0, and it is less than {amount(margin)}")
+        return Verdict("no improvement", f"the gain is not above 0, and it is less than {amount(margin)}")
     open_ones = {} if _low(gain) > 0 else {"the baseline": gain}
     open_ones |= {name: control.mixture_minus for name, control in controls.items() if name not in beaten}
     return Verdict(
-        INCONCLUSIVE, f"the mixture is not shown to be above {_and(list(open_ones))}", _missing(open_ones, margin)
+        "inconclusive", f"the mixture is not shown to be above {_and(list(open_ones))}", _missing(open_ones, margin)
     )
 
 
