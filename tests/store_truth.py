@@ -1,23 +1,34 @@
-"""What a place really holds, read without the store: which epochs of a chain are whole, and whether all is sound."""
+"""What a place really holds, read without the store: which epochs of a chain are whole, and what a step touches."""
 
+import contextlib
+import json
 import os
+import uuid
 from pathlib import Path
 
 import fsspec
+from hypothesis.stateful import RuleBasedStateMachine, invariant
 from moto.s3.models import s3_backends
 
+from moe.store.entries import folder_of
 from moe.store.files import Local, Place
+from moe.store.location import place_at
 from moe.store.manifest import (
     PREDICTIONS,
     TENSORS,
     DamagedError,
     Manifest,
     OtherFormatError,
+    canonical,
     digest,
     epochs_of,
     predictions_name,
     unseal,
 )
+from tests.store_helpers import a_spec
+
+SPECS = (a_spec(), a_spec("gate").replace(patience=2))  # the second one ends after four epochs
+FOLDERS = tuple(map(folder_of, SPECS))
 
 
 def contents(place: Place) -> dict[str, bytes]:
@@ -84,3 +95,54 @@ def _manifests(files: dict[str, bytes]) -> tuple[dict[str, Manifest], bool]:
             except DamagedError:
                 sound = False
     return found, sound
+
+
+class Watched(RuleBasedStateMachine):
+    """A place with two chains, files of others and a chain of a newer version; each step is compared with before."""
+
+    def __init__(self, above):
+        super().__init__()
+        above = f"{above}/{uuid.uuid4().hex}"
+        self.place, self.warned = place_at(f"{above}/store"), []
+        self.others = {"../beside": b"mine"}  # files that nothing may touch, by path
+        place_at(above).replace("beside", b"mine")
+        for path in ("notes.txt", "photos/2024/used", f"{FOLDERS[0]}/notes.txt", f"aside/{FOLDERS[0]}/me"):
+            self.put_another(path, b"mine")
+        self.put_newer(f"baseline/{'9' * 32}", "chain-0003.json")
+        self.disk = contents(self.place)
+
+    def put_another(self, path, content):
+        self.others[path] = content
+        self.place.replace(path, content)
+
+    def put_newer(self, folder, name):
+        """The files of a chain of a newer version."""
+        fields = {"format": 9, "name": name}
+        sealed = json.dumps({"sha256": digest(canonical(fields)), **fields}).encode()
+        self.put_another(f"{folder}/{name}", sealed)
+        self.put_another(f"{folder}/{digest(sealed)}.safetensors", sealed)
+
+    def of(self, which, under=""):
+        """What there is of a chain, by path."""
+        return {path: content for path, content in self.disk.items() if path.startswith(f"{under}{FOLDERS[which]}/")}
+
+    @contextlib.contextmanager
+    def touching(self, *touched, may_lose=()):
+        """Do something to some chains: what was whole of them stays, and nothing sound is set aside."""
+        before = [(*truth(folder, self.disk), self.of(n), self.of(n, "aside/")) for n, folder in enumerate(FOLDERS)]
+        self.warned.clear()
+        yield [sound for _, sound, *_ in before]
+        self.disk = contents(self.place)
+        for n, (whole, sound, files, aside) in enumerate(before):
+            if n not in touched:
+                assert (files, aside) == (self.of(n), self.of(n, "aside/"))
+            elif n not in may_lose and sound:
+                assert truth(FOLDERS[n], self.disk)[0] >= whole
+                assert self.of(n, "aside/").items() <= aside.items(), self.warned
+
+    @invariant()
+    def nothing_else_is_touched(self):
+        folders = [f"{under}{folder}/" for folder in FOLDERS for under in ("", "aside/")]
+        ours = {path for path in self.disk if path.startswith(tuple(folders))}
+        assert {path: self.disk.get(path) for path in self.others} == self.others
+        assert self.disk.keys() - ours <= self.others.keys()
