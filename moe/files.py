@@ -21,6 +21,8 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFLNK: "a link that leads nowhere",
 }
+#: flags of os.open, where the system has them
+NONBLOCK, NOFOLLOW = getattr(os, "O_NONBLOCK", 0), getattr(os, "O_NOFOLLOW", 0)
 PARTIAL = ".partial-"  # begins the name of a file that is being written
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 _NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # as file systems over object stores say
@@ -41,7 +43,7 @@ def open_regular(path: Path, most: int) -> io.BufferedReader:
     """
     if (kind := irregular(path)) is not None:
         raise NotRegularError(0, f"it is {kind}, not a regular file", str(path))
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may have become a pipe meanwhile
+    descriptor = os.open(path, os.O_RDONLY | NONBLOCK)  # it may have become a pipe meanwhile
     file = open(descriptor, "rb")  # noqa: SIM115 - the caller closes it
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_size > most:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,9 @@ def cpus(root: Path = ROOT) -> int:
 
 def memory(root: Path = ROOT) -> int:
     """The bytes of memory that this process may use: those of the machine, its control groups and Slurm."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    limits = [sys.maxsize]  # Windows has no sysconf
+    if hasattr(os, "sysconf"):
+        limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for folder in _control_groups(root):
         limits += _numbers(folder / "memory.max") + _numbers(folder / "memory.limit_in_bytes")
     limits += [megabytes * 2**20 for megabytes in _slurm("SLURM_MEM_PER_NODE")]

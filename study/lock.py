@@ -3,11 +3,11 @@
     the folder itself is locked by flock     the system releases it when the driver dies; nothing to delete by mistake
     .lock                                    who drives, and a count that goes up while he lives
 
-flock may be missing, or be valid on one machine only. A driver on another machine is recognised by `.lock`: while its
-count goes up, the folder is in use. Before anything is written, `check` finds out whether another one took over.
+flock may be missing, as on Windows, or be valid on one machine only. A driver that it does not know of is recognised
+by `.lock`: while its count goes up, the folder is in use. Before anything is written, `check` finds out whether another
+one took over.
 """
 
-import fcntl
 import os
 import socket
 import stat
@@ -18,9 +18,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from moe.console import warn
-from moe.files import read_regular
+from moe.files import NOFOLLOW, NONBLOCK, read_regular
 from moe.schema import Model, decode
 from study.files import create_text, write_text
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 BEAT_S = 4.0
 STALE_S = 20.0  # without a beat after which a driver on another machine counts as dead
@@ -56,23 +61,34 @@ class Lock:
         self._claim = Claim(token=uuid.uuid4().hex, host=socket.gethostname(), boot=_boot(), beat="0" * 10)
         self._using = threading.Lock()
         self._released = threading.Event()
-        self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._held = os.open(folder, os.O_RDONLY) if fcntl else None  # meanwhile no other folder gets its number
+        self._place = os.stat(folder)
         try:
             self._acquire()
         except BaseException:
-            os.close(self._descriptor)
+            self._close()
             raise
         self._thread = threading.Thread(target=self._keep_beating, name="lock", daemon=True)
         self._thread.start()
 
-    def _acquire(self) -> None:
-        locked = True
+    def _close(self) -> None:
+        if self._held is not None:
+            os.close(self._held)
+
+    def _flock(self) -> bool:
+        """Lock the folder itself; whether the system, and the file system, can do that."""
+        if self._held is None:
+            return False
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise self._in_use("") from None
-        except OSError:  # this file system has no flock, or none for folders
-            locked = False
+        except OSError:
+            return False
+        return True
+
+    def _acquire(self) -> None:
+        locked = self._flock()
         if create_text(self._path, self._claim.text()):
             return
         other = self._read()
@@ -108,7 +124,7 @@ class Lock:
             OSError: it cannot be known.
         """
         with self._using:
-            if not os.path.samestat(os.stat(self._folder), os.fstat(self._descriptor)):
+            if not os.path.samestat(os.stat(self._folder), self._place):
                 raise FolderError(f"{self._folder} was moved or replaced while a study ran in it")
             self._claim = self._claim.replace(beat=f"{int(self._claim.beat) + 1:010d}")
             if not self._beat() and not create_text(self._path, self._claim.text()):
@@ -119,20 +135,16 @@ class Lock:
     def _beat(self) -> bool:
         """Write in place what is ours, so that nothing of another driver is ever overwritten; whether it was ours."""
         try:
-            flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            descriptor = os.open(self._path, flags)
+            descriptor = os.open(self._path, os.O_RDWR | NOFOLLOW | NONBLOCK)
         except OSError:
             return False
-        try:
-            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-            content = os.pread(descriptor, _MOST, 0) if regular else b""
-            with suppress(ValueError):
-                if decode(Claim, content).token == self._claim.token:
-                    os.pwrite(descriptor, self._claim.text().encode(), 0)
-                    return True
-            return False
-        finally:
-            os.close(descriptor)
+        with suppress(ValueError), open(descriptor, "r+b", buffering=0) as file:
+            content = file.read(_MOST) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+            if decode(Claim, content).token == self._claim.token:
+                file.seek(0)
+                file.write(self._claim.text().encode())
+                return True
+        return False
 
     def _keep_beating(self) -> None:
         while not self._released.wait(BEAT_S):
@@ -146,7 +158,7 @@ class Lock:
         with suppress(OSError):
             if (claim := self._read()) and claim.token == self._claim.token:
                 self._path.unlink()
-        os.close(self._descriptor)
+        self._close()
 
 
 def _boot() -> str:

@@ -4,7 +4,6 @@ import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -61,12 +60,12 @@ def _nvidia_smi() -> str:
     if not shutil.which("nvidia-smi"):
         return ""
     pipe, none = subprocess.PIPE, subprocess.DEVNULL
-    process = subprocess.Popen(["nvidia-smi", "-L"], stdout=pipe, stderr=none, errors="replace", start_new_session=True)
+    process = subprocess.Popen(["nvidia-smi", "-L"], stdout=pipe, stderr=none, errors="replace")
     try:
         return process.communicate(timeout=NVIDIA_SMI_S)[0]
     except subprocess.TimeoutExpired:
         with suppress(OSError, subprocess.TimeoutExpired):
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             process.wait(1.0)  # it may be in the kernel, where no kill ends it
         return ""
     finally:

@@ -92,7 +92,7 @@ class Local:
             at /= folder
             with suppress(FileExistsError):
                 at.mkdir()
-                with suppress(OSError):
+                with suppress(OSError, AttributeError):  # Windows has no groups
                     os.chown(at, -1, root.st_gid)
                 permit(at, stat.S_IMODE(root.st_mode))
         return root.st_mode & 0o666

@@ -101,7 +101,7 @@ class Store:
 
     def _write_use(self, folder: str) -> None:
         """Write a use of this user; it never becomes an earlier one, since the clock may have been set back."""
-        path = f"{folder}/used-{os.getuid()}"
+        path = f"{folder}/used-{getattr(os, 'getuid', int)()}"  # 0 on Windows, where users have no numbers
         seconds = max(time.time(), use_in(self._files.read(path)) or 0)
         if not self._files.replace(path, str(seconds).encode()):
             self._uses_noted.pop(folder, None)  # so that the next use is written

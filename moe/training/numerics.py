@@ -67,7 +67,12 @@ def configure_numerics(device: torch.device, precision: str = FLOAT32) -> Numeri
     """Enable deterministic kernels in this process; return the settings for the cache key.
 
     Changes cuDNN's choice of algorithms, TF32, the precision of float32 products, and whether freed memory is kept.
+
+    Raises:
+        ValueError: it is another kind of device, such as Apple's GPU, mps.
     """
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device is {device}; expected cpu or cuda, whose arithmetic is known")
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
@@ -113,7 +118,7 @@ def _keep_freed_memory() -> None:
     of a study was seen at 2.5 GB so, after 80 trials. Does nothing with other C libraries. The numbers are
     M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX of malloc.h.
     """
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError, TypeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(-3, 32 * 2**20)
         libc.mallopt(-1, 2**30)

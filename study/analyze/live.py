@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from moe.console import warn
+from moe.files import NOFOLLOW, NONBLOCK
 from study.analyze.database import Database
 from study.analyze.tables import csv, epochs, frame
 from study.files import write_text
@@ -95,5 +96,5 @@ class LiveTables:
 
 def _append(path: Path, text: str) -> None:
     """Append to a file of ours; a link that took its place is an error, and what it points to stays as it is."""
-    with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK), "a", encoding="utf-8") as file:
+    with open(os.open(path, os.O_WRONLY | os.O_APPEND | NOFOLLOW | NONBLOCK), "a", encoding="utf-8") as file:
         file.write(text)

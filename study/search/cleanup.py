@@ -31,7 +31,8 @@ def main(folder: str) -> None:
 
 def using(folder: str) -> Iterator[int]:
     """The processes that have a file open in a folder, except the driver, which may live on."""
-    for name in {*filter(str.isdecimal, os.listdir("/proc"))} - {str(os.getppid())}:
+    present = os.listdir("/proc") if os.path.isdir("/proc") else []  # macOS and Windows have none
+    for name in {*filter(str.isdecimal, present)} - {str(os.getppid())}:
         with suppress(OSError):  # it has ended, or is another user's
             for descriptor in os.listdir(f"/proc/{name}/fd"):
                 if os.readlink(f"/proc/{name}/fd/{descriptor}").startswith(f"{folder}/"):

@@ -1,7 +1,8 @@
 """How a study ends early: on a signal, when its hours are over, its folder cannot be written, or its Ray is gone.
 
 A thread of its own waits for signals, which all other threads block: no handler that Ray installs, in Python or in C++,
-is ever called, and a signal is received while Ray starts or hangs.
+is ever called, and a signal is received while Ray starts or hangs. macOS and Windows cannot wait for a signal: there
+the main thread handles it.
 """
 
 import os
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -21,8 +22,8 @@ from study.lock import FolderError
 if TYPE_CHECKING:
     from study.search.ledger import Ledger  # numpy, whose threads must not start before `signals`
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-INTERRUPT = signal.SIGUSR2  # wakes the main thread
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+CAN_WAIT = hasattr(signal, "sigtimedwait")
 GRACE_S = 8.0  # for trials and Ray to end after a signal
 
 
@@ -110,8 +111,10 @@ class Stop:
                 self.end_later()
                 if not self.panel:
                     _write("Stopping; a second signal ends it at once.")
+            elif CAN_WAIT:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
             else:
-                signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT)
+                raise KeyboardInterrupt
         elif self.conclude and not self._ending.locked():
             threading.Thread(target=self.end_now, daemon=True).start()  # a third signal is received meanwhile
         else:
@@ -138,8 +141,24 @@ def signals(stop: Stop) -> Iterator[None]:
     Raises:
         KeyboardInterrupt: one came before trials ran.
     """
-    ignored = {number for number in SIGNALS if signal.getsignal(number) is signal.SIG_IGN}  # as nohup has it
-    awaited = {*SIGNALS} - ignored
+    awaited = {number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN}  # as nohup has it
+    # a thread that was there before, such as a test's, may be given a signal, and then the main thread handles it
+    handlers = {number: signal.signal(number, lambda number, frame: stop.received()) for number in awaited}
+    try:
+        with _in_a_thread(stop, awaited) if CAN_WAIT else nullcontext():
+            yield
+    except Exception:
+        if stop.signalled and not stop.started:  # an import that a signal breaks half way may raise anything
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _in_a_thread(stop: Stop, awaited: set[signal.Signals]) -> Iterator[None]:
+    """Receive signals in a thread of their own, which wakes the main thread with another one."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if not stop.signalled:
@@ -148,9 +167,7 @@ def signals(stop: Stop) -> Iterator[None]:
             raise KeyboardInterrupt
         stop.end_later()
 
-    # a thread that was there before, such as a test's, may be given a signal, and then the main thread handles it
-    handlers = {number: signal.signal(number, lambda number, frame: stop.received()) for number in awaited}
-    handlers[INTERRUPT] = signal.signal(INTERRUPT, interrupt)
+    handler = signal.signal(signal.SIGUSR2, interrupt)
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     ended = threading.Event()
     thread = threading.Thread(target=_receive, args=(stop, awaited, ended), name="signals", daemon=True)
@@ -158,17 +175,12 @@ def signals(stop: Stop) -> Iterator[None]:
     _blocking.update(awaited)
     try:
         yield
-    except Exception:
-        if stop.signalled and not stop.started:  # an import that a signal breaks half way may raise anything
-            raise KeyboardInterrupt from None
-        raise
     finally:
         ended.set()
         thread.join()
         _blocking.clear()
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGUSR2, handler)
 
 
 def _receive(stop: Stop, awaited: set[signal.Signals], ended: threading.Event) -> None:
@@ -181,4 +193,5 @@ _blocking: set[signal.Signals] = set()
 
 
 # a process that is forked must not inherit what is blocked here: Ray's would not end on SIGTERM
-os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _blocking))
+if CAN_WAIT:
+    os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _blocking))
