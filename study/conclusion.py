@@ -13,7 +13,7 @@ from study.definition import Request
 from study.folder import Folder, FolderError
 from study.options import PER_RUN, PROGRAM, RESUME_COMMAND, Options, as_words
 from study.select.refine import replicates
-from study.study import COMPLETE, FAILED, SEARCH, Record, Study
+from study.study import ASK, COMPLETE, FAILED, RUNNING, SEARCH, Record, Study
 
 ROWS = 5  # configs at the end of a study in a terminal
 LEAST_WIDTH = 60
@@ -45,10 +45,7 @@ def conclude_finished(request: Request) -> Exit | None:
 
 def conclude(options: Options, study: Study, too_many_failed: bool = False) -> Exit:
     """Write everything that is derived, and print how the study ended; the exit code."""
-    folder = Folder(options.results / study.name)
-    study = study.replace(reference=folder.read_study().reference)  # the budgets may be new ones
-    records = folder.read_records(study)
-    write_all(folder, study, records)
+    folder, study, records = _derive(options, study)
     if interactive():
         emit(f"\n{report(Analysis(folder, study, records), ROWS, max(LEAST_WIDTH, output_width()), whole=False)}")
     else:
@@ -69,6 +66,29 @@ def conclude(options: Options, study: Study, too_many_failed: bool = False) -> E
         return Exit.TOO_MANY_FAILED
     warn(PROGRAM, f"interrupted with {complete} trials complete; at least {left} are missing. {resume}")
     return Exit.INTERRUPTED
+
+
+def conclude_asked(options: Options, study: Study, command: str) -> Exit:
+    """Write everything that is derived, after the one trial that a person asked for; the exit code."""
+    folder, _, records = _derive(options, study)
+    began = folder.read_runs()[-1].started
+    trial = next((record for record in records if record.phase == ASK and record.started >= began), None)
+    if trial is None or trial.state == RUNNING:
+        warn(options.program, f"interrupted; the trial starts again with: {command}")
+        return Exit.INTERRUPTED
+    if trial.state == FAILED:
+        warn(options.program, f"trial {trial.trial} failed: {trial.error}")
+        return Exit.TOO_MANY_FAILED
+    return Exit.DONE
+
+
+def _derive(options: Options, study: Study) -> tuple[Folder, Study, list[Record]]:
+    """Write everything that is derived; the folder, the study with its references, and the records."""
+    folder = Folder(options.results / study.name)
+    study = study.replace(reference=folder.read_study().reference)  # the budgets may be new ones
+    records = folder.read_records(study)
+    write_all(folder, study, records)
+    return folder, study, records
 
 
 def resume_command(options: Options, study: Study) -> str:

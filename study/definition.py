@@ -6,6 +6,7 @@ with code 2.
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from moe.cli import AUTO, option, refuse
@@ -26,6 +27,7 @@ class Request:
     command: str  # as it was typed
     study: Study  # as the options define it; a new one still lacks its data, and what depends on them
     before: Study | None  # what the folder holds, if it is resumed
+    asked: dict[str, int] | None = None  # the point of the one trial to run, in place of those that are missing
 
 
 def define(options: Options, command: str) -> Request:
@@ -35,7 +37,7 @@ def define(options: Options, command: str) -> Request:
         before = folder.read_study()
         _check_same(options, before)
         budgets = {name: value for name in BUDGETS if (value := getattr(options, name)) is not None}
-        study = _sized(before.replace(**budgets, data_folder=_data_folder(options, before)))
+        study = _sized(before.replace(**budgets, data_folder=data_folder(options, before)))
         return Request(options=options, command=command, study=study, before=before)
     chosen = DEFAULTS | {name: value for name in DEFAULTS if (value := getattr(options, name)) is not None}
     if chosen["trials"] == EVERY_POINT and chosen["sampler"] == AUTO:
@@ -47,7 +49,7 @@ def define(options: Options, command: str) -> Request:
         dataset=options.dataset or AUTO,
         data="",
         source="",
-        data_folder=_data_folder(options),
+        data_folder=data_folder(options),
         **{**chosen, "space": space_of(chosen["space"], chosen["protocol"])},
     )
     return Request(options=options, command=command, study=_sized(study), before=None)
@@ -89,7 +91,13 @@ def _folder(options: Options) -> Folder | None:
     return folder
 
 
-def _data_folder(options: Options, before: Study | None = None) -> str | None:
+def refuse_data_for_shapes(program: str, study: Study, data: Path | None) -> None:
+    """Exit with code 2 if a folder with data is named for a study that has none."""
+    if study.dataset == "shapes" and data:
+        refuse(program, f"--data is {data}; expected none: the study is on shapes, which are drawn by code")
+
+
+def data_folder(options: Options, before: Study | None = None) -> str | None:
     """--data, else where the study had its data, else CIFAR10_DIR; the built-in shapes need none."""
     if "shapes" in (options.dataset, before and before.dataset):
         return None

@@ -1,31 +1,34 @@
 """The driver of a study, once its options are checked: data --> trials under Ray --> tables --> exit code."""
 
 import gc
+import json
+import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
 from moe.cli import AUTO
 from moe.config import Config, Precision
-from moe.console import Exit, duration, emit, fail, interactive, wrapped
+from moe.console import Exit, emit, fail, interactive, wrapped
 from moe.data import DataError, DataSet, load
 from moe.data.subset import subset
 from moe.training.numerics import best_precision
 from study import machine
 from study.analyze.live import LiveTables
 from study.cluster.preflight import check_nodes
-from study.conclusion import RESUME, check_unchanged, conclude, missing, resume_command
-from study.data import folder_of
+from study.conclusion import RESUME, check_unchanged, conclude, conclude_asked, missing, resume_command
+from study.data import folder_of, load_data
 from study.definition import Request, refuse_change
 from study.files import write_text
 from study.folder import Folder, FolderError, free_name
-from study.options import PROGRAM, Options
+from study.options import Options
 from study.search import samplers
-from study.search.cost import calibrate, forecast
-from study.search.ledger import Ledger
+from study.search.cost import Costs, calibrate, forecast
+from study.search.ledger import Asked, Ledger
 from study.search.loggers import opened
 from study.search.progress import Progress, showing
 from study.search.reference import missing_references
@@ -69,28 +72,35 @@ class Driver:
             f"seed {study.seed}; {resources.concurrency} at a time with {resources.cpus_per_trial} CPUs{gpus} each"
         )
 
-    def costs(self) -> str:
-        """What the missing trials cost, with and without the stage store."""
+    def plan(self) -> str:
+        """What a dry run prints: what the missing trials cost, with and without the stage store; or all as JSON."""
+        options, study = self.request.options, self.study
+        costs = self._costs() if options.address == "local" else None
+        if not options.print_json:
+            return "\n".join(filter(None, [costs and str(costs), "  Nothing was written."]))
+        plan = {"study": study.as_json(), "resources": asdict(self.resources), "costs": costs and costs.as_json()}
+        return json.dumps(plan, indent=2)
+
+    def _costs(self) -> Costs:
         study, resources = self.study, self.resources
         records = self.folder.read_records(study)
         recorded = [record.config for record in records if record.state == COMPLETE]
-        left = missing(study, records)
         speed = calibrate(resources, study.space.least("batch_size"), study.precision)
-        cost = forecast(study, left, recorded, speed)
-        whole = forecast(study, study.space.size * study.seeds, recorded, speed)
-        every = duration(whole.shared.cost / resources.concurrency)
-        apart, shared = (duration(tally.cost / resources.concurrency) for tally in (cost.apart, cost.shared))
-        return (
-            f"  {left} trials to run, {duration(cost.cheapest)} to {duration(cost.dearest)} each without reuse. "
-            f"They need {cost.apart.stages} stages, {cost.apart.epochs} epochs in all; {cost.shared.stages} stages, "
-            f"{cost.shared.epochs} epochs, are distinct.\n"
-            f"  By a short calibration on this machine: about {apart} if each trial trains everything, about {shared} "
-            f"with the stage store; {every} for all {study.space.size} points (--trials all). These are for points "
-            "drawn evenly and no stage stopping early; a sampler that returns to good points reuses more, and so does "
-            "a store with stages of other studies.\n"
-            f"  Refining adds up to {most(study)} trials on fresh seeds.\n"
-            "  Nothing was written."
+        trials, points = missing(study, records), study.space.size
+        return Costs(
+            trials=trials,
+            missing=forecast(study, trials, recorded, speed),
+            whole=forecast(study, points * study.seeds, recorded, speed),
+            points=points,
+            refining=most(study),
+            at_once=resources.concurrency,
         )
+
+    def conclude(self, too_many_failed: bool = False) -> Exit:
+        """Write everything that is derived, and print how it ended; the exit code."""
+        if self.request.asked is None:
+            return conclude(self.request.options, self.study, too_many_failed)
+        return conclude_asked(self.request.options, self.study, self.request.command)
 
     def run_trials(self, records: Sequence[Record]) -> bool:
         """Run the missing trials; whether too many failed. Raises a FolderError if a record could not be written."""
@@ -100,15 +110,18 @@ class Driver:
             folder.write_record(record)
             tables.add(ledger.study, record)
 
-        ledger = Ledger(study, records, self._safely(save), self._safely(folder.write_study), options.max_failures)
+        asked, stop.resume = self.request.asked, self.request.command
+        kind = Ledger if asked is None else partial(Asked, asked)
+        ledger = kind(study, records, self._safely(save), self._safely(folder.write_study), options.max_failures)
         folder.write_study(study, self._this_run())
-        stop.resume = resume_command(options, study)
-        write_text(folder.path / RESUME, f"{stop.resume}\n")
-        emit(f"  records in {folder.path}; {ledger.max_failures} failed trials would end it")
+        if asked is None:
+            stop.resume = resume_command(options, study)
+            write_text(folder.path / RESUME, f"{stop.resume}\n")
+            emit(f"  records in {folder.path}; {ledger.max_failures} failed trials would end it")
         progress = Progress(ledger, terminal=interactive(), stopping=lambda: stop.signalled)
         stop.panel = progress.terminal
         stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
-        fixed = records and study.objective == "fair_gain"  # the trials' objectives stay as they were
+        fixed = asked is not None or (records and study.objective == "fair_gain")  # objectives stay as they were
         references = [] if fixed else missing_references(study)
         loggers = opened(options.loggers, study, folder.path, progress.warned)
         searcher = StudySearch(ledger, progress, stop, self.resources.concurrency, references, loggers)
@@ -117,7 +130,7 @@ class Driver:
         def conclude_early() -> Exit:
             hide()
             tables.close()
-            return conclude(options, study)
+            return self.conclude()
 
         with showing(progress) as hide, stop.while_trials_run(conclude_early):
             scratch = folder.path.resolve() / ".tune"
@@ -180,14 +193,30 @@ def drive(request: Request, resources: Resources | None, stop: Stop) -> Exit:
         FolderError: the study's folder cannot be used.
     """
     gc.freeze()  # what the imports made lives until the end: no collection visits it, which saves a second at exit
+    options = request.options
+    try:
+        with redirect_stdout(sys.stderr) if options.print_json else nullcontext():
+            driver = _ready(request, resources, stop)
+    except DataError as error:
+        return fail(options.program, str(error))
+    if options.dry_run:
+        emit(driver.plan())
+        return Exit.DONE
+    with driver.folder.locked():
+        check_unchanged(driver.folder, request.before)
+        records = driver.folder.read_records(driver.study)
+        wanted = request.asked is not None or missing(driver.study, records) > 0
+        return driver.conclude(wanted and driver.run_trials(records))
+
+
+def _ready(request: Request, resources: Resources | None, stop: Stop) -> Driver:
+    """The driver, once data and machine are checked; raises as `drive`, or a DataError."""
     options, study, least = request.options, request.study, request.study.space.least
     train, test = least("train_examples"), least("test_examples")
     smallest = Config(protocol=study.protocol, batch_size=1, train_examples=train, test_examples=test)
-    try:
-        data = load(study.dataset, Path(study.data_folder) if study.data_folder else None)
-        subset(smallest, data)  # raises if a class has no image in it
-    except DataError as error:
-        return fail(PROGRAM, str(error))
+    folder = Path(study.data_folder) if study.data_folder else None
+    data = load(study.dataset, folder) if request.asked is None else load_data(folder, study)
+    subset(smallest, data)  # raises if a class has no image in it
     emit(wrapped(f"Data: {data.source}"))
     given = study.precision if study.data or options.precision not in (None, AUTO) else None
     if resources:
@@ -196,17 +225,10 @@ def drive(request: Request, resources: Resources | None, stop: Stop) -> Exit:
     else:
         before = Folder(options.results / study.name).read_records(study) if request.before else []
         resources, precision = check_nodes(options, data, folder_of(study), given, before)
-    study = _with_data(options, study, data, precision)
-    driver = Driver(request, study, resources, stop)
-    emit(wrapped(driver.headline()))
-    if options.dry_run:
-        emit(driver.costs() if options.address == "local" else "Nothing was written.")
-        return Exit.DONE
-    with driver.folder.locked():
-        check_unchanged(driver.folder, request.before)
-        records = driver.folder.read_records(study)
-        too_many_failed = missing(study, records) > 0 and driver.run_trials(records)
-        return conclude(options, study, too_many_failed)
+    driver = Driver(request, _with_data(options, study, data, precision), resources, stop)
+    if request.asked is None:
+        emit(wrapped(driver.headline()))
+    return driver
 
 
 def _with_data(options: Options, study: Study, data: DataSet, precision: Precision) -> Study:

@@ -115,6 +115,7 @@ class Options(RayOptions):
         float, Gt(0), Le(100_000), Field(title="M", description="fail a trial that reports nothing for so long")
     ] = 120.0
     dry_run: Annotated[bool, Field(description="print the plan and its cost, and exit")] = False
+    print_json: bool = False
     name: Annotated[str | None, Field(title="NAME", description="of the study, by default the next free one")] = None
     resume: Annotated[bool, Field(description="continue the study --name, or the newest one")] = False
 
@@ -144,7 +145,10 @@ class Options(RayOptions):
 
 def parse(arguments: list[str] | None = None) -> Options:
     """Read the command line; invalid options exit with code 2."""
-    return from_options(Options, parser().parse_args(arguments), PROGRAM)
+    options = from_options(Options, parser().parse_args(arguments), PROGRAM)
+    if options.print_json and not options.dry_run:
+        refuse(PROGRAM, "--json is given without --dry-run; expected both: a study writes its results into its folder")
+    return options
 
 
 def parser() -> Parser:
@@ -161,6 +165,8 @@ def parser() -> Parser:
     search.add_argument("--trials", type=_trials, metavar="N|all", help=meaning)
     add_options(search, Options, "space", "sampler", "objective", "margin", "seed", "seeds", "refine", "refine_seeds")
     add_options(search, Options, "protocol", "precision", "hours", "max_failures", "log", "dry_run")
+    words = "print the plan and its cost as JSON, and all else to stderr"
+    search.add_argument("--json", dest="print_json", action="store_true", help=f"with --dry-run: {words}")
     folder = command.add_argument_group("results and data")
     add_options(folder, Options, "name", "results", "resume", "data", "dataset")
     add_options(folder.add_mutually_exclusive_group(), Options, "store", "no_store")

@@ -23,6 +23,8 @@ COMPLETE: Final = "complete"
 FAILED: Final = "failed"
 SEARCH: Final = "search"
 REFINE: Final = "refine"
+ASK: Final = "ask"
+Phase = Literal["search", "refine", "ask"]
 LOST = "the worker process ended without a report: killed, out of memory, or its node was lost"
 NOT_RUN = "the trial could not be run:"  # begins the error
 STALLED = "the worker process has reported nothing for"  # begins the error
@@ -121,7 +123,7 @@ class Record(Model):
 
     schema_version: Literal[2] = SCHEMA
     trial: Annotated[Positive, Field(description="number in the study, from 1")]
-    phase: Annotated[Literal["search", "refine"], Field(description="search or refine")] = SEARCH
+    phase: Annotated[Phase, Field(description="search, refine, or ask: by study.ask --run")] = SEARCH
     state: Annotated[
         State,
         Field(description="complete, failed, or running: under way, or left by an interruption for a resume"),

@@ -1,14 +1,14 @@
 """Studies and records that were never run, for tests of what is made of them."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from moe.config import Config
 from moe.result import Result, Score, Totals
 from study.search.ledger import Ledger
 from study.search.progress import Progress
 from study.space import parse
-from study.study import COMPLETE, FAILED, RUNNING, Record, Reference, State, Study
+from study.study import COMPLETE, FAILED, RUNNING, Phase, Record, Reference, State, Study
 
 STARTED = datetime(2026, 1, 1, tzinfo=UTC)
 SPACE = parse("small", {"epochs": [1, 2, 4], "use_large_experts": [False, True], "test_examples": 1000})
@@ -77,7 +77,7 @@ def a_record(
     gain: float | None = 0.01,
     state: State = COMPLETE,
     replicate: int = 0,
-    phase: Literal["search", "refine"] = "search",
+    phase: Phase = "search",
     **fields: Any,
 ) -> Record:
     """A trial at a point of the small space; `fields` are its config's."""

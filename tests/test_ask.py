@@ -1,12 +1,20 @@
 """`python -m study.ask`."""
 
+import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from study.ask import main
+from study.folder import Folder
 from study.space import PRESETS
 from tests.analyze_helpers import search, write
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -26,11 +34,12 @@ def ask(monkeypatch, capsys):
 
 def test_any_config_of_the_space_has_an_estimate_and_others_are_refused(tmp_path, ask):
     folder = write(tmp_path / "s", search(30), space=PRESETS["notebook"]).path
-    code, printed, error = ask(folder, "epochs=6", "use_large_experts=true", "train_examples=1000")
+    code, printed, error = ask(folder, "epochs=6", "--no-store", "use_large_experts=true", "train_examples=1000")
     assert code == 0, error
-    config, estimate = printed.splitlines()
+    config, estimate, cost = printed.splitlines()
     assert config.startswith("epochs 6, train_examples 1000, use_large_experts True")
     assert estimate.startswith("estimated gain +")
+    assert cost.startswith("one more trial, with seed 0, takes 30 epochs at most; 0 of them are stored; the others")
     for field, word in (("epochs=5", "epochs is 5"), ("epoch=4", "epoch"), ("epochs", "epochs=6")):
         code, _, error = ask(folder, field)
         assert (code, len(error.splitlines())) == (2, 1)
@@ -52,10 +61,41 @@ def test_a_value_that_is_none_or_is_not_the_studys_is_refused_in_a_sentence(tmp_
     assert ask(folder, "learning_rate=1e-3", "seed=7")[0] == 0
 
 
-def test_ctrl_c_has_the_exit_code_of_a_command_that_cannot_be_resumed(tmp_path, monkeypatch):
-    def interrupt(_):
-        raise KeyboardInterrupt
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with a study of one trial of one epoch; Ray and training take their time."""
+    home = tmp_path_factory.mktemp("ask")
+    (home / "two.yaml").write_text("epochs: [1, 2]\ntrain_examples: 50\ntest_examples: 50\n")
+    words = ("--dataset", "shapes", "--space", home / "two.yaml", "--trials", "1", "--refine", "0", "--name", "s")
+    done = at(home, *words, "--results", home, module="study.run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return home
 
-    monkeypatch.setattr("study.results.load", interrupt)
-    monkeypatch.setattr(sys, "argv", ["study.ask", str(tmp_path)])
-    assert main() == 130
+
+def at(home, *words, module="study.ask"):
+    path = os.pathsep.join([str(ROOT / "tests" / "few_images"), str(ROOT)])
+    places = {"PYTHONPATH": path, "MOE_CACHE": str(home / "cache"), "MOE_STORE": str(home / "stages")}
+    command = [sys.executable, "-m", module, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **places})
+
+
+def test_run_adds_one_more_trial_and_prints_the_new_estimate(home):
+    done = at(home, home / "s", "epochs=2", "--run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert (lines[0], lines[-2]) == ("epochs 2 (never tried)", "epochs 2 (1 trial)")
+    # the baseline has two epochs already: it is the reference
+    assert lines[2].startswith("one more trial, with seed 0, takes 10 epochs at most; 5 of them are stored; the others")
+    record = json.loads((home / "s" / "trials" / "0002.json").read_text())
+    assert (record["phase"], record["state"], record["config"]["epochs"]) == ("ask", "complete", 2)
+    assert record["result"]["totals"]["epochs_reused"] == 5
+    assert pd.read_csv(home / "s" / "trials.csv")["phase"].tolist() == ["search", "ask"]
+    assert "with seed 1, takes 10 epochs at most; 0 of them" in at(home, home / "s", "epochs=2").stdout
+
+
+def test_run_is_refused_while_another_driver_holds_the_folder(home):
+    before = sorted((home / "s" / "trials").iterdir())
+    with Folder(home / "s").locked():
+        done = at(home, home / "s", "epochs=1", "--run")
+    assert (done.returncode, "in use by another driver" in done.stderr) == (4, True)
+    assert sorted((home / "s" / "trials").iterdir()) == before

@@ -38,7 +38,16 @@ def test_ray_is_imported_only_where_trials_are_run_and_jobs_submitted():
 
 @pytest.mark.parametrize(
     "module",
-    ["moe", "moe.config", "moe.cli", "study.run", "study.space", "study.search.trial", "study.confirm.__main__"],
+    [
+        "moe",
+        "moe.config",
+        "moe.cli",
+        "study.run",
+        "study.ask",
+        "study.space",
+        "study.search.trial",
+        "study.confirm.__main__",
+    ],
 )
 def test_what_checks_input_loads_neither_torch_nor_ray_nor_optuna(module):
     code = f"import sys, {module}; print([name for name in ('torch', 'ray', 'optuna') if name in sys.modules])"

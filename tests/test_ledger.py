@@ -5,7 +5,7 @@ import pytest
 from study.analyze.tables import write_all
 from study.files import seal, unseal
 from study.folder import Folder
-from study.search.ledger import Ledger, Verdict
+from study.search.ledger import Asked, Ledger, Verdict
 from study.select.refine import Replicate
 from study.study import LOST, Record
 from tests.study_helpers import a_record, a_result, a_study
@@ -173,3 +173,33 @@ def test_so_many_failed_trials_end_it_as_were_asked_for():
         verdicts.append(ledger.verdict())
     assert verdicts == [Verdict.LAUNCH, Verdict.STOP]
     assert Ledger(a_study(trials=50), [], lambda record: None).max_failures == 10
+
+
+def test_a_trial_that_is_asked_for_is_the_next_replicate_of_its_point_and_the_only_one(saved):
+    ledger = Asked(POINT, a_study(trials=1), [a_record(1)], saved.append)
+    assert (ledger.verdict(), ledger.missing) == (Verdict.LAUNCH, 1)
+    record = ledger.next_planned()
+    assert (record.trial, record.phase, record.replicate, record.config.seed) == (2, "ask", 1, 1)
+    assert (ledger.verdict(), ledger.missing) == (Verdict.WAIT, 1)
+    complete(ledger, 2, 0.02)
+    assert (ledger.verdict(), ledger.missing) == (Verdict.STOP, 0)
+
+
+def test_a_trial_that_was_asked_for_and_interrupted_starts_again_with_its_number_and_seed(saved):
+    left = a_record(2, state="running", replicate=1, phase="ask")
+    ledger = Asked(POINT, a_study(), [a_record(1), left], saved.append)
+    assert ledger.next_planned().replace(started=left.started) == left
+
+
+def test_a_trial_that_was_asked_for_is_none_of_the_search_nor_of_refining(saved):
+    asked = [a_record(1), a_record(2, epochs=2, phase="ask")]
+    ledger = a_ledger(saved, *asked, trials=2, seeds=2)
+    assert ledger.missing == 3
+    assert [ledger.next_planned().config.epochs, ledger.next_planned()] == [1, None]  # not the other seed of 2 epochs
+    leaders = [a_record(1, 0.02), a_record(2, 0.01, epochs=2)]
+    for each in a_ledger(saved, *leaders, trials=2, refine=2).wanted():
+        gain, epochs = ((0.02, 1), (0.01, 2))[each.point["epochs"]]
+        leaders.append(a_record(len(leaders) + 1, gain, replicate=each.replicate, phase="refine", epochs=epochs))
+    lucky = [a_record(90 + n, 0.4, replicate=n, epochs=2, phase="ask") for n in range(1, 4)]
+    before, after = (a_ledger(saved, *trials, trials=2, refine=2).wanted() for trials in (leaders, leaders + lucky))
+    assert before == after

@@ -64,6 +64,12 @@ def test_a_wrong_option_is_one_sentence_and_exit_code_2_without_torch_or_ray(opt
         assert part in done.err
 
 
+def test_json_without_a_dry_run_is_refused(without_torch_or_ray):
+    done = call("--json", PYTHONPATH=without_torch_or_ray)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--json is given without --dry-run; expected both" in done.stderr
+
+
 def test_a_refusal_takes_less_than_two_seconds(refusals):
     assert max(done.seconds for done in refusals.values()) < 2
 

@@ -163,6 +163,14 @@ class TestTrainingAgain:
         assert outcome.code == Exit.DONE, outcome
         assert f"identical: all {NUMBERS + 2 * NUMBERS_AN_EPOCH} " in outcome.out
 
+    def test_json_is_all_that_is_printed(self, made, command):
+        done = command(made, "--trial", "1", "--json")
+        found = json.loads(done.out)
+        assert (done.code, found["study"], found["trial"], found["identical"]) == (Exit.DONE, "tiny", 1, True)
+        assert len(found["numbers"]) == NUMBERS + NUMBERS_AN_EPOCH
+        assert found["result"]["score"] == result(made).score.as_json()
+        assert "identical: all" in done.err
+
     def test_the_trial_its_config_and_the_data_are_named(self, outcome):
         assert outcome.line("Trial 2 of study tiny: ").startswith("epochs 2, batch_size 20")
         assert outcome.line("Data: ") == load("shapes").source

@@ -328,6 +328,17 @@ def test_a_dry_run_prints_the_plan_and_its_cost_and_writes_nothing(home):
     assert not (home / "results").exists()
 
 
+def test_a_dry_run_prints_its_plan_and_cost_as_json_alone(home):  # torch and Ray are loaded for the calibration
+    words = [sys.executable, "-m", "study.run", "--dataset", "shapes", "--dry-run", "--trials", "20", "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(words, cwd=home, env=environment, capture_output=True, text=True)
+    plan = json.loads(done.stdout)
+    assert plan["study"]["trials"] == plan["costs"]["trials"] == 20
+    assert plan["costs"]["without_store"]["stages"] == 100
+    assert plan["costs"]["with_store"]["seconds"] < plan["costs"]["without_store"]["seconds"]
+    assert "Data: shapes" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [

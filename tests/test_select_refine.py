@@ -90,7 +90,7 @@ def run(ledger):
     for _ in range(1000):
         if ledger.verdict() is Verdict.STOP:
             return phases
-        record = ledger.next_refined() or ledger.next_seed() or ledger.start(next(points))
+        record = ledger.next_planned() or ledger.start(next(points))
         phases.append((record.phase, record.replicate))
         ledger.complete(record.trial, a_result(0.01 * record.config.epochs, record.config))
     raise AssertionError("no end")

@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -15,8 +15,9 @@ from study.analyze.format import GAP, Column, fitted, heading, paragraph
 from study.analyze.tables import reuse, scored, settings
 from study.select.choice import COVERS, Choice, points, shown
 from study.select.trials import LEAST_REPLICATES, LEAST_SEEDS, Ints
-from study.study import COMPLETE, FAILED, REFINE, RUNNING
+from study.study import ASK, COMPLETE, FAILED, REFINE, RUNNING, SEARCH, Phase
 
+BESIDE: dict[Phase, str] = {REFINE: "of refining", ASK: "asked for"}  # phases beside the search
 CONFIG = "config"  # the column for all parameters
 LEAST_WIDTH = 30  # of a study's column in a comparison
 
@@ -43,9 +44,9 @@ def report(analysis: Analysis, rows: int, width: int, whole: bool = True) -> str
 def standing(analysis: Analysis) -> str:
     """How far the study is, and what it is."""
     study, space = analysis.study, analysis.study.space
-    refined = sum(record.phase == REFINE for record in analysis.complete)
-    counts = [f"{len(analysis.complete) - refined} of {study.search_trials} trials complete"]
-    counts += [f"{refined} more of refining"] * (refined > 0)
+    of = Counter(record.phase for record in analysis.complete)
+    counts = [f"{of[SEARCH]} of {study.search_trials} trials complete"]
+    counts += [f"{of[phase]} more {words}" for phase, words in BESIDE.items() if of[phase]]
     if failed := analysis.of(FAILED):
         counts.append(f"{len(failed)} failed")
     if running := analysis.of(RUNNING):

@@ -10,6 +10,7 @@ from moe.config import NOTEBOOK
 from moe.console import Exit, emit
 from moe.schema import decode
 from study.confirm.options import PROGRAM, ConfirmOptions, parse, parser
+from study.definition import refuse_data_for_shapes
 from study.folder import Folder, FolderError
 from study.guard import guarded
 from study.search.resources import local
@@ -34,8 +35,7 @@ def _run(options: ConfirmOptions, command: str, stop: Stop) -> Exit:
         refuse(
             PROGRAM, f"study {study.name} has protocol notebook, whose trials used the test images; expected holdout"
         )
-    if study.dataset == "shapes" and options.data:
-        refuse(PROGRAM, f"--data is {options.data}; expected none: the study is on shapes, which are drawn by code")
+    refuse_data_for_shapes(PROGRAM, study, options.data)
     resources = local(options) if options.address == "local" else None
     # pandas and Optuna, once the options are checked; and threads must not start before signals are received
     from study.confirm.planning import planned

@@ -37,7 +37,7 @@ def parse(arguments: list[str] | None = None) -> ConfirmOptions:
     """Read the command line; invalid options exit with code 2."""
     given = parser().parse_args(arguments)
     folder = named(given.folder)
-    return from_options(ConfirmOptions, given, PROGRAM, folder=folder, results=folder.parent, print_json=given.json)
+    return from_options(ConfirmOptions, given, PROGRAM, folder=folder, results=folder.parent)
 
 
 def parser() -> Parser:
@@ -52,8 +52,10 @@ def parser() -> Parser:
     )
     command.add_argument("folder", type=Path, metavar="results/NAME", help="the study's folder")
     confirmation = command.add_argument_group("confirmation")
-    add_options(confirmation, ConfirmOptions, "seeds", "margin", "again", "dry_run")
-    confirmation.add_argument("--json", action="store_true", help="print the result as JSON, and all else to stderr")
+    add_options(confirmation, ConfirmOptions, "seeds", "margin", "again")
+    printed, words = confirmation.add_mutually_exclusive_group(), "print the result as JSON, and all else to stderr"
+    add_options(printed, ConfirmOptions, "dry_run")
+    printed.add_argument("--json", dest="print_json", action="store_true", help=words)
     data = command.add_argument_group("data and store")
     add_options(data, ConfirmOptions, "data")
     add_options(data.add_mutually_exclusive_group(), ConfirmOptions, "store", "no_store")

@@ -11,6 +11,7 @@ from moe.cli import Parser, refuse, whole
 from moe.console import Exit, fail, tolerate_lost_output
 from moe.export import new_file
 from moe.store.location import checked
+from study.definition import refuse_data_for_shapes
 from study.folder import FolderError
 from study.reproduce.original import UnknownTrialError, find
 
@@ -34,12 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, command: str) -> Exit:
     original = find(options.folder, options.trial)
-    if original.study.dataset == "shapes" and options.data:
-        refuse(PROGRAM, f"--data is {options.data}; expected none: the study is on shapes, which are drawn by code")
+    refuse_data_for_shapes(PROGRAM, original.study, options.data)
     from study.reproduce.retrain import ERRORS, reproduce  # loads torch, so only after the options are checked
 
     try:
-        return reproduce(original, options.data, options.store, options.save, command)
+        return reproduce(original, options.data, options.store, options.save, command, options.json)
     except ERRORS as error:
         return fail(PROGRAM, str(error))
 
@@ -57,6 +57,7 @@ def parser() -> Parser:
     command.add_argument("--data", type=_data, metavar="DIR", help="CIFAR-10 (default: where the study had it)")
     command.add_argument("--store", type=_store, metavar="PATH|URL", help="reuse its stages instead of training them")
     command.add_argument("--save", type=new_file, metavar="FILE", help="save the mixture as FILE.safetensors")
+    command.add_argument("--json", action="store_true", help="print the comparison as JSON, and all else to stderr")
     return command
 
 

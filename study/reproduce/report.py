@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 from moe.console import table
 from moe.result import Result
 from study.reproduce.compare import CHANGED, Condition, Number, Value
+from study.reproduce.original import Original
 from study.select.choice import gain_noise, points
 
 FIRST_ROWS = ("score.gain", "score.mixture_accuracy", "score.baseline_accuracy")  # shown also where they are equal
@@ -71,6 +74,20 @@ def _distance(number: Number) -> str:
         return "different"
     difference = float(number.now or 0) - float(number.then or 0)
     return f"{difference:+.1e}" if number.distance < 1e-4 else f"{difference:+.6g}"
+
+
+def as_json(
+    original: Original, result: Result, numbers: Sequence[Number], conditions: Sequence[Condition]
+) -> dict[str, Any]:
+    """The comparison for other programs, with the new result whole."""
+    return {
+        "study": original.study.name,
+        "trial": original.record.trial,
+        "identical": not _differences(numbers),
+        "numbers": [asdict(one) for one in numbers],
+        "conditions": [asdict(one) for one in conditions],
+        "result": result.as_json(),
+    }
 
 
 def explanation(original: Result, result: Result, conditions: Sequence[Condition]) -> str:

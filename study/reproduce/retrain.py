@@ -1,7 +1,9 @@
 """Train the trial again and compare. The only module here that loads torch."""
 
+import json
+import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from functools import partial
 from pathlib import Path
 
@@ -21,13 +23,15 @@ from study.data import load_data
 from study.folder import FolderError
 from study.reproduce.compare import Condition, Number, compare, conditions
 from study.reproduce.original import Original
-from study.reproduce.report import comparison_table, describe_conditions, explanation, verdict
+from study.reproduce.report import as_json, comparison_table, describe_conditions, explanation, verdict
 
 #: why a trial cannot be trained again or saved; each has a sentence for people
 ERRORS = (FolderError, DataError, TrainingError, ExportError, torch.OutOfMemoryError)
 
 
-def reproduce(original: Original, folder: Path | None, location: str | None, file: Path | None, command: str) -> Exit:
+def reproduce(
+    original: Original, folder: Path | None, location: str | None, file: Path | None, command: str, print_json: bool
+) -> Exit:
     """Train a trial again, print the comparison, and save the mixture if a file is named.
 
     Args:
@@ -35,10 +39,21 @@ def reproduce(original: Original, folder: Path | None, location: str | None, fil
         location: of a store to take stages from; by default everything is trained.
         file: to save the mixture as.
         command: for the origin of a saved mixture.
+        print_json: the comparison as JSON on stdout, and all else on stderr.
 
     Raises:
         ERRORS: data or machine do not allow it, or the mixture cannot be saved.
     """
+    with redirect_stdout(sys.stderr) if print_json else nullcontext():
+        result, numbers, known = _reproduce(original, folder, location, file, command)
+    if print_json:
+        emit(json.dumps(as_json(original, result, numbers, known), indent=2))
+    return Exit.DIFFERS if any(number.differs for number in numbers) else Exit.DONE
+
+
+def _reproduce(
+    original: Original, folder: Path | None, location: str | None, file: Path | None, command: str
+) -> tuple[Result, list[Number], list[Condition]]:
     study, record = original.study, original.record
     data = load_data(folder, study)
     devices = available_cpus() if original.result.device == "cpu" else available_devices()
@@ -59,7 +74,7 @@ def reproduce(original: Original, folder: Path | None, location: str | None, fil
             )
             save(file, trained.networks, trained.result, origin)
             emit(how_to_predict(file))
-    return Exit.DIFFERS if any(number.differs for number in numbers) else Exit.DONE
+    return trained.result, numbers, known
 
 
 def _print_comparison(then: Result, now: Result, numbers: Sequence[Number], known: Sequence[Condition]) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from moe.config import ARTIFICIAL, CLASSES, HOLDOUT, NATURAL, NOTEBOOK, Config, Precision
+from moe.console import duration
 from moe.networks import IMAGE, FrozenOutputs
 from moe.stages import PIPELINE, STAGES, plan
 from moe.training.cuda_graph import own_stream, synchronize
@@ -55,6 +56,51 @@ class Forecast(NamedTuple):
     shared: Tally  # if no stage is trained twice
     cheapest: float  # seconds of a trial
     dearest: float
+
+
+class Costs(NamedTuple):
+    """What a study still costs on this machine."""
+
+    trials: int  # missing
+    missing: Forecast
+    whole: Forecast  # of every point of the space
+    points: int
+    refining: int  # trials that it adds at most
+    at_once: int  # trials
+
+    def seconds(self, tally: Tally) -> float:
+        """What that work takes."""
+        return tally.cost / self.at_once
+
+    def __str__(self) -> str:
+        cost = self.missing
+        apart, shared, every = (duration(self.seconds(tally)) for tally in (cost.apart, cost.shared, self.whole.shared))
+        return (
+            f"  {self.trials} trials to run, {duration(cost.cheapest)} to {duration(cost.dearest)} each without reuse. "
+            f"They need {cost.apart.stages} stages, {cost.apart.epochs} epochs in all; {cost.shared.stages} stages, "
+            f"{cost.shared.epochs} epochs, are distinct.\n"
+            f"  By a short calibration on this machine: about {apart} if each trial trains everything, about {shared} "
+            f"with the stage store; {every} for all {self.points} points (--trials all). These are for points "
+            "drawn evenly and no stage stopping early; a sampler that returns to good points reuses more, and so does "
+            "a store with stages of other studies.\n"
+            f"  Refining adds up to {self.refining} trials on fresh seeds."
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for other programs."""
+        tallies = {
+            "without_store": self.missing.apart,
+            "with_store": self.missing.shared,
+            "whole_space_with_store": self.whole.shared,
+        }
+        return {
+            "trials": self.trials,
+            "refining_trials": self.refining,
+            "trial_seconds": [self.missing.cheapest, self.missing.dearest],
+        } | {
+            name: {"stages": tally.stages, "epochs": tally.epochs, "seconds": self.seconds(tally)}
+            for name, tally in tallies.items()
+        }
 
 
 class Sample(NamedTuple):

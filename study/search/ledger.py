@@ -3,18 +3,18 @@
 proposed point --ledger--> replicate and seed --> running --> complete or failed
 
 The search comes first: each proposed point on every seed of the study. Then the phase refine takes what
-`study.select.refine` wants.
+`study.select.refine` wants. `Asked` is the ledger of a single trial beside them.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from enum import Enum
 from itertools import count
-from typing import Literal
+from typing import Any
 
 from moe.result import Result
 from study.select.refine import Replicate, replicates
-from study.study import COMPLETE, FAILED, REFINE, RUNNING, SEARCH, Record, Reference, State, Study, now
+from study.study import ASK, COMPLETE, FAILED, REFINE, RUNNING, SEARCH, Phase, Record, Reference, State, Study, now
 
 Point = dict[str, int]
 
@@ -80,6 +80,11 @@ class Ledger:
         return self._searched[COMPLETE] >= self.study.search_trials
 
     @property
+    def phase(self) -> Phase:
+        """Of the next trial."""
+        return REFINE if self.refining and self.study.refine else SEARCH
+
+    @property
     def missing(self) -> int:
         """How many trials the current phase still needs, as far as that is known."""
         return len(self.wanted()) if self.refining else self.study.search_trials - self._searched[COMPLETE]
@@ -121,26 +126,29 @@ class Ledger:
 
     def _open(self, point: Point, replicate: int) -> bool:
         """Whether a point has no trial with that seed that runs or has ended."""
+        left = {number for number in self._interrupted if self.records[number].phase != ASK}  # to be started again
         return not any(
-            record.replicate == replicate and not record.repeatable and record.trial not in self._interrupted
+            record.replicate == replicate and not record.repeatable and record.trial not in left
             for record in self._at(point)
         )
 
-    def next_refined(self) -> Record | None:
-        """Start the next trial of the phase refine; None during the search."""
+    def next_planned(self) -> Record | None:
+        """Start the next trial that no sampler proposes; None if there is none."""
         if not self.refining:
-            return None
+            return self._next_seed()
         point, replicate = next(each for each in self.wanted() if self._open(each.point, each.replicate))
         for record in self._at(point):
             if record.replicate == replicate and record.trial in self._interrupted:
                 return self.restart(record)
         return self._start(point, replicate, REFINE)
 
-    def next_seed(self) -> Record | None:
+    def _next_seed(self) -> Record | None:
         """Start a point of the search on one of the study's seeds that it lacks; None if every point has them all."""
         if self.study.seeds == 1 or self.interrupted:
             return None
-        for position in list(self._numbers_at):
+        for position, numbers in list(self._numbers_at.items()):
+            if all(self.records[number].phase == ASK for number in numbers):
+                continue
             point = self.study.space.at(position)
             for replicate in range(self.study.seeds):
                 if self._open(point, replicate):
@@ -151,7 +159,7 @@ class Ledger:
         """Add a new trial: the next replicate of a point."""
         return self._start(point, self.next_replicate(point), SEARCH)
 
-    def _start(self, point: Point, replicate: int, phase: Literal["search", "refine"]) -> Record:
+    def _start(self, point: Point, replicate: int, phase: Phase) -> Record:
         self._last += 1
         config = self.study.config(point, replicate)
         return self._update(Record(trial=self._last, phase=phase, replicate=replicate, config=config, started=now()))
@@ -224,6 +232,40 @@ class Ledger:
         """The first replicate of a point without a trial; one whose worker was lost counts as without."""
         used = {record.replicate for record in self._at(point) if not record.repeatable}
         return next(replicate for replicate in count() if replicate not in used)
+
+
+class Asked(Ledger):
+    """The ledger of one trial at a point that a person names, whatever the study still lacks."""
+
+    phase = ASK
+
+    def __init__(self, point: Point, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._asked_point, self._number = point, 0
+
+    @property
+    def asked(self) -> Record | None:
+        """The trial; None before it has begun."""
+        return self.records.get(self._number)
+
+    @property
+    def missing(self) -> int:
+        """Whether it has not ended, as a number."""
+        return int(self.asked is None or self.asked.state == RUNNING)
+
+    def verdict(self) -> Verdict:
+        """Whether to launch it now."""
+        if self.closed or not self.missing:
+            return Verdict.STOP
+        return Verdict.WAIT if self.asked else Verdict.LAUNCH
+
+    def next_planned(self) -> Record:
+        """Start it: the next replicate of the point, or the one that an earlier run was asked for and left."""
+        left = [one for one in self._at(self._asked_point) if one.phase == ASK and one.trial in self._interrupted]
+        replicate = self.next_replicate(self._asked_point)
+        record = self.restart(left[0]) if left else self._start(self._asked_point, replicate, ASK)
+        self._number = record.trial
+        return record
 
 
 def _text(words: str) -> str:

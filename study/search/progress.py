@@ -128,8 +128,7 @@ class Progress:
         if self.references and not self.running:
             return f"phase reference, baselines to train: {self.references}"
         done, missing = self.ledger.ended(COMPLETE), self.ledger.missing
-        phase = "refine" if self.ledger.refining and self.ledger.study.refine else "search"
-        parts = [f"phase {phase}: {done} of {done + missing} trials done"]
+        parts = [f"phase {self.ledger.phase}: {done} of {done + missing} trials done"]
         if self.references:
             parts.append(f"reference baselines to train: {self.references}")
         if failed := self.ledger.ended(FAILED):

@@ -124,7 +124,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
 
     def _next(self) -> tuple[optuna.Trial | None, Record]:
         ledger = self.ledger
-        if record := ledger.next_refined() or ledger.next_seed():
+        if record := ledger.next_planned():
             return None, record
         proposal = self.optuna_study.ask(self._distributions)
         if ledger.interrupted:

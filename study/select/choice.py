@@ -16,7 +16,7 @@ from moe.result import Result
 from study.select.interval import Crossed, crossed
 from study.select.model import Fit, fit
 from study.select.trials import LEAST_SEEDS, Bools, Ints, Trials
-from study.study import SEARCH, Objective, Record, Study
+from study.study import REFINE, SEARCH, Objective, Record, Study
 
 COVERS = "new seeds and new images"
 CLAIM = "validation, selected: the choice is the best of several; study.confirm makes a claim"
@@ -228,16 +228,16 @@ def _of(complete: Sequence[Record], fitted: Fit, config: int) -> list[Record]:
 
 def _early_and_late(study: Study, records: Sequence[Record]) -> tuple[float | None, float | None]:
     """The mean objective in the search, and on fresh seeds."""
-    values: tuple[list[float], list[float]] = ([], [])
-    for record in records:
-        values[record.phase != SEARCH].append(study.value(record, study.objective))
+    values = (
+        [study.value(one, study.objective) for one in records if one.phase == phase] for phase in (SEARCH, REFINE)
+    )
     early, late = (fmean(found) if found else None for found in values)
     return early, late
 
 
 def _regression(study: Study, complete: Sequence[Record], fitted: Fit) -> float | None:
     """Over the configs with fresh seeds: their mean in the search less that on the fresh seeds; None without any."""
-    fresh = np.array([record.phase != SEARCH for record in complete])
+    fresh = np.array([record.phase == REFINE for record in complete])
     differences = []
     for config in np.unique(fitted.config_of[fresh]):
         before, after = _early_and_late(study, _of(complete, fitted, int(config)))

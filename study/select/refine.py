@@ -17,7 +17,7 @@ import numpy as np
 
 from study.select.choice import observations
 from study.select.model import fit
-from study.study import COMPLETE, REFINE_FROM, SEARCH, Record, Study
+from study.study import ASK, COMPLETE, REFINE_FROM, SEARCH, Record, Study
 
 Point = dict[str, int]
 FINALISTS = 0.4  # of the leaders
@@ -36,7 +36,10 @@ def replicates(study: Study, records: Sequence[Record]) -> list[Replicate]:
     Args:
         records: all of the study, of a search that has ended.
     """
-    searched = [record for record in records if record.state == COMPLETE and record.phase == SEARCH]
+    complete = [
+        record for record in records if record.state == COMPLETE and record.phase != ASK
+    ]  # they are not planned
+    searched = [record for record in complete if record.phase == SEARCH]
     if not study.refine or not searched:
         return []
     space, seeds = study.space, study.refine_seeds
@@ -47,7 +50,7 @@ def replicates(study: Study, records: Sequence[Record]) -> list[Replicate]:
     if wanted := _wanted(study, [*leaders, *others], range(first), ended):
         return wanted
     until = REFINE_FROM + first
-    known = [record for record in records if record.state == COMPLETE and record.replicate < until]
+    known = [record for record in complete if record.replicate < until]
     finalists = _highest(study, known, set(leaders), max(1, round(FINALISTS * study.refine)))
     return _wanted(study, [*finalists, *others], range(first, seeds), ended)
 
