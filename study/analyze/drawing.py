@@ -55,7 +55,7 @@ def _look() -> Iterator[None]:
 
 def _figure(name: str, analysis: Analysis, titled: bool) -> Figure:
     title, plot = PLOTS[name]
-    figure = Figure(layout="constrained")
+    figure = Figure(layout=ConstrainedLayoutEngine(h_pad=0.08))
     plot(figure, analysis)
     if titled:
         _frame(figure, title, analysis)
@@ -95,4 +95,4 @@ def _frame(figure: Figure, title: str, analysis: Analysis) -> None:
     below, above = (0.16 * len(caption) + 0.15) / height, 0.45 / height
     layout = figure.get_layout_engine()
     assert isinstance(layout, ConstrainedLayoutEngine)
-    layout.set(rect=(0.005, below, 0.99, 1 - below - above), h_pad=0.08)
+    layout.set(rect=(0.005, below, 0.99, 1 - below - above))

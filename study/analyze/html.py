@@ -54,19 +54,23 @@ window.onbeforeprint = () => document.querySelectorAll("main > details").forEach
 document.querySelectorAll("figure svg").forEach(picture => {
   const marks = [...picture.querySelectorAll("use > title")].map(title => [title.parentNode, title.textContent]);
   marks.forEach(([mark]) => mark.replaceChildren());
-  picture.onpointermove = picture.onpointerdown = event => {
-    let least = 30, found;
-    for (const [mark, words] of marks) {
-      const box = mark.getBoundingClientRect();
-      const far = Math.hypot(box.x + box.width / 2 - event.clientX, box.y + box.height / 2 - event.clientY);
-      if (far < least) [least, found] = [far, words];
-    }
-    if (!found) return note.remove();
-    note.textContent = found;
-    note.style.top = `${event.pageY + 16}px`;
+  const show = (mark, words) => {
+    marks.forEach(([each]) => each.classList.toggle("near", each === mark));
+    if (!mark) return note.remove();
+    note.textContent = words;
     document.body.append(note);
   };
-  picture.onpointerleave = () => note.remove();
+  picture.onpointermove = picture.onpointerdown = event => {
+    let least = 30, found = [];
+    for (const each of marks) {
+      const box = each[0].getBoundingClientRect();
+      const far = Math.hypot(box.x + box.width / 2 - event.clientX, box.y + box.height / 2 - event.clientY);
+      if (far < least) [least, found] = [far, each];
+    }
+    note.style.top = `${event.pageY + 24}px`;
+    show(...found);
+  };
+  picture.onpointerleave = () => show();
 });
 """
 
