@@ -85,7 +85,10 @@ def conclude_asked(options: Options, study: Study, command: str) -> Exit:
 def _derive(options: Options, study: Study) -> tuple[Folder, Study, list[Record]]:
     """Write everything that is derived; the folder, the study with its references, and the records."""
     folder = Folder(options.results / study.name)
-    study = study.replace(reference=folder.read_study().reference)  # the budgets may be new ones
+    before = folder.read_study()
+    study = study.replace(reference=before.reference)
+    if study != before:  # a resume has other budgets, and no trial to run for them
+        folder.write_study(study)
     records = folder.read_records(study)
     write_all(folder, study, records)
     return folder, study, records

@@ -5,7 +5,9 @@ with code 2.
 """
 
 import os
+import socket
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,7 +15,7 @@ from moe.cli import AUTO, option, refuse
 from moe.config import FLOAT32, NOTEBOOK
 from moe.files import expanded
 from study.folder import Folder, study_folders
-from study.options import DEFAULTS, EVERY_POINT, PROGRAM, Options, space_of
+from study.options import DEFAULTS, EVERY_POINT, LOG_PACKAGES, PROGRAM, Options, space_of
 from study.study import REFINE_FROM, Study
 
 BUDGETS = ("trials", "refine", "refine_seeds")  # what may change on a resume
@@ -32,6 +34,7 @@ class Request:
 
 def define(options: Options, command: str) -> Request:
     """The study that the options define; raises a FolderError if the folder to resume is damaged."""
+    _check_installed(options)
     folder = _folder(options)
     if folder and options.resume:
         before = folder.read_study()
@@ -53,6 +56,14 @@ def define(options: Options, command: str) -> Request:
         **{**chosen, "space": space_of(chosen["space"], chosen["protocol"])},
     )
     return Request(options=options, command=command, study=_sized(study), before=None)
+
+
+def _check_installed(options: Options) -> None:
+    """Refuse loggers that this machine lacks: a submitted study logs where it runs, not where it was submitted."""
+    for name in options.loggers:
+        if find_spec(LOG_PACKAGES[name]) is None:
+            there = f"expected what is installed on {socket.gethostname()}: pip install 'moe-study[{name}]'"
+            refuse(PROGRAM, f"--log is {options.log}; {there}")
 
 
 def _sized(study: Study) -> Study:

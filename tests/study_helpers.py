@@ -1,15 +1,19 @@
 """Studies and records that were never run, for tests of what is made of them."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from moe.config import Config
 from moe.result import Result, Score, Totals
+from study.analyze.tables import write_all
+from study.folder import Folder
 from study.search.ledger import Ledger
 from study.search.progress import Progress
 from study.space import parse
-from study.study import COMPLETE, FAILED, RUNNING, Phase, Record, Reference, State, Study
+from study.study import COMPLETE, FAILED, RUNNING, Phase, Record, Reference, Run, State, Study, now
 
+LARGE: dict[str, Any] = {"use_large_experts": True, "epochs": 4}
 STARTED = datetime(2026, 1, 1, tzinfo=UTC)
 SPACE = parse("small", {"epochs": [1, 2, 4], "use_large_experts": [False, True], "test_examples": 1000})
 
@@ -31,6 +35,21 @@ def a_study(**changes: Any) -> Study:
         "trials": 5,
     }
     return Study(**{**fields, **changes})
+
+
+def a_folder(
+    path: Path, study: Study | None = None, records: list[Record] | None = None
+) -> tuple[Folder, Study, list[Record]]:
+    """A study that ended: its choice has large experts and four epochs."""
+    study = study or a_study()
+    folder = Folder(path / study.name)
+    (folder.path / "trials").mkdir(parents=True)
+    folder.write_study(study, Run(started=now(), command="", commit=None, versions={}, store="default"))
+    records = records or [a_record(1, gain=0.01), a_record(2, gain=0.05, **LARGE)]
+    for record in records:
+        folder.write_record(record)
+    write_all(folder, study, records)
+    return folder, study, records
 
 
 def references(accuracy: float, train_examples: int = 5000) -> tuple[Reference, ...]:

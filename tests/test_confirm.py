@@ -30,25 +30,9 @@ from study.folder import Folder, FolderError
 from study.search.resources import Resources
 from study.select.interval import PERSISTENT, Noise, resolves
 from study.space import parse as parse_space
-from study.study import Run, now
-from tests.study_helpers import STARTED, a_record, a_study
+from tests.study_helpers import LARGE, STARTED, a_folder, a_record, a_study
 
 ROOT = Path(__file__).parent.parent
-LARGE = {"use_large_experts": True, "epochs": 4}
-
-
-def a_folder(path, study=None, records=None):
-    """A study that ended: its choice has large experts and four epochs."""
-    study = study or a_study()
-    folder = Folder(path / study.name)
-    (folder.path / "trials").mkdir(parents=True)
-    run = Run(started=now(), command="python -m study.run", commit=None, versions={}, store="default")
-    folder.write_study(study, run)
-    records = records or [a_record(1, gain=0.01), a_record(2, gain=0.05, **LARGE)]
-    for record in records:
-        folder.write_record(record)
-    write_all(folder, study, records)
-    return folder, study, records
 
 
 def plan_of(path, *words, study=None):
@@ -159,6 +143,23 @@ def test_another_confirmation_has_other_seeds_and_names_the_earlier_ones_of_all_
     assert other.seeds == (503, 504, 505)
     assert [words.split(" on ")[0] for words in other.earlier] == ["example", "twin"]
     assert openings(tmp_path, "e" * 64)[0].startswith("stranger on 20")
+
+
+def test_a_confirmation_that_was_moved_away_leaves_no_number_and_no_seed_to_another(tmp_path):
+    folder, *_ = a_folder(tmp_path)
+    for name in ("confirm", "confirm-2"):
+        confirmation, plan = plan_of(tmp_path, "--again", "--seeds", "3")
+        assert confirmation.path.name == name
+        confirmation.write_plan(plan)
+        finish(confirmation, plan)
+    (folder.path / "confirm").rename(folder.path / "confirm-old")
+    third, plan = plan_of(tmp_path, "--again", "--seeds", "3")
+    assert (third.path.name, plan.seeds) == ("confirm-3", (506, 507, 508))
+    assert len(plan.earlier) == 2
+    shutil.rmtree(folder.path / "confirm-old")
+    assert plan_of(tmp_path, "--again", "--seeds", "3")[0] == third
+    assert plan_of(tmp_path, "--again", "--seeds", "3")[1].seeds == plan.seeds
+    assert plan_of(tmp_path)[0].path.name == "confirm-2"
 
 
 def finish(confirmation, plan, gain=0.2, failed=()):

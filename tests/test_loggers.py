@@ -4,12 +4,13 @@ import importlib
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 from moe.result import Epoch
 from study.folder import FolderError
 from study.machine import ClusterError
 from study.options import LOG_PACKAGES
-from study.search.loggers import LOGGERS, Logger, Loggers, TensorBoard, opened
+from study.search.loggers import LOGGERS, Logger, Loggers, TensorBoard, address_of, opened
 from study.search.trial import EpochReport
 from tests.analyze_helpers import EPOCH, trained
 from tests.study_helpers import a_record, a_study
@@ -78,8 +79,25 @@ def test_what_a_logger_raises_is_one_warning_and_ends_its_logging_alone():
         loggers.progressed(7, REPORT)
         loggers.ended(DONE)
     assert warnings == ["--log wandb ends: ConnectionError: no server"]
-    assert len(broken.calls) == 1
+    assert [call[0] for call in broken.calls] == ["open", "end"]
     assert len(fine.calls) == 8
+
+
+def test_a_logger_that_fails_ends_all_its_runs_even_if_one_cannot_be_ended():
+    class Broken(Recorder):
+        def end(self, run, *outcome):
+            super().end(run, *outcome)
+            raise ConnectionError("no server")
+
+    broken, warnings = Broken(), []
+    loggers = Loggers({"mlflow": broken}, warnings.append)
+    for number in (1, 2, 3):
+        loggers.started(a_record(number, state="running"))
+    loggers.ended(a_record(2))
+    loggers.close()
+    ends = {call[1]: call[3] for call in broken.calls if call[0] == "end"}
+    assert ends == {"trial-0002": None, "trial-0001": "interrupted", "trial-0003": "interrupted"}
+    assert len(warnings) == 1
 
 
 def test_a_logger_that_cannot_begin_ends_the_study_before_it_begins(tmp_path, monkeypatch):
@@ -129,9 +147,21 @@ def test_tensorboard_deletes_nothing_behind_a_link(tmp_path):
     assert (tmp_path / "elsewhere" / "trial-0007").exists()
 
 
+def test_the_database_of_mlflow_is_in_the_studys_folder_whatever_its_name_has(tmp_path):
+    path = tmp_path / "50 % of a?b=c&d#e %20 +é" / "mlflow.db"
+    path.parent.mkdir()
+    engine = sqlalchemy.create_engine(address_of(path))
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("CREATE TABLE x (y)"))
+    engine.dispose()
+    assert [*tmp_path.rglob("*.db"), *tmp_path.iterdir()] == [path, path.parent]
+
+
 @pytest.mark.skipif(not importlib.util.find_spec("mlflow"), reason="needs the extra mlflow")
-def test_mlflow_has_curves_by_stage_and_epoch_scores_and_parameters(tmp_path):
-    logger = LOGGERS["mlflow"](a_study(), tmp_path)
+def test_mlflow_has_curves_by_stage_and_epoch_scores_and_parameters(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (folder := tmp_path / "a?b#c %20").mkdir()
+    logger = LOGGERS["mlflow"](a_study(), folder)
     logger.started(RUNNING)
     logger.progressed(7, REPORT)
     logger.ended(DONE)
@@ -142,3 +172,4 @@ def test_mlflow_has_curves_by_stage_and_epoch_scores_and_parameters(tmp_path):
     assert run.data.params["epochs"] == "2"
     assert run.data.metrics["gain"] == 0.03
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "mixture/loss")] == [1, 2]
+    assert [path.name for path in tmp_path.rglob("*")] == ["a?b#c %20", "mlflow.db"]

@@ -1,10 +1,13 @@
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
 
-from study.options import parse
+from study.cluster.options import read
+from study.definition import define
+from study.options import LOG_PACKAGES, parse
 from tests.cli_helpers import outcomes, without
 
 WRONG = [
@@ -139,3 +142,13 @@ def test_loggers_are_named_with_commas_and_have_to_be_known(capsys):
     with pytest.raises(SystemExit, match="2"):
         parse(["--log", "tensorboard,neptune"])
     assert "--log is 'tensorboard,neptune'" in capsys.readouterr().err
+
+
+def test_loggers_have_to_be_installed_where_the_study_runs_not_where_it_is_submitted(capsys, monkeypatch):
+    monkeypatch.setitem(LOG_PACKAGES, "wandb", "nobody_has_this")
+    words = ["--address", "http://head:8265", "--", "--log", "tensorboard,wandb"]
+    submitted = read(words).run
+    with pytest.raises(SystemExit, match="2"):
+        define(submitted, "")
+    expected = f"--log is tensorboard,wandb; expected what is installed on {socket.gethostname()}: pip install"
+    assert expected in capsys.readouterr().err

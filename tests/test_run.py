@@ -17,13 +17,13 @@ import pandas as pd
 import pytest
 
 from moe.machine import cpus
-from study.conclusion import check_unchanged
+from study.conclusion import check_unchanged, conclude_finished
 from study.definition import define
 from study.files import seal
 from study.folder import Folder, FolderError
 from study.options import parse
 from study.study import LOST, Run, now
-from tests.study_helpers import a_study
+from tests.study_helpers import a_folder, a_record, a_study
 
 SPACE = "epochs: [1, 2]\ntrain_examples: [50, 60]\ntest_examples: 50\n"
 ONE_POINT = "epochs: 1\ntrain_examples: 50\ntest_examples: 50\n"
@@ -452,6 +452,17 @@ def test_a_study_that_another_driver_began_or_changed_meanwhile_is_left_to_it(tm
         for before, word in ((None, "begun"), (a_study(trials=5), "changed")):
             with pytest.raises(FolderError, match=f"was {word} by another driver meanwhile"):
                 check_unchanged(folder, before)
+
+
+@pytest.mark.parametrize("words", [("--trials", "1"), ("--trials", "3"), ("--refine", "0"), ("--refine-seeds", "2")])
+def test_what_a_resume_changes_is_in_study_json_though_no_trial_is_missing(tmp_path, words):
+    path = a_folder(tmp_path, a_study(name="x", trials=2, refine=0))[0].path
+    if words[1] == "3":
+        Folder(path).write_record(a_record(3, gain=0.02, epochs=2))
+    request = define(parse(["--resume", "--name", "x", "--results", str(tmp_path), *words]), "")
+    assert conclude_finished(request) == 0
+    assert Folder(path).read_study() == request.study
+    assert len(Folder(path).read_runs()) == 1
 
 
 def test_a_margin_of_a_resume_is_compared_in_points(tmp_path, capsys):

@@ -11,6 +11,7 @@ compared with the test labels, and replaced by one bit per image and arm.
 
 import hashlib
 import os
+import re
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ CHOICE: Final = "choice"
 DEFAULT: Final = "default"
 Value = TypeVar("Value", bound=Model)
 Role = Literal["choice", "default"]
+_NAME = re.compile(r"confirm(-([2-9]|[1-9][0-9]+))?")
 
 
 class Planned(Model):
@@ -121,6 +123,11 @@ class Confirmation:
     path: Path
 
     @property
+    def number(self) -> int:
+        """In the study, from 1."""
+        return int(self.path.name.partition("-")[2] or 1)
+
+    @property
     def result(self) -> Path:
         """Written last."""
         return self.path / "result.json"
@@ -169,18 +176,29 @@ def planned_trials(plan: Plan) -> list[tuple[Role, Config]]:
 
 
 def confirmations(folder: Path) -> list[Confirmation]:
-    """Those of a study's folder that have begun, the first one first."""
-    paths = [folder / "confirm", *sorted(folder.glob("confirm-*"), key=lambda path: (len(path.name), path.name))]
-    return [each for path in paths if (each := Confirmation(path)).planned]
+    """Those of a study's folder that have begun, the first one first; not those that were renamed, as `confirm-old`."""
+    found = [Confirmation(path) for path in folder.glob("confirm*") if _NAME.fullmatch(path.name)]
+    return sorted((each for each in found if each.planned), key=lambda each: each.number)
+
+
+def following(folder: Path) -> Confirmation:
+    """The next one of a study's folder, whichever of the earlier ones were moved away."""
+    number = max((each.number for each in confirmations(folder)), default=0) + 1
+    return Confirmation(folder / (f"confirm-{number}" if number > 1 else "confirm"))
+
+
+def plans(folder: Path) -> list[tuple[Plan, bool]]:
+    """All plans below a study's folder, those of renamed confirmations too, and whether each has a result."""
+    found = [Confirmation(path.parent) for path in sorted(folder.glob("confirm*/plan.json"))]
+    return [(each.read_plan(), each.result.exists()) for each in found]
 
 
 def openings(results: Path, data: str) -> tuple[str, ...]:
     """When, by the studies in a results folder, the test images of these data were opened."""
     found = []
     for path in sorted(results.glob("*/study.json")):
-        for each in confirmations(path.parent):
-            plan = each.read_plan()
-            if plan.data == data and each.result.exists():
+        for plan, opened in plans(path.parent):
+            if plan.data == data and opened:
                 found.append((plan.planned, f"{path.parent.name} on {plan.planned:%Y-%m-%d}"))
     return tuple(words for _, words in sorted(found))
 

@@ -14,7 +14,19 @@ from study.analyze.tables import best
 from study.confirm import price
 from study.confirm.options import MARGIN, MOST_SEEDS, PROGRAM, SEEDS, ConfirmOptions
 from study.confirm.outcome import DEFAULT_GAIN, SECONDARY
-from study.confirm.plan import CHOICE, DEFAULT, Confirmation, Plan, Planned, Role, confirmations, digest, openings
+from study.confirm.plan import (
+    CHOICE,
+    DEFAULT,
+    Confirmation,
+    Plan,
+    Planned,
+    Role,
+    confirmations,
+    digest,
+    following,
+    openings,
+    plans,
+)
 from study.folder import FolderError
 from study.select.choice import Choice, choose
 from study.select.interval import ALPHA, FORMULA
@@ -36,11 +48,11 @@ def planned(
         plan = earlier[-1].read_plan()
         _check_same(options, earlier[-1], plan, folder)
         return earlier[-1], plan
-    used, seeds = sum(len(each.read_plan().seeds) for each in earlier), options.seeds or SEEDS
+    last = max((seed for plan, _ in plans(folder) for seed in plan.seeds), default=study.seed_of(CONFIRM_FROM - 1))
+    used, seeds = last + 1 - study.seed_of(CONFIRM_FROM), options.seeds or SEEDS
     if used + seeds > MOST_SEEDS:
         refuse(PROGRAM, f"--seeds is {seeds}; expected at most {MOST_SEEDS - used}, as {used} of the study are used")
-    following = Confirmation(folder / (f"confirm-{len(earlier) + 1}" if earlier else "confirm"))
-    return following, _new(options, folder, study, choice, records, command, CONFIRM_FROM + used)
+    return following(folder), _new(options, folder, study, choice, records, command, CONFIRM_FROM + used)
 
 
 def _equal(one: object, other: object) -> bool:

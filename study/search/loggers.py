@@ -11,9 +11,12 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from sqlalchemy import URL
 
 from moe.result import Epoch
 from moe.schema import fields
@@ -67,9 +70,10 @@ class Logger(ABC):
         self._end(record, record.error)
 
     def close(self) -> None:
-        """End the runs of trials that were interrupted."""
-        for record, *_ in list(self._running.values()):
-            self._end(record, INTERRUPTED)
+        """End the runs of trials that were interrupted, each of them even if another one cannot be ended."""
+        with ExitStack() as stack:
+            for record, *_ in self._running.values():
+                stack.callback(self._end, record, INTERRUPTED)
 
     def _log(self, number: int, epochs: Iterable[tuple[str, int, Epoch, bool]]) -> None:
         points = []
@@ -136,7 +140,7 @@ class MLflow(Logger):
     def __init__(self, study: Study, folder: Path) -> None:
         super().__init__(study, folder)
         self._mlflow = importlib.import_module("mlflow")
-        address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
+        address = os.environ.get("MLFLOW_TRACKING_URI") or address_of((folder / "mlflow.db").resolve())
         self._client = self._mlflow.MlflowClient(tracking_uri=address)
         found = self._client.get_experiment_by_name(study.name)
         self._experiment = found.experiment_id if found else self._client.create_experiment(study.name)
@@ -145,7 +149,11 @@ class MLflow(Logger):
         """The run's id."""
         number: str = self._client.create_run(self._experiment, run_name=name).info.run_id
         param = self._mlflow.entities.Param
-        self._client.log_batch(number, params=[param(key, str(value)) for key, value in parameters.items()])
+        try:
+            self._client.log_batch(number, params=[param(key, str(value)) for key, value in parameters.items()])
+        except Exception:
+            self._client.set_terminated(number, "KILLED")  # nobody else knows of it
+            raise
         return number
 
     def log(self, run: Any, points: Sequence[Point]) -> None:
@@ -159,6 +167,12 @@ class MLflow(Logger):
         if error:
             self._client.set_tag(run, "error", error)
         self._client.set_terminated(run, "KILLED" if error == INTERRUPTED else "FAILED" if error else "FINISHED")
+
+
+def address_of(database: Path) -> str:
+    """A file of SQLite as a URL, whatever characters its path has."""
+    # with the name of the driver, else MLflow would take the escapes for a path, and make its folders
+    return URL.create("sqlite+pysqlite", database=str(database)).render_as_string()
 
 
 class WandB(Logger):
@@ -225,6 +239,8 @@ class Loggers:
             except Exception as error:  # whatever a service raises
                 del self.loggers[name]
                 self.warn(f"--log {name} ends: {_words(error)}")
+                with suppress(Exception):
+                    logger.close()
 
 
 def opened(names: Sequence[str], study: Study, folder: Path, warn: Callable[[str], None]) -> Loggers:
