@@ -206,7 +206,13 @@ def drive(request: Request, resources: Resources | None, stop: Stop) -> Exit:
         check_unchanged(driver.folder, request.before)
         records = driver.folder.read_records(driver.study)
         wanted = request.asked is not None or missing(driver.study, records) > 0
-        return driver.conclude(wanted and driver.run_trials(records))
+        try:
+            too_many_failed = wanted and driver.run_trials(records)
+        except KeyboardInterrupt:  # before the first trial
+            if request.asked is not None or not driver.folder.exists():
+                raise
+            too_many_failed = False
+        return driver.conclude(too_many_failed)
 
 
 def _ready(request: Request, resources: Resources | None, stop: Stop) -> Driver:

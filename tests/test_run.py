@@ -389,6 +389,16 @@ def test_a_full_disk_ends_it_with_4_and_one_sentence(tmp_path, monkeypatch, caps
         assert part in error
 
 
+def test_a_signal_between_the_study_and_its_first_trial_ends_it_with_tables_too(tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("study.driver.opened", interrupted)
+    assert in_process(tmp_path, monkeypatch, lambda *_: None) == 75
+    assert "--resume --name x" in capsys.readouterr().err
+    assert {path.name for path in (tmp_path / "results" / "x").iterdir()} >= {"resume.txt", "trials.csv", "summary.md"}
+
+
 def in_process(folder, monkeypatch, search):
     """The exit code of a study of four trials in which this stands for the search under Ray."""
     import study.driver
