@@ -167,3 +167,49 @@ def children() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "torch._dynamo"])  # the latter loads with the first step
     return context
+
+
+CPU = torch.device("cpu")
+SPEC = a_spec()
+SMALL = Config(epochs=2, train_examples=20, test_examples=10, batch_size=10)  # half a second
+LONGER = SMALL.replace(epochs=3)
+
+
+def figures(chain):
+    return [(e.loss, e.accuracy, e.validation_loss, e.validation_accuracy) for e in chain.epochs]
+
+
+def flip(place, path, at=-9):
+    """Change one byte of a file."""
+    content = bytearray(place.read(path))
+    content[at] ^= 1
+    place.replace(path, bytes(content))
+
+
+def check(place, least, most, *, warnings=None):
+    """See that a fresh store has the pretended chain right, with some number of epochs."""
+    warned = []
+    with Store(place, warn=warned.append, timing=AT_ONCE) as store:
+        chain = store.chain(SPEC)
+        expected = straight(SPEC, len(chain.epochs))
+        assert least <= len(chain.epochs) <= most
+        assert figures(chain) == figures(expected)
+        for epochs in range(1, len(chain.epochs) + 1):
+            best = best_epoch(chain.losses[:epochs])
+            assert chain.resolve(epochs).epoch == best
+            assert same(store.load_weights(chain.resolve(epochs)), expected.weights[best])
+    if warnings is not None:
+        assert warned == warnings
+
+
+def check_it_goes_on(place, epochs):
+    """See that a fresh store can bring the chain on, and that all of it is then there without a word."""
+    with Store(place, warn=[].append, timing=AT_ONCE) as store:
+        advance(store, SPEC, epochs)
+    check(place, epochs, epochs, warnings=[])
+    warned = []
+    with Store(place, warn=warned.append, timing=AT_ONCE) as store:
+        assert len(store.chain(SPEC).epochs) == epochs
+        chain = advance(store, SPEC, epochs + 1)
+        assert all(same(*parts) for parts in zip(chain.end, straight(SPEC, epochs + 1).end, strict=True))
+    assert warned == []
