@@ -14,7 +14,6 @@ import pytest
 
 from study.cluster.options import read
 from study.cluster.package import ROOT
-from study.cluster.scheduler import node_size
 from study.cluster.slurm import script
 from study.folder import Folder
 from study.options import parse
@@ -116,25 +115,6 @@ def test_a_study_is_given_to_sbatch_as_it_was_printed(slurm, tmp_path, capsys):
     assert "Submitted as job 12." in capsys.readouterr().out
     assert f"#SBATCH --output={tmp_path}/r/x-%j.out\n" in printed
     assert f"study=(--results {tmp_path}/r --trials 3 --name x)\n" in printed
-
-
-@pytest.mark.parametrize(
-    ("line", "nodes", "cpus", "gpus", "trials"),
-    [
-        ("", 1, 4, 0, 1),
-        ("", 3, 4, 0, 1),
-        ("--concurrency 5", 2, 12, 0, 3),
-        ("--concurrency 8 --cpus-per-trial 2", 1, 16, 0, 8),
-        ("--gpus-per-trial 1", 2, 4, 1, 1),
-        ("--gpus-per-trial 2 --concurrency 4", 2, 8, 4, 2),
-        ("--gpus-per-trial 0.25 --concurrency 6", 1, 24, 2, 6),
-        ("--gpus-per-trial 0.4 --concurrency 3", 1, 12, 2, 3),
-    ],
-)
-def test_a_node_has_what_its_trials_need(line, nodes, cpus, gpus, trials):
-    size = node_size(parse(line.split()), nodes)
-    assert (size.cpus, size.gpus) == (cpus, gpus)
-    assert size.mebibytes == 2048 + trials * 1536
 
 
 INVALID = [

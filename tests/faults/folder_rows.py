@@ -1,32 +1,23 @@
-"""Faults of a study's folder: locks, links, edited and damaged records."""
+"""Faults of a study's folder: locks, other drivers, file systems."""
 
 import errno
 import fcntl
-import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from unittest import mock
 
-import pytest
-
 from moe.store.files import Local
 from study import lock
-from study.analyze.analysis import examine
-from study.analyze.drawing import draw
-from study.analyze.tables import write_all
-from study.files import seal
-from study.folder import Folder, FolderError
-from study.study import Run, now
-from tests.faults.hostile import FILES
+from study.folder import Folder
+from tests.faults.folder_scene import OUTSIDE, WHERE, a_folder, contents, refused
 from tests.faults.table import Fault
 from tests.study_helpers import a_record, a_study
 
@@ -40,30 +31,6 @@ with Folder(Path(sys.argv[1])).locked():
     print("held", flush=True)
     sys.stdin.readline()
 """
-
-
-def a_folder(path: Path, records: int = 3) -> Folder:
-    """A study with complete trials."""
-    folder = Folder(path / "x")
-    with folder.locked():
-        run = Run(started=now(), command="", commit=None, versions={}, store="none")
-        folder.write_study(a_study(name="x"), run)
-        for number in range(1, records + 1):
-            folder.write_record(a_record(number, 0.01 * number, replicate=number))
-    return folder
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """All regular files below a folder."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
-def refused(act: Callable[[], object], part: str) -> None:
-    """Check that an act raises a FolderError with these words in its sentence."""
-    with pytest.raises(FolderError) as refusal:
-        act()
-    assert part in str(refusal.value)
 
 
 def enter(folder: Path) -> None:
@@ -201,106 +168,10 @@ def no_links(folder: Path) -> None:
     assert len(found.read_records(a_study())) == 3
 
 
-# A2: links out of the folder
-
-
-def outputs(folder: Folder) -> None:
-    """Write everything that is derived from the records."""
-    analysis = examine(folder.path)
-    with folder.locked():
-        write_all(folder, analysis.study, analysis.records)
-    draw(analysis)
-
-
-def linked_output(name: str, is_folder: bool, folder: Path) -> None:
-    """An output is a link to something outside."""
-    study, outside = a_folder(folder), folder / "outside"
-    if is_folder:
-        outside.mkdir()
-        for file in ("trials.png", "effects.png", "0001.json", "mine"):
-            (outside / file).write_text("mine")
-        target = study.path / name
-        shutil.rmtree(target, ignore_errors=True)
-    else:
-        outside.write_text("mine")
-        target = study.path / name
-        target.parent.mkdir(exist_ok=True)
-    target.symlink_to(outside)
-    before = contents(folder / "outside") if is_folder else outside.read_bytes()
-    with suppress(FolderError):
-        outputs(study)
-    assert (contents(outside) if is_folder else outside.read_bytes()) == before
-
-
-def hostile_record(kind: str, name: str, folder: Path) -> None:
-    """Something that is no regular file is in place of a file of the study."""
-    study = a_folder(folder)
-    path = study.path / name
-    path.unlink()
-    FILES[kind](path)
-    refused(lambda: examine(study.path), path.name) if path.exists() or path.is_symlink() else None
-
-
-# A4: what is in the records
-
-
-def flips(name: str, folder: Path) -> None:
-    """Each digit of a file in turn is another one."""
-    study = a_folder(folder, records=1)
-    path = study.path / name
-    content = path.read_bytes()
-    places = [found.start() for found in re.finditer(rb"[0-9]", content)]
-    for place in places[:: max(1, len(places) // 60)]:
-        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-        refused(lambda: examine(study.path), f"{path} ")
-
-
-def edited(change: Callable[[str], str], part: str, folder: Path) -> None:
-    """A record was edited by hand."""
-    study = a_folder(folder)
-    path = study.trials / "0002.json"
-    path.write_text(change(path.read_text()))
-    refused(lambda: examine(study.path), part)
-    refused(lambda: examine(study.path), str(path))
-
-
-def accepted(name: str, change: Callable[[str], str], folder: Path) -> None:
-    """An edit is accepted by the command that the refusal names, and everything else stays as it is."""
-    study = a_folder(folder)
-    path = study.path / name
-    path.write_text(change(path.read_text()))
-    others = {file: content for file, content in contents(study.path).items() if file != name}
-    refused(lambda: examine(study.path), "python -m study.analyze --accept ")
-    assert study.accept_edits() == [path]
-    assert len(examine(study.path).records) == 3
-    assert {file: content for file, content in contents(study.path).items() if file != name} == others
-
-
-def impossible(change: Callable[[dict[str, object]], object], folder: Path) -> None:
-    """A record whose checksum is right says what cannot be."""
-    study = a_folder(folder)
-    path = study.trials / "0002.json"
-    entries = json.loads(path.read_text())
-    del entries["sha256"]
-    change(entries)
-    path.write_text(seal(entries))
-    refused(lambda: examine(study.path), "0002.json is damaged")
-
-
-def _gain(entries: dict[str, object]) -> None:
-    entries["result"]["score"]["gain"] = 0.5  # type: ignore[index]
-
-
-def _config(entries: dict[str, object]) -> None:
-    entries["config"]["epochs"] = entries["result"]["config"]["epochs"] = 3  # type: ignore[index]
-
-
 ONE = "one of two drivers is refused, and a dead one's folder is free"
 KEPT = "what another driver wrote stays as it is"
-OUTSIDE = "nothing outside the folder is changed"
-NAMED = "refused with the file at fault"
-ACCEPT = "refused with the command that accepts an edit"
-TWICE = '"state": "failed", "state": "complete"'
+
+
 HELD = (
     ("nothing happened to .lock", lambda path: None, None, None, 0),
     (".lock is deleted", Path.unlink, None, None, 0),
@@ -313,7 +184,8 @@ HELD = (
     ("flock is missing: EOPNOTSUPP", lambda path: None, errno.EOPNOTSUPP, "another", 0),
     ("flock is missing and .lock is deleted", Path.unlink, errno.ENOSYS, "another", 0),
 )
-WHERE = "study.folder"
+
+
 FAULTS = (
     *(Fault("A1", what, WHERE, ONE, partial(second_driver, *how)) for what, *how in HELD),
     Fault("A1", "the .lock of before is a link", WHERE, OUTSIDE, partial(victim_stays, linked)),
@@ -334,71 +206,6 @@ FAULTS = (
     Fault("A1", "a number that another driver used", WHERE, KEPT, partial(written_by_another, "new")),
     Fault("A1", "a record that another driver replaced", WHERE, KEPT, partial(written_by_another, "old")),
     Fault("A1", "the folder is moved in mid-run", WHERE, "nothing is written into another folder", moved),
-    *(
-        Fault("A2", f"{name} is a link to a folder", WHERE, OUTSIDE, partial(linked_output, name, True))
-        for name in ("figures", "trials")
-    ),
-    *(
-        Fault("A2", f"{name} is a link to a file", WHERE, OUTSIDE, partial(linked_output, name, False))
-        for name in (
-            "trials.csv",
-            "best.json",
-            "summary.md",
-            "study.db",
-            "study.db-journal",
-            "figures/trials.png",
-            "figures",
-        )
-    ),
-    *(
-        Fault("A4", f"another digit in {name}", WHERE, NAMED, partial(flips, name))
-        for name in ("study.json", "trials/0001.json")
-    ),
-    Fault(
-        "A4",
-        "a key twice",
-        WHERE,
-        NAMED,
-        partial(edited, lambda text: text.replace('"state": "complete"', TWICE), "'state' twice"),
-    ),
-    Fault(
-        "A4", "a record without its end", WHERE, NAMED, partial(edited, lambda text: text[: len(text) // 2], "no JSON")
-    ),
-    Fault(
-        "A4",
-        "a record without a checksum",
-        WHERE,
-        ACCEPT,
-        partial(edited, lambda text: re.sub(r'  "sha256".*\n', "", text), "--accept"),
-    ),
-    Fault(
-        "A4",
-        "a record edited by hand",
-        WHERE,
-        ACCEPT,
-        partial(accepted, "trials/0002.json", lambda text: text.replace('"seconds": 60.0', '"seconds": 61.0')),
-    ),
-    Fault(
-        "A4",
-        "a record in another layout",
-        WHERE,
-        ACCEPT,
-        partial(accepted, "trials/0002.json", lambda text: json.dumps(json.loads(text))),
-    ),
-    Fault(
-        "A4",
-        "study.json edited by hand",
-        WHERE,
-        ACCEPT,
-        partial(accepted, "study.json", lambda text: text.replace('"trials": 5', '"trials": 6')),
-    ),
-    Fault("A4", "a gain that is no difference", WHERE, NAMED, partial(impossible, _gain)),
-    Fault("A4", "a config off the space", WHERE, NAMED, partial(impossible, _config)),
-    *(
-        Fault("B9", f"{kind} in place of {name}", WHERE, NAMED, partial(hostile_record, kind, name))
-        for kind in FILES
-        for name in ("study.json", "trials/0002.json")
-    ),
     *(
         Fault("H31", f"fsync is refused: {errno.errorcode[code]}", WHERE, "the study goes on", partial(no_fsync, code))
         for code in (errno.EINVAL, errno.ENOSYS)
