@@ -1,5 +1,11 @@
 """What a command does around its work."""
 
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
 from study.guard import guarded
 from study.options import parse
 
@@ -20,3 +26,18 @@ def test_a_study_that_is_interrupted_before_its_first_trial_names_the_command_to
         begin: "study: interrupted; nothing was run; continue with: python -m study.run --resume\n",
         nothing: "study: interrupted; nothing was run\n",
     }
+
+
+@pytest.mark.parametrize(
+    ("module", "function"), [("study.analyze.__main__", "_analyze"), ("study.reproduce.__main__", "_run")]
+)
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_a_command_that_has_nothing_to_resume_ends_on_a_signal_without_a_traceback(module, function, number):
+    code = f"""
+        import os, signal, sys, time, {module} as command
+        command.{function} = lambda *_: (os.kill(os.getpid(), signal.{number}), time.sleep(9))
+        sys.argv[1:] = ["results/x"]
+        sys.exit(command.main())
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")

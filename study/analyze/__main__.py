@@ -6,6 +6,7 @@ options --> records --> model --> report; figures in results/NAME/figures/
 import argparse
 import json
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,7 @@ def parser() -> Parser:
 
 def main() -> int:
     """Run the command; the exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that no file stays half-written
     try:
         return _analyze(parser().parse_intermixed_args())
     except KeyboardInterrupt:

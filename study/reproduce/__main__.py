@@ -3,6 +3,7 @@
 import argparse
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ PROGRAM = "python -m study.reproduce"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that no file stays half-written
     tolerate_lost_output()
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = parser().parse_args(words)
