@@ -25,7 +25,7 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 
 
 #: modules that take a minute or more, the longest first
-LONG = ("test_cluster", "test_run", "test_faults", "test_chaos_study", "test_run_kills", "test_confirm", "test_analyze")
+LONG = ("test_cluster", "test_run", "test_faults", "test_chaos_study", "test_confirm", "test_analyze")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
