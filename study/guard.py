@@ -1,6 +1,7 @@
 """What a command that can be interrupted does around its work: signals, errors in one sentence, exit codes."""
 
 import errno
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -32,6 +33,8 @@ def guarded(
     tolerate_lost_output()
     words = sys.argv[1:] if arguments is None else list(arguments)
     options, stop = parse(words), Stop()
+    if options.address == "local" and "ray" not in sys.modules:  # Ray reads it when it is imported
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # a Ray without other nodes: on the loopback alone
     try:
         with signals(stop):
             return work(options, shlex.join([*program.split(), *words]), stop)

@@ -1,6 +1,9 @@
 import os
 import stat
 import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import ray
@@ -10,6 +13,38 @@ from study.search.ray_cluster import connected, private_folder
 from study.search.resources import Resources
 
 SMALL = Resources(cpus_per_trial=1, gpus_per_trial=0, concurrency=1)
+LISTENING = """
+import os
+from study.guard import guarded
+from study.options import parse
+
+def work(options, command, stop):
+    import ray
+    from study.search.ray_cluster import connected
+    from tests.benchmarks.cluster import below
+    from tests.test_ray_cluster import SMALL, listening
+    with connected("local", SMALL):
+        ray.get(ray.remote(lambda: None).remote())
+        print(sorted(listening([os.getpid(), *(pid for pid, _ in below(os.getpid()))])))
+    return 0
+
+guarded("x", parse, work, [])
+"""
+
+
+def listening(pids):
+    """The addresses where these processes accept connections, in the hexadecimal digits of /proc."""
+    sockets = set()
+    for pid in pids:
+        with suppress(OSError):
+            sockets.update(os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir())
+    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
+    return {row[1].split(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets}
+
+
+def test_a_private_ray_accepts_connections_on_the_loopback_alone():
+    done = subprocess.run([sys.executable, "-c", LISTENING], capture_output=True, text=True)
+    assert done.stdout == "['0000000000000000FFFF00000100007F', '0100007F']\n", done.stderr
 
 
 @pytest.mark.parametrize("error", [Exception("no node"), ConnectionError("x"), ray.exceptions.RaySystemError("x")])

@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 SPACE = "epochs: [1, 2]\ntrain_examples: [50, 60]\ntest_examples: 50\n"
 WORKER_PORTS = 100  # per node: the ranges of nodes on one machine must not overlap
 PATIENCE_S = 120.0
+OURS = ("RAY_TMPDIR", "RAY_ADDRESS", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")  # settings of the tests themselves
 
 
 class Cluster:
@@ -47,7 +48,7 @@ class Cluster:
         self.nodes: list[subprocess.Popen[bytes]] = []
         self.cpus = cpus
         self.environment = {
-            **{name: value for name, value in os.environ.items() if name not in ("RAY_TMPDIR", "RAY_ADDRESS")},
+            **{name: value for name, value in os.environ.items() if name not in OURS},
             "PATH": "/usr/bin:/bin",  # without the interpreter that has the packages
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.token,

@@ -18,6 +18,12 @@ from tests.faults.table import Fault
 from tests.test_run import ONE_AT_A_TIME, children, furnished, gone, records, start, until
 
 DETECTED_S = 30.0  # promised are 90
+SOON_DEAD = {  # a raylet that does not answer counts as dead after 3 s, not 60
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "3",
+}
 STUDY = ("--dataset", "shapes", "--space", "four.yaml", "--name", "x", *ONE_AT_A_TIME)
 
 
@@ -60,20 +66,20 @@ def ends_with_tables(driver: "subprocess.Popen[str]", home: Path, began: float) 
     return printed
 
 
-def killed(word: str, folder: Path) -> None:
-    """A part of Ray is killed in mid-trial; and Tune's folder is a link to somebody's documents."""
+def struck(word: str, sign: signal.Signals, folder: Path) -> None:
+    """A part of Ray is killed or stopped in mid-trial; and Tune's folder is a link to somebody's documents."""
     home = furnished(folder)
     (documents := folder / "documents").mkdir()
     (documents / "thesis").write_text("mine")
     (home / "results" / "x").mkdir(parents=True)
     (home / "results" / "x" / ".tune").symlink_to(documents)
-    with start(home, *STUDY, "--trials", "50") as driver:
+    with start(home, *STUDY, "--trials", "50", **SOON_DEAD) as driver:
         until(driver, "trial 2 started")
         own = ray_folder(driver)
         assert stat.S_IMODE(own.stat().st_mode) == 0o700
         processes = [pid for pid, _ in children(driver.pid)]
         began = time.monotonic()
-        os.kill(process_of(driver, word), signal.SIGKILL)
+        os.kill(process_of(driver, word), sign)
         printed = ends_with_tables(driver, home, began)
         assert "Ray is gone" in printed
     assert gone(processes)
@@ -125,8 +131,9 @@ def removed(folder: Path) -> None:
 
 IN_TIME = f"within {DETECTED_S:.0f} s tables, the command to resume, 75; nothing of it is left"
 FAULTS = (
-    Fault("B8", "the raylet is killed", "study.run", IN_TIME, partial(killed, "raylet/raylet")),
-    Fault("B8", "the GCS is killed", "study.run", IN_TIME, partial(killed, "gcs_server")),
+    Fault("B8", "the raylet is killed", "study.run", IN_TIME, partial(struck, "raylet/raylet", signal.SIGKILL)),
+    Fault("B8", "the raylet is stopped", "study.run", IN_TIME, partial(struck, "raylet/raylet", signal.SIGSTOP)),
+    Fault("B8", "the GCS is killed", "study.run", IN_TIME, partial(struck, "gcs_server", signal.SIGKILL)),
     Fault("B8", "a worker is stopped", "study.run", "its trial fails and is tried again", stopped_worker),
     Fault("C12", "SIGTERM while Ray starts", "study.run", IN_TIME, partial(signal_while_ray_starts, 0.7)),
     Fault("C12", "Tune's folder is removed in mid-run", "study.run", "all trials, tables and 0", removed),
