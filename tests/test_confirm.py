@@ -8,14 +8,13 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from moe.arms import ARMS
 from moe.console import emit
-from moe.data import DataError
+from moe.data import DataError, load
 from moe.training.loop import TrainingError
 from study.analyze.tables import write_all
 from study.confirm.__main__ import main
@@ -30,9 +29,8 @@ from study.folder import Folder, FolderError
 from study.search.resources import Resources
 from study.select.interval import PERSISTENT, Noise, resolves
 from study.space import parse as parse_space
+from tests.run_helpers import FEW, few_cache, few_images
 from tests.study_helpers import LARGE, STARTED, a_folder, a_record, a_study
-
-ROOT = Path(__file__).parent.parent
 
 
 def plan_of(path, *words, study=None):
@@ -252,9 +250,14 @@ TINY = {"train_examples": 60, "test_examples": 20, "batch_size": 20}
 
 @pytest.fixture
 def here(monkeypatch, data):
-    """Training in this process, one seed after the other; a number ends it after so many."""
-    ends = []
+    """Training in this process, one seed after the other."""
     few = replace(data, test_images=data.test_images[:100], test_labels=data.test_labels[:100])
+    return without_ray(monkeypatch, few)
+
+
+def without_ray(monkeypatch, data):
+    """Training in this process on these data; a number in the list ends it after so many seeds."""
+    ends = []
 
     def run_tasks(work, tasks, resources, address, stop, done):
         for number, task in enumerate(tasks):
@@ -265,8 +268,8 @@ def here(monkeypatch, data):
             done(work(task))
 
     monkeypatch.setattr("study.confirm.run.run_tasks", run_tasks)
-    monkeypatch.setattr("study.confirm.run.load_data", lambda folder, study: few)
-    monkeypatch.setattr("study.search.worker.data", lambda job: few)
+    monkeypatch.setattr("study.confirm.run.load_data", lambda folder, study: data)
+    monkeypatch.setattr("study.search.worker.data", lambda job: data)
     return ends
 
 
@@ -357,8 +360,8 @@ def home(tmp_path_factory):
 def start(home, module, *words, store="stages"):
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "few_images"), str(ROOT)]),
-        "MOE_CACHE": str(home / "cache"),
+        **FEW,
+        "MOE_CACHE": str(few_cache()),
         "MOE_STORE": str(home / store),
     }
     return subprocess.Popen(
@@ -372,7 +375,7 @@ def start(home, module, *words, store="stages"):
     )
 
 
-def test_a_confirmation_killed_between_seeds_and_resumed_gives_the_same_bytes(home):
+def test_a_confirmation_killed_between_seeds_and_resumed_gives_the_bytes_of_one_without_ray(home, monkeypatch, capsys):
     words = ("--seeds", "3", "--concurrency", "1")
     folder = home / "results" / "killed"
     with start(home, "study.confirm", "results/killed", *words, store="other") as process:
@@ -388,13 +391,17 @@ def test_a_confirmation_killed_between_seeds_and_resumed_gives_the_same_bytes(ho
     assert not (folder / "confirm" / "result.json").exists()
     assert all(json.loads(path.read_text())["right"] is None for path in ended)
 
+    with start(home, "study.confirm", "results/killed", *words, "--json", store="other") as process:
+        printed = {"killed": process.communicate(timeout=200)[0]}
+    assert process.returncode == 0, printed
+    few_images(monkeypatch)
+    without_ray(monkeypatch, load("shapes"))
+    assert main([str(home / "results" / "straight"), *words, "--json", "--no-store"]) == 0
+    printed["straight"] = capsys.readouterr().out
     results = {}
-    for name, store in (("killed", "other"), ("straight", "stages")):
-        with start(home, "study.confirm", f"results/{name}", *words, "--json", store=store) as process:
-            printed = process.communicate(timeout=200)[0]
-        assert process.returncode == 0, printed
+    for name, text in printed.items():
         results[name] = json.loads((home / "results" / name / "confirm" / "result.json").read_text())
-        assert json.loads(printed[printed.index("{") :]) == results[name]
+        assert json.loads(text[text.index("{") :]) == results[name]
     assert (folder / "confirm" / "plan.json").read_bytes() == plan
     assert results["killed"].pop("earlier") == []
     assert [words.split(" on ")[0] for words in results["straight"].pop("earlier")] == ["killed"]

@@ -77,13 +77,6 @@ def test_nothing_of_a_private_ray_is_in_shared_memory_which_may_be_full_or_read_
         assert settings["_temp_dir"] == settings["_plasma_directory"] + "/ray"
 
 
-def test_workers_of_a_private_ray_keep_freed_memory_in_one_heap(monkeypatch):
-    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    with connected("local", SMALL):
-        assert ray.get(ray.remote(lambda: os.environ.get("MALLOC_ARENA_MAX")).remote()) == "1"
-
-
 def test_the_folder_of_a_private_ray_is_closed_to_others_and_gone_afterwards(monkeypatch):
     monkeypatch.setenv("RAY_TMPDIR", "/tmp")
     with private_folder() as folder:

@@ -1,6 +1,7 @@
 """The searcher as Tune calls it: proposals, replicates, budget, errors; and how many workers Tune starts."""
 
 import json
+import os
 import random
 import time
 from types import SimpleNamespace
@@ -381,7 +382,8 @@ def test_the_driver_spends_little_on_a_trial_of_a_long_study():
     assert (time.perf_counter() - began) / 10 < 0.25  # 0.014 on a machine at rest, mostly TPE's own work
 
 
-def test_ten_short_trials_two_at_a_time_start_two_workers(monkeypatch, tmp_path):
+def test_ten_short_trials_two_at_a_time_start_two_workers_which_keep_freed_memory_in_one_heap(monkeypatch, tmp_path):
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
     assert workers_started(monkeypatch, tmp_path) == 2  # 10 without WaitingController
 
 
@@ -396,6 +398,7 @@ def workers_started(monkeypatch, folder):
         return workers[-1]
 
     def evaluate(job, config, send):
+        assert os.environ["MALLOC_ARENA_MAX"] == "1"
         send({"result": a_result(random.Random(config.epochs).random() / 10, config).model_dump_json()})
 
     monkeypatch.setattr(RayActorManager, "add_actor", count)

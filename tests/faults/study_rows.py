@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from study.study import STALLED
+from study.study import LOST, STALLED
 from tests.faults.table import Fault
-from tests.test_run import ONE_AT_A_TIME, children, furnished, gone, records, start, until
+from tests.run_helpers import ONE_AT_A_TIME, SMALL, children, furnished, gone, records, start, until
 
 DETECTED_S = 30.0  # promised are 90
 SOON_DEAD = {  # a raylet that does not answer counts as dead after 3 s, not 60
@@ -24,7 +24,7 @@ SOON_DEAD = {  # a raylet that does not answer counts as dead after 3 s, not 60
     "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "3",
 }
-STUDY = ("--dataset", "shapes", "--space", "four.yaml", "--name", "x", *ONE_AT_A_TIME)
+STUDY = (*SMALL, "--space", "four.yaml", "--name", "x", *ONE_AT_A_TIME)
 
 
 def wait_for(found: Callable[[], object], within_s: float = 60.0) -> None:
@@ -88,18 +88,27 @@ def struck(word: str, sign: signal.Signals, folder: Path) -> None:
     assert len(list(documents.iterdir())) == 1
 
 
-def stopped_worker(folder: Path) -> None:
-    """A worker stops without dying."""
+def lost_workers(folder: Path) -> None:
+    """A worker is killed, another stops without dying; and the store cannot be written."""
     home = furnished(folder)
-    with start(home, *STUDY, "--trials", "2", "--stall-minutes", "0.2") as driver:
-        until(driver, "trial 2 started")
+    (home / "four.yaml").write_text("epochs: 1\ntrain_examples: [300, 400]\ntest_examples: 50\n")  # not over at once
+    words = ("--trials", "2", "--stall-minutes", "0.2", "--store", str(home / "one.yaml" / "x"))
+    with start(home, *STUDY, *words) as driver:
+        lines = until(driver, "trial 1 started")
+        os.kill(process_of(driver, "ray::ImplicitFunc"), signal.SIGKILL)
+        lines += until(driver, "trial 3 started")
         os.kill(process_of(driver, "ray::ImplicitFunc.train"), signal.SIGSTOP)
-        printed = driver.communicate(timeout=120)[0]
+        printed = "".join(lines) + driver.communicate(timeout=120)[0]
         assert driver.returncode == 0, printed
     found = records(home, "x")
-    assert [record["state"] for record in found] == ["complete", "failed", "complete"]
-    assert found[1]["error"].startswith(STALLED)
-    assert found[1]["config"] == found[2]["config"]
+    assert [record["state"] for record in found] == ["failed", "complete"] * 2
+    for failed, again in (found[:2], found[2:]):
+        assert failed["config"] == again["config"]
+    assert found[0]["error"] == LOST
+    assert found[2]["error"].startswith(STALLED)
+    assert f"trial 1 failed: {LOST}" in printed
+    assert LOST in (home / "results" / "x" / "summary.md").read_text()
+    assert printed.count("warning: the store cannot be written") == 1
 
 
 def signal_while_ray_starts(delay_s: float, folder: Path) -> None:
@@ -116,9 +125,10 @@ def signal_while_ray_starts(delay_s: float, folder: Path) -> None:
 
 
 def removed(folder: Path) -> None:
-    """Tune's folder is removed in mid-run, nobody reads what is printed, and the shell has settings of its own."""
+    """Tune's folder is removed, nobody reads what is printed, without ±, and the shell has settings of its own."""
     home = furnished(folder)
-    with start(home, *STUDY, "--trials", "3", RAY_AUTH_MODE="token", HOME=str(folder), TUNE_RESULT_DIR="x") as driver:
+    ours = {"RAY_AUTH_MODE": "token", "HOME": str(folder), "TUNE_RESULT_DIR": "x", "PYTHONIOENCODING": "ascii"}
+    with start(home, *STUDY, "--trials", "3", **ours) as driver:
         until(driver, "trial 2 started")
         shutil.rmtree(home / "results" / "x" / ".tune")
         driver.stdout.close()
@@ -134,7 +144,7 @@ FAULTS = (
     Fault("B8", "the raylet is killed", "study.run", IN_TIME, partial(struck, "raylet/raylet", signal.SIGKILL)),
     Fault("B8", "the raylet is stopped", "study.run", IN_TIME, partial(struck, "raylet/raylet", signal.SIGSTOP)),
     Fault("B8", "the GCS is killed", "study.run", IN_TIME, partial(struck, "gcs_server", signal.SIGKILL)),
-    Fault("B8", "a worker is stopped", "study.run", "its trial fails and is tried again", stopped_worker),
+    Fault("B8", "workers are killed and stopped", "study.run", "their trials fail and are tried again", lost_workers),
     Fault("C12", "SIGTERM while Ray starts", "study.run", IN_TIME, partial(signal_while_ray_starts, 0.7)),
     Fault("C12", "Tune's folder is removed in mid-run", "study.run", "all trials, tables and 0", removed),
 )
