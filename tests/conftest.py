@@ -93,23 +93,29 @@ def tiny() -> Config:
     return Config(epochs=2, train_examples=60, test_examples=20, batch_size=20)
 
 
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of a server that speaks like S3; s3fs keeps its connection, so there is one for all modules."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
 @pytest.fixture(scope="module")
-def s3():
-    """The address of a server that speaks like S3, with one bucket, in the environment of this module's tests."""
+def s3(s3_server: str) -> Iterator[str]:
+    """A bucket in that server, which is in the environment of this module's tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "test")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_ENDPOINT_URL", s3_server)
         patch.delenv("AWS_PROFILE", raising=False)
-        from moto.server import ThreadedMotoServer
-
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-        server.start()
-        host, port = server.get_host_and_port()
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         import s3fs
 
-        s3fs.S3FileSystem().mkdir("bucket")
+        s3fs.S3FileSystem().makedirs("bucket", exist_ok=True)
         yield "s3://bucket"
-        server.stop()
