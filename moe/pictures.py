@@ -52,7 +52,7 @@ def load(path: Path) -> Tensor:
             warnings.simplefilter("ignore")  # of large pictures, and of damage to what is not shown
             with Image.open(file, formats=FORMATS) as picture:
                 picture.draft(None, DRAFT)
-                with suppress(Exception):  # damaged EXIF data count as none
+                with suppress(Exception):  # damaged EXIF data are an error once; read again, as below, they are none
                     picture.getexif()
                 ImageOps.exif_transpose(picture, in_place=True)
                 fitted = _fitted(picture)

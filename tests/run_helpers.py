@@ -41,10 +41,15 @@ def start(home, *arguments, **environment):
     """A study that is running, in a process group of its own as a terminal would have it."""
     if not {"--refine", "--resume"} & set(arguments):
         arguments += ("--refine", "0")
+    return launch(home, "study.run", *arguments, **environment)
+
+
+def launch(home, module, *arguments, **environment):
+    """A command with few images, in a process group of its own; None takes a variable away."""
     environment = {**os.environ, **FEW, "MOE_CACHE": str(few_cache()), "MOE_STORE": str(home / "stages"), **environment}
     environment = {name: value for name, value in environment.items() if value is not None}
     return subprocess.Popen(
-        [sys.executable, "-m", "study.run", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=home,
         env=environment,
         stdout=subprocess.PIPE,

@@ -53,7 +53,7 @@ def test_no_trial_at_all_makes_an_empty_table_and_no_choice(folder):
     assert write_all(folder, a_study(), []) is None
     assert len(pd.read_csv(folder.path / "trials.csv")) == 0
     assert not (folder.path / "best.json").exists()
-    assert "no trials" in (folder.path / "summary.md").read_text()
+    assert "0 of 5 trials complete" in (folder.path / "summary.md").read_text()
 
 
 def test_the_summary_counts_what_was_reused():
@@ -120,7 +120,13 @@ def test_the_summary_and_best_json_have_one_estimate(folder):
 def test_the_summary_has_the_source_of_the_data_and_the_states():
     text = summary(a_study(source="shapes, drawn by code: no network"), RECORDS, None)
     assert "shapes, drawn by code: no network" in text
-    assert "2 complete, 1 failed, 1 running, of 5 complete trials wanted in the search" in text
+    assert "2 of 5 trials complete, 1 failed, 1 under way, or left by an interruption." in text
+
+
+def test_the_summary_counts_the_trials_of_the_search_alone_against_those_that_were_wanted():
+    beside = [a_record(2, phase="refine", replicate=1), a_record(3, phase="ask", replicate=2)]
+    text = summary(a_study(), [a_record(1), *beside], None)
+    assert "1 of 5 trials complete, 1 more of refining, 1 more asked for." in text
 
 
 def test_the_table_of_the_summary_has_one_column_for_the_config():
@@ -151,13 +157,11 @@ def test_a_database_that_cannot_be_written_is_named_and_the_other_tables_stand(f
     assert (folder.path / "summary.md").exists()
 
 
-def test_three_thousand_records_are_read_and_tabled_in_six_seconds_with_the_database_left_to_a_command(
-    tmp_path, capsys
-):
-    folder = write(tmp_path / "large", search(3_000), space=PRESETS["notebook"])
+def test_ten_thousand_records_are_read_and_tabled_in_ten_seconds_with_the_database_left_to_a_command(tmp_path, capsys):
+    folder = write(tmp_path / "large", search(10_000), space=PRESETS["notebook"])
     start = time.process_time()
     study = folder.read_study()
     write_all(folder, study, folder.read_records(study))
-    assert time.process_time() - start < 6  # 4 on a busy machine
-    assert len(pd.read_csv(folder.path / "trials.csv")) == 3_000
-    assert "lacks 3000 trials; python -m study.analyze --rebuild" in capsys.readouterr().err
+    assert time.process_time() - start < 10
+    assert len(pd.read_csv(folder.path / "trials.csv")) == 10_000
+    assert "lacks 10000 trials; python -m study.analyze --rebuild" in capsys.readouterr().err

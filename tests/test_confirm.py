@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -29,7 +27,7 @@ from study.folder import Folder, FolderError
 from study.search.resources import Resources
 from study.select.interval import PERSISTENT, Noise, resolves
 from study.space import parse as parse_space
-from tests.run_helpers import FEW, few_cache, few_images
+from tests.run_helpers import few_images, launch
 from tests.study_helpers import LARGE, STARTED, a_folder, a_record, a_study
 
 
@@ -350,35 +348,17 @@ def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("confirm")
     (home / "one.yaml").write_text("epochs: 2\ntrain_examples: 50\ntest_examples: 50\nuse_large_experts: true\n")
     words = ("--dataset", "shapes", "--space", "one.yaml", "--trials", "1", "--refine", "0", "--name", "straight")
-    with start(home, "study.run", *words, "--precision", "float32") as process:
+    with launch(home, "study.run", *words, "--precision", "float32") as process:
         printed = process.communicate(timeout=200)[0]
     assert process.returncode == 0, printed
     shutil.copytree(home / "results" / "straight", home / "results" / "killed")
     return home
 
 
-def start(home, module, *words, store="stages"):
-    environment = {
-        **os.environ,
-        **FEW,
-        "MOE_CACHE": str(few_cache()),
-        "MOE_STORE": str(home / store),
-    }
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *words],
-        cwd=home,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
 def test_a_confirmation_killed_between_seeds_and_resumed_gives_the_bytes_of_one_without_ray(home, monkeypatch, capsys):
     words = ("--seeds", "3", "--concurrency", "1")
     folder = home / "results" / "killed"
-    with start(home, "study.confirm", "results/killed", *words, store="other") as process:
+    with launch(home, "study.confirm", "results/killed", *words, MOE_STORE=str(home / "other")) as process:
         while not (ended := list((folder / "confirm").glob("choice-*.json"))) and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
@@ -391,7 +371,7 @@ def test_a_confirmation_killed_between_seeds_and_resumed_gives_the_bytes_of_one_
     assert not (folder / "confirm" / "result.json").exists()
     assert all(json.loads(path.read_text())["right"] is None for path in ended)
 
-    with start(home, "study.confirm", "results/killed", *words, "--json", store="other") as process:
+    with launch(home, "study.confirm", "results/killed", *words, "--json", MOE_STORE=str(home / "other")) as process:
         printed = {"killed": process.communicate(timeout=200)[0]}
     assert process.returncode == 0, printed
     few_images(monkeypatch)

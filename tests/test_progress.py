@@ -129,12 +129,12 @@ def test_references_are_announced_and_named_as_they_end(ledger):
     ledger.refer(references(0.55)[0])
     progress.referred(ledger.study.reference[0])
     assert [line.split(" ", 2)[2].split(" |")[0] for line in lines] == [
-        "phase reference, baselines to train, each to its end: 2",
+        "phase reference: 2 to train",
         "reference 1: baseline 55.0%",
     ]
-    assert progress.summary() == "phase reference, baselines to train: 1"
+    assert progress.summary() == "phase reference: 1 to train"
     progress.started(a_record(1, state="running"))
-    assert "1 of 5 trials done, reference baselines to train: 1" in progress.summary()
+    assert "1 of 5 trials done, references to train: 1" in progress.summary()
 
 
 def test_a_warning_of_several_workers_is_printed_once(ledger, capsys):

@@ -24,8 +24,8 @@ from study.analyze.classes import classes
 from study.analyze.drawing import figures
 from study.analyze.figures import PLOTS, TRIALS
 from study.analyze.markup import table, terms
-from study.analyze.report import estimated, notes, standing
-from study.analyze.tables import reuse, settings
+from study.analyze.report import estimated, notes
+from study.analyze.tables import settings, standing
 from study.confirm.outcome import Outcome
 from study.confirm.plan import confirmations
 from study.confirm.report import headline
@@ -136,7 +136,7 @@ def _verdict(analysis: Analysis, outcome: Outcome | None) -> Iterator[str]:
             numbers["best baseline"] = f"{choice.reference_accuracy:.2%}"
             numbers["over the best baseline"] = f"{points(choice.over_reference)} points"
         yield terms(numbers.items())
-    yield f"<p>{escape(standing(analysis))}</p>"
+    yield f"<p>{escape(standing(analysis.study, analysis.records))}</p>"
     yield f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes(analysis))}</ul>"
 
 
@@ -156,7 +156,7 @@ def _cost(analysis: Analysis) -> Iterator[str]:
     if found := tree(analysis):
         yield "<h2>What was trained once and read many times</h2>"
         yield "<p>A stage is trained once for each network, what it learns from, and seed; every trial that needs it "
-        yield f"reads it. {escape(reuse(analysis.complete))} A click on a line shows its chains.</p>"
+        yield "reads it. A click on a line shows its chains.</p>"
         yield found
 
 

@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -12,12 +12,11 @@ from moe.console import duration, table
 from study.analyze.analysis import Analysis
 from study.analyze.effects import at_the_edge, effects
 from study.analyze.format import GAP, Column, fitted, heading, paragraph
-from study.analyze.tables import reuse, scored, settings
+from study.analyze.tables import reuse, scored, settings, standing
 from study.select.choice import COVERS, Choice, points, shown
 from study.select.trials import LEAST_REPLICATES, LEAST_SEEDS, Ints
-from study.study import ASK, COMPLETE, FAILED, REFINE, RUNNING, SEARCH, Phase
+from study.study import COMPLETE, FAILED
 
-BESIDE: dict[Phase, str] = {REFINE: "of refining", ASK: "asked for"}  # phases beside the search
 CONFIG = "config"  # the column for all parameters
 LEAST_WIDTH = 30  # of a study's column in a comparison
 
@@ -30,7 +29,7 @@ def report(analysis: Analysis, rows: int, width: int, whole: bool = True) -> str
         width: characters in a line.
         whole: with effects, and how everything is to be read.
     """
-    parts = [heading(analysis.study.name), paragraph(standing(analysis), width)]
+    parts = [heading(analysis.study.name), paragraph(standing(analysis.study, analysis.records), width)]
     if analysis.choice:
         parts.insert(1, paragraph(analysis.choice.why, width))
         parts.append(_ranking(analysis, rows, width, whole))
@@ -39,23 +38,6 @@ def report(analysis: Analysis, rows: int, width: int, whole: bool = True) -> str
     if whole:
         parts.append("\n".join(paragraph(note, width, "- ") for note in notes(analysis)))
     return "\n\n".join(parts).rstrip() + "\n"
-
-
-def standing(analysis: Analysis) -> str:
-    """How far the study is, and what it is."""
-    study, space = analysis.study, analysis.study.space
-    of = Counter(record.phase for record in analysis.complete)
-    counts = [f"{of[SEARCH]} of {study.search_trials} trials complete"]
-    counts += [f"{of[phase]} more {words}" for phase, words in BESIDE.items() if of[phase]]
-    if failed := analysis.of(FAILED):
-        counts.append(f"{len(failed)} failed")
-    if running := analysis.of(RUNNING):
-        counts.append(f"{len(running)} under way, or left by an interruption")
-    return (
-        f"{', '.join(counts)}. Data: {study.source}. Space {space.name} ({space.size} points), "
-        f"sampler {study.sampler}, objective {study.objective}, protocol {study.protocol}, each trial scored on "
-        f"{scored(study, analysis.complete)}."
-    )
 
 
 def _ranking(analysis: Analysis, rows: int, width: int, whole: bool) -> str:

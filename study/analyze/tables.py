@@ -25,10 +25,11 @@ from study.folder import Folder
 from study.select.choice import CLAIM, COVERS, Choice, choose, points
 from study.select.trials import LEAST_SEEDS
 from study.space import Space
-from study.study import COMPLETE, FAILED, Record, Study
+from study.study import ASK, COMPLETE, FAILED, REFINE, RUNNING, SEARCH, Phase, Record, Study
 
 METRICS = attrgetter(*fields(Epoch))
 ROWS = 10  # trials in the summary's table
+BESIDE: dict[Phase, str] = {REFINE: "of refining", ASK: "asked for"}  # phases beside the search
 HEAD = ("trial", "seed", "config", "gain", "over reference", "mixture", "baseline", "gate", "seconds", "seconds reused")
 NOTE = (
     "Gains are in percentage points, accuracies fractions of the scored images. over reference is the mixture less "
@@ -161,16 +162,7 @@ def summary(study: Study, records: Sequence[Record], choice: Choice | None) -> s
             f"{choice.why} No held-out data confirm it.",
             f"Chosen config: {settings(choice.config, study.space)}.",
         ]
-    counts = Counter(record.state for record in records)
-    states = ", ".join(f"{number} {state}" for state, number in counts.items()) or "no trials"
-    paragraphs += [
-        f"{states}, of {study.search_trials} complete trials wanted in the search. "
-        f"Space {markdown(study.space.name)} ({study.space.size} points), "
-        f"sampler {study.sampler}, objective {study.objective}, protocol {study.protocol}, {study.precision}, "
-        f"each trial scored on {scored(study, records)}.",
-        f"Data: {markdown(study.source)}",
-        reuse(records),
-    ]
+    paragraphs += [markdown(standing(study, records)), reuse(records)]
     if choice:
         paragraphs += ["## Trials by observed value", "\n".join(_markdown(study, records)), NOTE]
     if failed := [record for record in records if record.state == FAILED]:
@@ -179,6 +171,21 @@ def summary(study: Study, records: Sequence[Record], choice: Choice | None) -> s
             "\n".join(f"- trial {each.trial}: {markdown(str(each.error))}" for each in failed),
         ]
     return "\n\n".join(filter(None, paragraphs)) + "\n"
+
+
+def standing(study: Study, records: Sequence[Record]) -> str:
+    """How far the study is, and what it is."""
+    of = Counter(record.phase for record in records if record.state == COMPLETE)
+    states = Counter(record.state for record in records)
+    counts = [f"{of[SEARCH]} of {study.search_trials} trials complete"]
+    counts += [f"{of[phase]} more {words}" for phase, words in BESIDE.items() if of[phase]]
+    counts += [f"{states[FAILED]} failed"] * (states[FAILED] > 0)
+    counts += [f"{states[RUNNING]} under way, or left by an interruption"] * (states[RUNNING] > 0)
+    return (
+        f"{', '.join(counts)}. Data: {study.source}. Space {study.space.name} ({study.space.size} points), "
+        f"sampler {study.sampler}, objective {study.objective}, protocol {study.protocol}, {study.precision}, "
+        f"each trial scored on {scored(study, records)}."
+    )
 
 
 def reuse(records: Sequence[Record]) -> str:

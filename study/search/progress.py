@@ -77,7 +77,7 @@ class Progress:
     def referring(self, left: int) -> None:
         """A reference baseline was launched, or has ended; so many are left."""
         if not self.terminal and left > self.references:
-            self._line(f"phase reference, baselines to train, each to its end: {left}")
+            self._line(f"phase reference: {left} to train")
         self.references, self.begun = left, True
 
     def referred(self, reference: Reference) -> None:
@@ -126,11 +126,11 @@ class Progress:
         if not self.begun:
             return "Ray starts"
         if self.references and not self.running:
-            return f"phase reference, baselines to train: {self.references}"
+            return f"phase reference: {self.references} to train"
         done, missing = self.ledger.ended(COMPLETE), self.ledger.missing
         parts = [f"phase {self.ledger.phase}: {done} of {done + missing} trials done"]
         if self.references:
-            parts.append(f"reference baselines to train: {self.references}")
+            parts.append(f"references to train: {self.references}")
         if failed := self.ledger.ended(FAILED):
             parts.append(f"{failed} failed")
         if best := self.ledger.best:

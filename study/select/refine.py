@@ -36,9 +36,8 @@ def replicates(study: Study, records: Sequence[Record]) -> list[Replicate]:
     Args:
         records: all of the study, of a search that has ended.
     """
-    complete = [
-        record for record in records if record.state == COMPLETE and record.phase != ASK
-    ]  # they are not planned
+    # those that somebody asked for are no part of the plan
+    complete = [record for record in records if record.state == COMPLETE and record.phase != ASK]
     searched = [record for record in complete if record.phase == SEARCH]
     if not study.refine or not searched:
         return []
