@@ -157,11 +157,23 @@ def test_a_database_that_cannot_be_written_is_named_and_the_other_tables_stand(f
     assert (folder.path / "summary.md").exists()
 
 
-def test_ten_thousand_records_are_read_and_tabled_in_ten_seconds_with_the_database_left_to_a_command(tmp_path, capsys):
+def test_ten_thousand_records_are_tabled_in_ten_times_what_json_takes_and_the_database_is_left(tmp_path, capsys):
     folder = write(tmp_path / "large", search(10_000), space=PRESETS["notebook"])
-    start = time.process_time()
-    study = folder.read_study()
-    write_all(folder, study, folder.read_records(study))
-    assert time.process_time() - start < 10
+
+    def parse():
+        return [json.loads(path.read_bytes()) for path in folder.path.glob("trials/*.json")]
+
+    def table():
+        study = folder.read_study()
+        write_all(folder, study, folder.read_records(study))
+
+    least = min(cpu_seconds(parse) for _ in range(3))  # so that the limit is the same on slow machines
+    assert cpu_seconds(table) < 10 * least  # measured: 7, which is 11 s on a slow machine
     assert len(pd.read_csv(folder.path / "trials.csv")) == 10_000
     assert "lacks 10000 trials; python -m study.analyze --rebuild" in capsys.readouterr().err
+
+
+def cpu_seconds(work):
+    began = time.process_time()
+    work()
+    return time.process_time() - began
