@@ -33,7 +33,7 @@ def request_of(tmp_path):
 def test_a_resume_that_wants_no_more_trials_than_there_are_is_done(request_of, capsys):
     assert conclude_finished(request_of(trials=2)) == Exit.DONE
     printed = capsys.readouterr()
-    assert "2 complete, of 2 complete trials wanted" in printed.out
+    assert "2 of 2 trials complete" in printed.out
     assert "best baseline" in printed.out  # the references are those of the folder
     assert "Continue" not in printed.err
 
