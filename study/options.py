@@ -19,9 +19,9 @@ RESUME_COMMAND = "STUDY_RESUME_COMMAND"  # environment variable: the command tha
 MOST_TRIALS = 100_000
 EVERY_POINT = 0  # what `--trials all` is read as
 MOST_SEED = 2_000_000  # a study's seeds are 1,000 apart and fit 31 bits
-RESOURCES = ("gpus_per_trial", "cpus_per_trial", "concurrency", "mixed", "address")
+RESOURCES = ("gpus_per_trial", "cpus_per_trial", "concurrency", "mixed", "stall_minutes", "address")
 #: what a resume needs again, because study.json does not hold it
-PER_RUN = ("results", *RESOURCES, "stall_minutes", "store", "no_store", "max_failures", "log")
+PER_RUN = ("results", *RESOURCES, "store", "no_store", "max_failures", "log")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 #: what --log takes, and the package that each needs
@@ -62,6 +62,9 @@ class RayOptions(SharedOptions):
     mixed: Annotated[
         bool, Field(description="train on nodes of different CPUs or GPUs, whose results differ in their last digits")
     ] = False
+    stall_minutes: Annotated[
+        float, Gt(0), Le(100_000), Field(title="M", description="end a trial that reports nothing for so long")
+    ] = 120.0
     address: Annotated[str, Field(title="ADDRESS", description="of a Ray cluster: local, auto or HOST:PORT")] = "local"
 
     @field_validator("gpus_per_trial", mode="before")
@@ -110,9 +113,6 @@ class Options(RayOptions):
     log: Annotated[
         str | None, Field(title="NAMES", description=f"also log trials to {', '.join(LOG_PACKAGES)}; with commas")
     ] = None
-    stall_minutes: Annotated[
-        float, Gt(0), Le(100_000), Field(title="M", description="fail a trial that reports nothing for so long")
-    ] = 120.0
     dry_run: Annotated[bool, Field(description="print the plan and its cost, and exit")] = False
     print_json: bool = False
     name: Annotated[str | None, Field(title="NAME", description="of the study, by default the next free one")] = None
@@ -167,7 +167,7 @@ def parser() -> Parser:
     folder = command.add_argument_group("results and data")
     add_options(folder, Options, "name", "results", "resume", "data", "dataset")
     add_options(folder.add_mutually_exclusive_group(), Options, "store", "no_store")
-    add_options(command.add_argument_group("resources"), Options, *RESOURCES, "stall_minutes")
+    add_options(command.add_argument_group("resources"), Options, *RESOURCES)
     return command
 
 

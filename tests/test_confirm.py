@@ -257,13 +257,13 @@ def without_ray(monkeypatch, data):
     """Training in this process on these data; a number in the list ends it after so many seeds."""
     ends = []
 
-    def run_tasks(work, tasks, resources, address, stop, done):
+    def run_tasks(work, tasks, resources, address, stop, done, stall_s):
         for number, task in enumerate(tasks):
             if ends and number == ends[0]:
                 del ends[0]
                 stop.signalled = True
                 return
-            done(work(task))
+            done(work(task, lambda *_: None))
 
     monkeypatch.setattr("study.confirm.run.run_tasks", run_tasks)
     monkeypatch.setattr("study.confirm.run.load_data", lambda folder, study: data)

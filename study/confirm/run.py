@@ -1,7 +1,7 @@
 """A confirmation: plan --> seeds under Ray --> the test labels, once --> verdict and exit code."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from moe.config import Config
@@ -120,11 +120,12 @@ class Confirmer:
             store=self.options.location,
         )
 
-        def work(trial: Trial) -> Ended:
-            return train_and_predict(job, *trial)
+        def work(trial: Trial, step: Callable[..., None]) -> Ended:
+            return train_and_predict(job, *trial, step)
 
+        stall_s = 60 * self.options.stall_minutes
         with self.stop.while_trials_run(lambda: self._interrupted(command)):
-            run_tasks(work, trials, self.resources, self.options.address, self.stop, done)
+            run_tasks(work, trials, self.resources, self.options.address, self.stop, done, stall_s)
 
     def _score(self) -> None:
         """Open the test labels: every seed has ended."""

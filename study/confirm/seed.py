@@ -10,6 +10,7 @@ from torch import OutOfMemoryError
 from moe.config import Config
 from moe.controls import run_controls
 from moe.data import DataError
+from moe.scheduler import OnEpoch
 from moe.training.loop import TrainingError
 from study.confirm.plan import Role, SeedRecord, packed_classes
 from study.machine import ClusterError
@@ -27,12 +28,15 @@ class Ended:
     warnings: tuple[str, ...]  # of the worker's process, since the last training
 
 
-def train_and_predict(job: Job, role: Role, config: Config) -> Ended:
-    """Train a config on its seed and predict. A training that diverges is a result too; any other error is not."""
+def train_and_predict(job: Job, role: Role, config: Config, on_epoch: OnEpoch) -> Ended:
+    """Train a config on its seed and predict.
+
+    A training that diverges is a result too; any other error is not. `on_epoch` is called as training goes on.
+    """
     started, began, problem = now(), time.perf_counter(), ""
     outcome: dict[str, Any] = {"state": FAILED}
     try:
-        found = run_controls(config, worker.data(job), worker.store(job), worker.devices(job.resources))
+        found = run_controls(config, worker.data(job), worker.store(job), worker.devices(job.resources), on_epoch)
     except TrainingError as error:
         outcome["error"] = str(error)
     except (DataError, ClusterError, OutOfMemoryError) as error:

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import ray
 from ray.exceptions import RayError
@@ -11,45 +11,96 @@ from study.machine import ClusterError
 from study.search.ray_cluster import connected
 from study.search.resources import Resources
 from study.search.stopping import Stop
-from study.search.watch import watched
+from study.search.watch import Clock, watched
 
 Task = TypeVar("Task")
 Found = TypeVar("Found")
 
-POLL_S = 0.5  # between two looks at whether to stop
+POLL_S = 0.5  # between two looks at whether to stop, and at how far the workers are
+ATTEMPTS = 4  # at a task, whose worker may be lost
+
+
+class Worker(Generic[Task, Found]):
+    """A process that runs one task at a time, and answers meanwhile how far it is."""
+
+    def __init__(self, work: Callable[[Task, Callable[..., None]], Found]) -> None:
+        self._work, self._steps = work, 0
+
+    def run(self, task: Task) -> Found:
+        """What `work` makes of a task."""
+        return self._work(task, self._step)
+
+    def steps(self) -> int:
+        """A number that grows while the task does."""
+        return self._steps
+
+    def _step(self, *ignored: object) -> None:
+        self._steps += 1
+
+
+class Running:
+    """A task in a worker, as the driver sees it."""
+
+    def __init__(self, worker: Any, task: object, since: float | None) -> None:
+        self.worker, self.found = worker, worker.run.remote(task)
+        self._answer, self._steps = worker.steps.remote(), None
+        self._since = since  # its last step; None while its worker may wait for room
+
+    def silent_s(self, now: float) -> float:
+        """Seconds since its last step."""
+        if ray.wait([self._answer], timeout=0)[0]:
+            if (steps := _received(self._answer)) != self._steps:
+                self._steps, self._since = steps, now
+            self._answer = self.worker.steps.remote()
+        return 0.0 if self._since is None else now - self._since
 
 
 def run_tasks(
-    work: Callable[[Task], Found],
+    work: Callable[[Task, Callable[..., None]], Found],
     tasks: Sequence[Task],
     resources: Resources,
     address: str,
     stop: Stop,
     done: Callable[[Found], None],
+    stall_s: float,
 ) -> None:
     """Run tasks until all have ended, or a stop. A task whose worker is lost starts again, as Ray has it.
 
     Args:
-        work: of one task, in a worker process.
+        work: of one task, in a worker process; it calls its second argument, with anything, as it goes on.
         address: of Ray.
         done: called here with what `work` returns, as each task ends.
+        stall_s: seconds without a step after which a worker is killed.
 
     Raises:
-        ClusterError: the cluster cannot be reached, or lost a worker again and again.
+        ClusterError: the cluster cannot be reached, lost a worker again and again, or one stood still.
         Exception: any that `work` raises, also as ray.exceptions.RayTaskError.
     """
-    waiting, running = deque(tasks), list[Any]()
-    gpus = resources.gpus_per_trial
-    with connected(address, resources), watched(stop, address == "local"):
-        # max_calls: a worker goes on to the next task, also with a GPU, and keeps its data and store
-        place = {"num_cpus": resources.cpus_per_trial, "num_gpus": gpus, "label_selector": resources.labels}
-        remote = ray.remote(**place, max_calls=0)(work)
+    waiting, running, idle, clock = deque(tasks), list[Running](), list[Any](), Clock()
+    private = address == "local"
+    with connected(address, resources), watched(stop, private):
+        hire = ray.remote(Worker).options(
+            num_cpus=resources.cpus_per_trial,
+            num_gpus=resources.gpus_per_trial,
+            label_selector=resources.labels,
+            max_restarts=-1,
+            max_task_retries=ATTEMPTS - 1,
+            max_concurrency=2,  # its task and the question how far it is
+        )
         while (waiting or running) and not stop.now():
             while waiting and len(running) < resources.concurrency:
-                running.append(remote.remote(waiting.popleft()))
-            ready, running = ray.wait(running, timeout=POLL_S)
-            for each in ready:
-                done(_received(each))
+                worker = idle.pop() if idle else hire.remote(work)
+                running.append(Running(worker, waiting.popleft(), clock.now if private else None))
+            ready, _ = ray.wait([each.found for each in running], timeout=POLL_S)
+            now = clock.read()
+            for each in [*running]:
+                if each.found in ready:
+                    running.remove(each)
+                    idle.append(each.worker)
+                    done(_received(each.found))
+                elif each.silent_s(now) > stall_s:
+                    ray.kill(each.worker)
+                    raise ClusterError(f"a worker reported nothing for {stall_s / 60:g} minutes")
 
 
 def _received(reference: Any) -> Any:

@@ -1,0 +1,53 @@
+"""Tasks under a real Ray, in workers that are killed and that stop."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from study.machine import ClusterError
+from study.search.resources import Resources
+from study.search.stopping import Stop
+from study.search.tasks import run_tasks
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run tasks that are words, one at a time; what they found."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    pids = tmp_path / "pids"
+
+    def work(word, step):
+        with pids.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        if word == "killed once" and len(pids.read_text().split()) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        for _ in range(5):
+            time.sleep(0.1)
+            step("one", "step")
+        if word == "stopped":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return word
+
+    def run(*words):
+        found = []
+        resources = Resources(cpus_per_trial=1, gpus_per_trial=0, concurrency=1)
+        try:
+            run_tasks(work, words, resources, "local", Stop(), found.append, stall_s=12)
+        finally:
+            run.found, run.pids = found, [int(pid) for pid in pids.read_text().split()]
+
+    return run
+
+
+def test_a_task_whose_worker_is_killed_runs_again_and_one_that_stands_still_is_ended(run):
+    with pytest.raises(ClusterError, match=r"a worker reported nothing for 0\.2 minutes"):
+        run("first", "killed once", "last", "stopped")
+    assert run.found == ["first", "killed once", "last"]
+    assert len(run.pids) == 5
+    assert len(set(run.pids)) == 2  # the worker goes on with the next task
+    deadline = time.monotonic() + 10
+    while os.path.exists(f"/proc/{run.pids[-1]}") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not os.path.exists(f"/proc/{run.pids[-1]}")
