@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moe.cli import AUTO, Parser, SharedOptions, add_options, from_options
+from moe.cli import AUTO, Parser, SharedOptions, add_options, from_options, refuse
 from moe.config import FLOAT32, Config
 from moe.console import Exit, emit, fail, tolerate_encoding, warn
 from moe.export import ExportError, Origin, how_to_predict, new_file, save
@@ -44,6 +44,9 @@ def _run(given: argparse.Namespace) -> Exit:
     options = from_options(SharedOptions, given, PROGRAM)
     tolerate_encoding()
     if given.describe:
+        for name in ("json", "save"):
+            if file := getattr(given, name):
+                refuse(PROGRAM, f"--describe trains nothing to write to --{name}={file}; expected it without")
         from moe.describe import describe
 
         emit(describe(config))

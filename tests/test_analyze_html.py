@@ -42,11 +42,23 @@ def test_the_choice_against_the_reference_is_its_first_paragraph(html, analysis)
 
 
 def test_every_trial_has_its_config_at_its_mark_and_a_row(html):
-    of_trials = ("Gain against the baseline", "The trials, and the highest", "Mixture against baseline")
+    of_trials = ("Gain against the baseline", "The trials, and the highest", "Mixture against baseline", "Time trained")
     for title in of_trials:
         figure = re.search(rf"<h2>{title}.*?</figure>", html, flags=re.S)[0]
         assert len(re.findall(r"<use [^>]*><title>trial \d+, seed", figure)) == 60
+    assert 'id="marks' not in html.replace("'", '"')
     assert html.count("<tr><td>") == 61
+
+
+def test_effects_and_curves_have_their_numbers_at_their_marks(html, analysis):
+    effects, curves = (re.search(rf"<h2>{title}.*?</figure>", html, flags=re.S)[0] for title in ("Effects", "Learning"))
+    words = re.findall(r"<use [^>]*><title>(.*?)</title>", effects)
+    levels = sum(len(set(column)) for column in analysis.levels.T.tolist())
+    assert len(words) == levels * len(analysis.measures)
+    assert all(re.fullmatch(r"\w+ \w+: [+-]\d+\.\d\d \([+-][\d.]+ to [+-][\d.]+\) points", each) for each in words)
+    words = re.findall(r"<use [^>]*><title>(.*?)</title>", curves)
+    assert words
+    assert all(re.fullmatch(r"trial \d+( and \d+ more)?: epoch \d+, \d+\.\d\d %", each) for each in words)
 
 
 def test_texts_of_others_are_escaped(html):

@@ -69,6 +69,7 @@ WRONG = [
     ("--dataset", "mnist", "cifar10"),
     ("--store", __file__, "a folder or a URL"),
     ("--json", "nowhere/out.json", "folder that can be written"),
+    ("--describe", "--json=out.json", "expected it without"),
 ]
 
 

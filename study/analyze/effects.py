@@ -44,7 +44,7 @@ def _rows(analysis: Analysis, place: int, name: str) -> Iterator[list[str]]:
     yield [name, "", *(_share(analysis.fits[measure].importances[place]) for measure in analysis.measures)]
     for level, value in enumerate(analysis.study.space.grids[name]):
         trials = int((analysis.levels[:, place] == level).sum())
-        yield [f"  {value}", str(trials), *(_effect(analysis, measure, place, level) for measure in analysis.measures)]
+        yield [f"  {value}", str(trials), *(effect(analysis, measure, place, level) for measure in analysis.measures)]
 
 
 def _share(importance: Importance) -> str:
@@ -53,11 +53,12 @@ def _share(importance: Importance) -> str:
     return f"{importance.share:.0%} of variance ({importance.low:.0%} to {importance.high:.0%})"
 
 
-def _effect(analysis: Analysis, measure: Objective, place: int, level: int) -> str:
-    effect, half = (values[level] for values in intervals(analysis, measure, place))
-    if np.isnan(effect):
+def effect(analysis: Analysis, measure: Objective, place: int, level: int) -> str:
+    """A level's effect on a measure with its 95 % interval, in points; "-" where nothing compares."""
+    found, half = (values[level] for values in intervals(analysis, measure, place))
+    if np.isnan(found):
         return "-"
-    middle, low, high = (points(round(value, 4) + 0.0) for value in (effect, effect - half, effect + half))  # no -0.00
+    middle, low, high = (points(round(value, 4) + 0.0) for value in (found, found - half, found + half))  # no -0.00
     return f"{middle} ({low} to {high})"
 
 
@@ -76,9 +77,9 @@ def at_the_edge(analysis: Analysis) -> Iterator[str]:
         best = grid[int(np.nanargmax(found))]
         up = best == max(grid)
         if (up or best == min(grid)) and _may_pass(analysis.study, name, best, up):
-            effect = _effect(analysis, analysis.study.objective, place, grid.index(best))
+            words = effect(analysis, analysis.study.objective, place, grid.index(best))
             end = "largest" if up else "smallest"
-            yield f"{name}: the best value, {best}, is the {end} of its grid, {effect} points; try a wider grid."
+            yield f"{name}: the best value, {best}, is the {end} of its grid, {words} points; try a wider grid."
 
 
 def _may_pass(study: Study, name: str, value: Any, up: bool) -> bool:

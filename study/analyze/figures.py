@@ -13,7 +13,8 @@ from matplotlib.ticker import MaxNLocator
 
 from moe.console import duration
 from study.analyze.analysis import Analysis
-from study.analyze.effects import intervals
+from study.analyze.effects import effect, intervals
+from study.analyze.marks import explain, of_trials
 from study.select.choice import gain_noise
 from study.select.model import Z95
 from study.select.trials import Floats, Ints
@@ -28,7 +29,6 @@ MEASURES: dict[Objective, tuple[str, str, str]] = {  # colour, marker and axis
     "mixture_accuracy": (ORANGE, "s", "mixture accuracy, %"),
     "fair_gain": (GREY, "^", "fair gain, percentage points"),
 }
-TRIALS = "trials"  # the name, in an SVG, of marks that are the complete trials in order
 MOST_CURVES = 300  # in a panel
 FEW = 60  # trials that can be seen one by one
 MOST_NUMBERS, LEAST_SPAN = 20, 5  # of an axis of trials
@@ -49,7 +49,7 @@ def gains(figure: Figure, analysis: Analysis) -> None:
     dots = axes.errorbar(
         baseline, gain, halves, fmt="o", color=GREY, ms=0.7 * size, mew=0, elinewidth=1, alpha=0.6 * alpha
     )
-    dots.lines[0].set_gid(TRIALS)
+    explain(dots.lines[0], of_trials(analysis))
     axes.errorbar([], [], [], fmt="o", color=GREY, ms=6, mew=0, label=label)
     where, fit = 100 * analysis.means("baseline_accuracy"), analysis.fits["gain"]
     estimate, half = 100 * fit.estimate, 100 * fit.half
@@ -90,7 +90,8 @@ def trials(figure: Figure, analysis: Analysis) -> None:
     axes = figure.add_subplot()
     numbers, values = _numbers(analysis), 100 * analysis.values(analysis.study.objective)
     size, alpha = _dots(len(values))
-    axes.plot(numbers, values, "o", color=GREY, ms=size, mew=0, alpha=alpha, zorder=3, gid=TRIALS)
+    dots = axes.plot(numbers, values, "o", color=GREY, ms=size, mew=0, alpha=alpha, zorder=3)
+    explain(dots[0], of_trials(analysis))
     axes.plot([], [], "o", color=GREY, ms=8, mew=0, label="one trial")
     if len(values) > 1:
         largest = np.maximum.accumulate(values)
@@ -127,7 +128,8 @@ def accuracies(figure: Figure, analysis: Analysis) -> None:
     size, alpha = _dots(len(mixture))
     name = _numeric(analysis)
     colours = analysis.values(name) if name else np.zeros(len(mixture))
-    dots = axes.scatter(baseline, mixture, c=colours, cmap=SHADES, lw=0, s=1.6 * size**2, alpha=alpha, gid=TRIALS)
+    dots = axes.scatter(baseline, mixture, c=colours, cmap=SHADES, lw=0, s=1.6 * size**2, alpha=alpha)
+    explain(dots, of_trials(analysis))
     axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel="baseline accuracy, %", ylabel="mixture accuracy, %")
     handles: list[Any] = [*lines]
     labels = [str(line.get_label()) for line in lines]
@@ -154,16 +156,18 @@ def curves(figure: Figure, analysis: Analysis) -> None:
     """Validation accuracy by epoch: a panel for each stage, a line for each distinct chain, the choice's on top."""
     figure.set_size_inches(11, 5.6)
     panels, stages = list(figure.subplots(2, 3).flat), analysis.complete[0].done.stages
-    chosen = analysis.choice.trials if analysis.choice else ()
+    chosen = set(analysis.choice.trials if analysis.choice else ())
     for axes, name in zip(panels, stages, strict=False):
-        chains: dict[tuple[float, ...], bool] = {}
+        chains: dict[tuple[float, ...], list[int]] = {}
         for record in analysis.complete:
             if stage := record.done.stages.get(name):
-                line = tuple(100 * epoch.validation_accuracy for epoch in stage.epochs)
-                chains[line] = chains.get(line, False) or record.trial in chosen
-        for line, is_chosen in sorted(chains.items(), key=lambda item: item[1])[-MOST_CURVES:]:
-            look: Any = {"color": ORANGE, "lw": 2} if is_chosen else {"color": GREY, "lw": 1, "alpha": 0.4}
-            axes.plot(range(1, len(line) + 1), line, marker="o", ms=3, **look)
+                points = tuple(100 * epoch.validation_accuracy for epoch in stage.epochs)
+                chains.setdefault(points, []).append(record.trial)
+        for line, of in sorted(chains.items(), key=lambda item: not chosen.isdisjoint(item[1]))[-MOST_CURVES:]:
+            look: Any = {"color": GREY, "lw": 1, "alpha": 0.4} if chosen.isdisjoint(of) else {"color": ORANGE, "lw": 2}
+            drawn = axes.plot(range(1, len(line) + 1), line, marker="o", ms=3, **look)
+            who = f"trial {of[0]}{f' and {len(of) - 1} more' * (len(of) > 1)}"
+            explain(drawn[0], [f"{who}: epoch {epoch}, {value:.2f} %" for epoch, value in enumerate(line, 1)])
         axes.set_title(name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.supxlabel("epoch", fontsize=13)
@@ -184,6 +188,11 @@ def cost(figure: Figure, analysis: Analysis) -> None:
     width = max(1.0, 0.75 * 72 * 8 / (high - low))  # of a bar in points: it is seen however many trials there are
     axes.vlines(numbers, 0, trained, colors=BLUE, lw=width)
     axes.vlines(numbers, trained, trained + reused, colors=LIGHT, lw=width)
+    times = (
+        f"\n{duration(new)} trained and evaluated, {duration(old)} saved"
+        for new, old in zip(trained, reused, strict=True)
+    )
+    explain(axes.plot(numbers, trained + reused, "o", alpha=0)[0], list(map(str.__add__, of_trials(analysis), times)))
     for colour, label, seconds in ((BLUE, "trained and evaluated", trained), (LIGHT, "saved by reuse", reused)):
         axes.plot([], [], color=colour, lw=8, label=f"{label}, {duration(seconds.sum())} in all")
     axes.set_ylim(0, 1.05 * max(1e-9, (trained + reused).max()))
@@ -261,10 +270,15 @@ def _panel(axes: Axes, analysis: Analysis, measure: Objective, place: int) -> No
     axes.grid(visible=False, axis="x")
     axes.tick_params(labelleft=place % PANELS_IN_A_ROW == 0)
     size, cap = (6, 3) if len(grid) <= MANY_LEVELS else (3, 0)
-    effect, half = intervals(analysis, measure, place)
+    found, half = intervals(analysis, measure, place)
+    tried = ~np.isnan(found)
     colour, marker, _ = MEASURES[measure]
-    axes.errorbar(positions, 100 * effect, 100 * half, fmt=marker, color=colour, ms=size, capsize=cap)
-    if np.isnan(effect).all():
+    bars = axes.errorbar(
+        positions[tried], 100 * found[tried], 100 * half[tried], fmt=marker, color=colour, ms=size, capsize=cap
+    )
+    words = [f"{name} {grid[level]}: {effect(analysis, measure, place, level)} points" for level in positions[tried]]
+    explain(bars.lines[0], words)
+    if not tried.any():
         axes.text(0.5, 0.6, "one value tried", ha="center", transform=axes.transAxes)
 
 

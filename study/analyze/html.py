@@ -7,7 +7,7 @@ import io
 import re
 import shlex
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from html import escape
 from itertools import chain
 from pathlib import Path
@@ -22,7 +22,8 @@ from study.analyze.analysis import Analysis
 from study.analyze.chains import tree
 from study.analyze.classes import classes
 from study.analyze.drawing import figures
-from study.analyze.figures import PLOTS, TRIALS
+from study.analyze.figures import PLOTS
+from study.analyze.marks import with_words
 from study.analyze.markup import table, terms
 from study.analyze.report import estimated, notes
 from study.analyze.tables import settings, standing
@@ -33,7 +34,7 @@ from study.confirm.report import report as confirmed
 from study.files import write_text
 from study.folder import FolderError
 from study.select.choice import points, shown
-from study.study import FAILED, Record
+from study.study import FAILED
 
 MOST_ROWS = 1000  # in the table of trials; with more of them the figures are pictures
 STYLE = (Path(__file__).parent / "report.css").read_text("utf-8")
@@ -46,7 +47,7 @@ document.querySelectorAll("table.sortable th").forEach(head => head.onclick = ()
     .forEach(row => body.append(row));
 });
 """
-#: the label of the trial's mark that is nearest to the mouse or the finger; without script the browser shows it
+#: the words of the mark that is nearest to the mouse or the finger; without script the browser shows it
 HOVER = """
 const note = document.createElement("pre");
 note.id = "note";
@@ -147,9 +148,8 @@ def _figures(analysis: Analysis) -> Iterator[str]:
                 picture = b64encode(read_regular(path)).decode()
                 yield f'<figure><img alt="{escape(title)}" src="data:image/png;base64,{picture}"></figure>'
         return
-    labels = [_label(analysis, record) for record in analysis.complete]
     for name, figure in figures(analysis, titled=False).items():
-        yield f"<h2>{escape(PLOTS[name][0])}</h2><figure>{_svg(figure, labels)}</figure>"
+        yield f"<h2>{escape(PLOTS[name][0])}</h2><figure>{_svg(figure)}</figure>"
 
 
 def _cost(analysis: Analysis) -> Iterator[str]:
@@ -160,14 +160,8 @@ def _cost(analysis: Analysis) -> Iterator[str]:
         yield found
 
 
-def _label(analysis: Analysis, record: Record) -> str:
-    score, config = record.done.score, settings(record.config, analysis.study.space)
-    accuracies = f"mixture {score.mixture_accuracy:.2%}, baseline {score.baseline_accuracy:.2%}"
-    return f"trial {record.trial}, seed {record.config.seed}: {config}\ngain {points(score.gain)} points, {accuracies}"
-
-
-def _svg(figure: Figure, labels: Sequence[str]) -> str:
-    """The figure as SVG of any width, each trial's mark with its label to be seen under the mouse."""
+def _svg(figure: Figure) -> str:
+    """The figure as SVG of any width, its marks with words to be seen under the mouse."""
     file = io.StringIO()
     figure.savefig(
         file,
@@ -181,15 +175,7 @@ def _svg(figure: Figure, labels: Sequence[str]) -> str:
     text = re.sub(
         r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1
     )
-    return re.sub(rf'<g id="{TRIALS}">.*?</g>\s*</g>', lambda group: _labelled(group[0], labels), text, flags=re.S)
-
-
-def _labelled(group: str, labels: Sequence[str]) -> str:
-    marks = group.count("<use ")
-    if marks != len(labels):
-        return group
-    left = iter(labels)
-    return re.sub(r"<use ([^>]*?)/>", lambda mark: f"<use {mark[1]}><title>{escape(next(left))}</title></use>", group)
+    return with_words(text)
 
 
 def _tables(analysis: Analysis) -> Iterator[str]:
