@@ -5,10 +5,12 @@ import re
 import pytest
 from rich.console import Console
 
+from moe.config import Config
 from study.search.ledger import Ledger
 from study.search.progress import Progress, short, showing
 from study.search.trial import EpochReport
 from study.space import PRESETS
+from study.space import parse as parse_space
 from tests.study_helpers import a_record, a_result, a_study, references
 
 POINT = {"epochs": 1, "use_large_experts": 0}
@@ -119,6 +121,9 @@ def test_a_signal_is_answered_in_the_panel(ledger):
 def test_a_short_config_names_what_is_searched():
     record = a_record(1, epochs=3, use_large_experts=True, use_large_baseline_classifier=True, replicate=2)
     assert short(record.config, PRESETS["notebook"], 2) == "e=3 n=5000 seed=2 large: experts, baseline"
+    one = parse_space("one", {"use_large_experts": [False, True]})
+    assert short(Config(), one) == "nothing large"
+    assert short(Config(), parse_space("none", {})) == "the fixed config"
 
 
 def test_references_are_announced_and_named_as_they_end(ledger):

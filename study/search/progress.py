@@ -38,7 +38,7 @@ def short(config: Config, space: Space, replicate: int = 0) -> str:
     parts = [f"{SHORT.get(name, name)}={getattr(config, name)}" for name in space.grids if name not in FLAGS]
     large = [word for name, word in FLAGS.items() if name in space.grids and getattr(config, name)]
     parts += [f"seed={config.seed}"] * (replicate > 0) + [f"large: {', '.join(large)}"] * bool(large)
-    return " ".join(parts) or "the fixed config"
+    return " ".join(parts) or ("nothing large" if space.grids else "the fixed config")
 
 
 @dataclass
