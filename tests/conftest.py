@@ -1,4 +1,4 @@
-"""What several test files share: a small data set, a config that trains in a second."""
+"""What several test files share: few images, a small data set, a config that trains in a second."""
 
 import gc
 import logging
@@ -12,20 +12,24 @@ from pathlib import Path
 import pytest
 import torch
 
-import moe.config
-import moe.data.subset
+from tests.few_images import sitecustomize as few_images  # isort: skip  # before moe is imported
 from moe.config import CLASSES, Config
 from moe.data import DataSet
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # loopback only; no token file in the home folder
+path = [str(Path(few_images.__file__).parent), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))  # the processes that tests start have few images too
 os.environ.pop("COLUMNS", None)  # 80 where tests run in several processes: output to a pipe is wider
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:  # as a shell starts what runs in its background, and nohup all
         signal.signal(number, usual)
 
 
-#: modules that take a minute or more, the longest first
-LONG = ("test_cluster", "test_run", "test_faults", "test_chaos_study", "test_confirm", "test_analyze")
+#: modules that take half a minute or more, the longest first
+LONG = (
+    *("test_cluster", "test_run_kills", "test_chaos_study", "test_faults", "test_confirm", "test_analyze"),
+    *("test_benchmarks", "test_run", "test_analyze_tables", "test_ask", "test_tune", "test_tour"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,11 +40,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)  # for tests that call the training loop itself; a run sets it for its own threads
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _few_validation_images() -> None:
-    moe.config.VALIDATION_EXAMPLES, moe.data.subset.PER_CLASS = 100, 10  # of this process: 5,000 take seconds to score
 
 
 @pytest.fixture(scope="session", autouse=True)

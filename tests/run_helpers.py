@@ -8,26 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from moe.data.dataset import ROWS
-
-ROOT = Path(__file__).parents[1]
-FEW = {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "few_images"), str(ROOT)])}
 SPACE = "epochs: [1, 2]\ntrain_examples: [50, 60]\ntest_examples: 50\n"
 ONE_POINT = "epochs: 1\ntrain_examples: 50\ntest_examples: 50\n"
 SMALL = ("--dataset", "shapes", "--protocol", "notebook")
 ONE_AT_A_TIME = ("--concurrency", "1", "--cpus-per-trial", "1")
-
-
-def few_cache():
-    """Where processes with few images keep them, and draw them once."""
-    return Path(os.environ["MOE_CACHE"]).parent / "few"
-
-
-def few_images(monkeypatch):
-    """As few images in this process as in those that have the folder of that name in their path."""
-    for half, rows in {"train": 2000, "test": 500}.items():
-        monkeypatch.setitem(ROWS, half, rows)
-    monkeypatch.setenv("MOE_CACHE", str(few_cache()))
 
 
 def furnished(folder):
@@ -45,8 +29,8 @@ def start(home, *arguments, **environment):
 
 
 def launch(home, module, *arguments, **environment):
-    """A command with few images, in a process group of its own; None takes a variable away."""
-    environment = {**os.environ, **FEW, "MOE_CACHE": str(few_cache()), "MOE_STORE": str(home / "stages"), **environment}
+    """A command in a process group of its own; None takes a variable away."""
+    environment = {**os.environ, "MOE_STORE": str(home / "stages"), **environment}
     environment = {name: value for name, value in environment.items() if value is not None}
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],

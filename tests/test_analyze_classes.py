@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import moe.data.dataset
 from moe import Store, run
 from moe.bits import pack
 from moe.config import CLASS_NAMES
 from moe.data import cache as caches
 from moe.data import load
-from moe.data.dataset import Arrays
+from moe.data.dataset import ROWS, Arrays
 from moe.data.subset import subset
 from moe.schema import decode
 from study import machine
@@ -28,7 +27,6 @@ from tests.conftest import coloured
 from tests.study_helpers import STARTED, a_study
 
 SPACE = parse("one", {"epochs": [2], "train_examples": 60, "test_examples": 20, "batch_size": 20})
-ROWS = {"train": 2000, "test": 500}
 NAMES = CLASS_NAMES["shapes"]
 LEFT_OUT = "are left out: this machine lacks"
 
@@ -39,7 +37,6 @@ def data(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOE_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("MOE_STORE", "/nowhere")
-        patch.setattr(moe.data.dataset, "ROWS", ROWS)
         halves = [coloured(count, seed) for seed, count in enumerate(ROWS.values(), 1)]
         arrays = [part for images, labels in halves for part in (np.moveaxis(images.numpy(), 1, 3), labels.numpy())]
         caches.save(caches.default_folder(), "shapes-1", Arrays(*map(np.ascontiguousarray, arrays)))

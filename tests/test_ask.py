@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,8 +12,6 @@ from study.ask import main
 from study.folder import Folder
 from study.space import PRESETS
 from tests.analyze_helpers import search, write
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -73,8 +70,7 @@ def home(tmp_path_factory):
 
 
 def at(home, *words, module="study.ask"):
-    path = os.pathsep.join([str(ROOT / "tests" / "few_images"), str(ROOT)])
-    places = {"PYTHONPATH": path, "MOE_CACHE": str(home / "cache"), "MOE_STORE": str(home / "stages")}
+    places = {"MOE_STORE": str(home / "stages")}
     command = [sys.executable, "-m", module, *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **places})
 

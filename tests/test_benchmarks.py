@@ -1,7 +1,5 @@
 """The counts behind a comparison with the plain peer. What they compare takes minutes, and is run by hand."""
 
-import subprocess
-import sys
 from collections import Counter
 from contextlib import contextmanager, nullcontext
 
@@ -39,14 +37,6 @@ CONFIGS = [
     Config(epochs=2, protocol="notebook", **SMALL),  # its frozen networks run in every batch of the mixture
 ]
 APART = [CONFIGS[0], CONFIGS[0], CONFIGS[5], CONFIGS[10]]
-
-
-@pytest.fixture(scope="module")
-def drawing(cache):
-    """Another process, which draws the built-in shapes beside the tests that do not need them yet."""
-    with subprocess.Popen([sys.executable, "-c", "from moe.data import load; load('shapes')"]) as process:
-        yield process
-        process.kill()
 
 
 def test_what_has_to_give_equal_bits_does_and_is_trained_as_the_pipeline_trains(data, monkeypatch):
@@ -90,7 +80,6 @@ def watched():
         hook.remove()
 
 
-@pytest.mark.usefixtures("drawing")  # which begins here
 @pytest.mark.parametrize(("reuse", "configs", "known"), [(True, CONFIGS, [3, 7]), (False, APART, [])])
 def test_our_passes_are_those_that_the_networks_make(data, tmp_path, reuse, configs, known):
     store = Store(str(tmp_path)) if reuse else None
@@ -235,8 +224,7 @@ def test_a_rounds_part_of_the_trials_is_always_the_same_and_never_more_than_ther
             reuse.sample(4, wrong, 1)
 
 
-def test_trials_that_cost_nothing_take_as_many_workers_as_run_at_once(drawing):
-    assert drawing.wait() == 0
+def test_trials_that_cost_nothing_take_as_many_workers_as_run_at_once():
     run = overhead.run(overhead.OURS, 10, 2)
     assert len(run.marks) == 10
     assert run.workers == 2

@@ -27,7 +27,7 @@ from study.folder import Folder, FolderError
 from study.search.resources import Resources
 from study.select.interval import PERSISTENT, Noise, resolves
 from study.space import parse as parse_space
-from tests.run_helpers import few_images, launch
+from tests.run_helpers import launch
 from tests.study_helpers import LARGE, STARTED, a_folder, a_record, a_study
 
 
@@ -271,11 +271,12 @@ def without_ray(monkeypatch, data):
     return ends
 
 
-def a_tiny_study(path):
+def a_tiny_study(path, data="f" * 64, **choices):
     """One config, which is the choice and the default, on the data of these tests."""
-    record = a_record(1, 0.01, epochs=1, **TINY)
-    study = a_study(space=parse_space("small", {"epochs": 1, **TINY}), data="f" * 64)
-    return a_folder(path, study, [record.replace(result=record.done.replace(data="f" * 64))])[0].path
+    choices = {"epochs": 1, **TINY, **choices}
+    record = a_record(1, 0.01, **choices)
+    study = a_study(space=parse_space("small", choices), data=data)
+    return a_folder(path, study, [record.replace(result=record.done.replace(data=data))])[0].path
 
 
 def test_ended_after_any_seed_and_resumed_it_has_the_bytes_of_one_that_was_not(tmp_path, here, capsys):
@@ -344,14 +345,12 @@ def test_a_seed_that_diverges_is_recorded_and_another_error_is_not(tmp_path, her
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder with two studies of the same trials on few images, made by the command."""
+    """A folder with two studies of the same trial on the built-in shapes."""
     home = tmp_path_factory.mktemp("confirm")
-    (home / "one.yaml").write_text("epochs: 2\ntrain_examples: 50\ntest_examples: 50\nuse_large_experts: true\n")
-    words = ("--dataset", "shapes", "--space", "one.yaml", "--trials", "1", "--refine", "0", "--name", "straight")
-    with launch(home, "study.run", *words, "--precision", "float32") as process:
-        printed = process.communicate(timeout=200)[0]
-    assert process.returncode == 0, printed
-    shutil.copytree(home / "results" / "straight", home / "results" / "killed")
+    choices = {"epochs": 2, "train_examples": 50, "test_examples": 50, "use_large_experts": True}
+    study = a_tiny_study(home, load("shapes").fingerprint, **choices)
+    for name in ("straight", "killed"):
+        shutil.copytree(study, home / "results" / name)
     return home
 
 
@@ -374,7 +373,6 @@ def test_a_confirmation_killed_between_seeds_and_resumed_gives_the_bytes_of_one_
     with launch(home, "study.confirm", "results/killed", *words, "--json", MOE_STORE=str(home / "other")) as process:
         printed = {"killed": process.communicate(timeout=200)[0]}
     assert process.returncode == 0, printed
-    few_images(monkeypatch)
     without_ray(monkeypatch, load("shapes"))
     assert main([str(home / "results" / "straight"), *words, "--json", "--no-store"]) == 0
     printed["straight"] = capsys.readouterr().out

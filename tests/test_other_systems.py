@@ -49,7 +49,7 @@ def call(tmp_path_factory):
     (home / "without" / "ray").mkdir(parents=True)
     (home / "without" / "ray" / "__init__.py").write_text("raise SystemExit('Ray was imported')")
     path = os.pathsep.join(map(str, (ROOT / "tests" / "other_systems", home / "without", ROOT)))
-    places = {"MOE_CACHE": str(home / "cache"), "MOE_STORE": str(home / "stages")}
+    places = {"MOE_STORE": str(home / "stages")}
 
     def call(*words):
         done = subprocess.run(

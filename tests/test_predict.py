@@ -24,7 +24,7 @@ TRAIN += ["--train-examples", "60", "--test-examples", "50"]
 
 
 def call(*arguments, cwd, stdout=subprocess.PIPE, **environment):
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), **environment}
+    environment = {**os.environ, **environment}
     environment.pop("COLUMNS", None) if "COLUMNS" not in environment else None
     return subprocess.run(
         [sys.executable, "-m", "moe", *map(str, arguments)],

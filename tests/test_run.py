@@ -22,18 +22,13 @@ from study.folder import Folder, FolderError
 from study.options import parse
 from study.run import main
 from study.study import Run, now
-from tests.run_helpers import call, few_images, furnished, records
+from tests.run_helpers import call, furnished, records
 from tests.study_helpers import a_folder, a_record, a_study
 
 
 @pytest.fixture
 def home(tmp_path):
     return furnished(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def _few_images(monkeypatch):
-    few_images(monkeypatch)
 
 
 @pytest.fixture
@@ -194,8 +189,7 @@ def test_a_dry_run_prints_the_plan_and_its_cost_and_writes_nothing(home, command
 
 def test_a_dry_run_prints_its_plan_and_cost_as_json_alone(home):  # torch and Ray are loaded for the calibration
     words = [sys.executable, "-m", "study.run", "--dataset", "shapes", "--dry-run", "--trials", "20", "--json"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run(words, cwd=home, env=environment, capture_output=True, text=True)
+    done = subprocess.run(words, cwd=home, capture_output=True, text=True)
     plan = json.loads(done.stdout)
     assert plan["study"]["trials"] == plan["costs"]["trials"] == 20
     assert plan["costs"]["without_store"]["stages"] == 100

@@ -1,6 +1,5 @@
 """The notebook, executed as a newcomer does, on few images."""
 
-import os
 from pathlib import Path
 
 import nbformat
@@ -13,10 +12,8 @@ TOUR = ROOT / "study" / "tour.ipynb"
 def test_the_tour_runs_and_has_no_outputs_in_the_repository(tmp_path, monkeypatch):
     notebook = nbformat.read(TOUR, as_version=4)
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests" / "few_images"), str(ROOT)]))
     for name, folder in {
         "TMPDIR": "",
-        "MOE_CACHE": "cache",
         "MOE_STORE": "stages",
         "IPYTHONDIR": "ipython",
         "JUPYTER_RUNTIME_DIR": "jupyter",

@@ -88,7 +88,8 @@ class Scene:
     def start(self) -> subprocess.Popen[bytes]:
         """A driver: the study's first one, or one that resumes it."""
         words = ("--resume", *ALWAYS) if (self.folder / "study.json").exists() else (*COMMON, *self.words)
-        ours = {"PYTHONPATH": str(Path(__file__).parents[2]), "MOE_STORE": str(self.home / "stages")}
+        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+        ours = {"PYTHONPATH": path, "MOE_STORE": str(self.home / "stages")}
         with (self.home / "printed").open("ab") as printed:
             return subprocess.Popen(
                 [sys.executable, "-m", "study.run", *words],

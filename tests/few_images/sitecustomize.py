@@ -1,4 +1,4 @@
-"""Few images for every process that has this folder in PYTHONPATH: Ray's workers too."""
+"""Few images for the tests and every process that has this folder in PYTHONPATH: Ray's workers too."""
 
 import importlib.abc
 import importlib.machinery
