@@ -67,7 +67,8 @@ def test_what_the_store_has_of_recorded_trials_costs_nothing(precision):
     assert resumed.shared.epochs == fresh.shared.epochs - 5 * 8  # the longest of each of its chains
 
 
-def test_a_calibration_finds_the_subgates_cheapest_and_training_dearer_than_evaluation():
+def test_a_calibration_finds_the_subgates_cheapest_and_training_dearer_than_evaluation(monkeypatch):
+    monkeypatch.setattr("study.search.cost.CALIBRATION_STEPS", 2)
     speed = calibrate(Resources(cpus_per_trial=1, gpus_per_trial=0, concurrency=1), 50, "float32")
     assert speed.training["subgates"] < speed.training["small"]
     for name, seconds in speed.training.items():

@@ -179,7 +179,8 @@ def test_a_resume_on_other_data_is_refused_and_leaves_the_records(finished, tmp_
     assert records(tmp_path, "shapes-four-1") == before
 
 
-def test_a_dry_run_prints_the_plan_and_its_cost_and_writes_nothing(home, command):
+def test_a_dry_run_prints_the_plan_and_its_cost_and_writes_nothing(home, command, monkeypatch):
+    monkeypatch.setattr("study.search.cost.CALIBRATION_STEPS", 1)
     code, printed = command(home, "--dataset", "shapes", "--dry-run", "--trials", "20")
     assert code == 0, printed
     for part in ("20 trials over 144 points", "100 stages", "distinct", "stage store", "Nothing was written"):
