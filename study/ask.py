@@ -89,11 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> Exit:
 
 
 def _ask(options: AskOptions, command: str, stop: Stop) -> Exit:
-    resources = local(options) if options.address == "local" else None
     from study.results import load  # pandas and Optuna, once the options are checked
 
     found = load(options.folder)
     study = found.study
+    resources = local(options, study.space.resources) if options.address == "local" else None
     refuse_data_for_shapes(PROGRAM, study, options.data)
     if not found.best:
         return fail(PROGRAM, f"{study.name} has no complete trial; expected one at least")

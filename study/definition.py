@@ -1,7 +1,7 @@
 """From options to a study: a new one, or that of a folder that is resumed. No torch, no Ray.
 
-A study never changes except for its budgets, `trials`, `refine` and `refine_seeds`; a resume with other options exits
-with code 2.
+A study never changes except for its budgets, `trials`, `refine` and `refine_seeds`, and the resources in its space; a
+resume with other options exits with code 2.
 """
 
 import os
@@ -16,6 +16,7 @@ from moe.config import FLOAT32, NOTEBOOK
 from moe.files import expanded
 from study.folder import Folder, study_folders
 from study.options import DEFAULTS, EVERY_POINT, LOG_PACKAGES, PROGRAM, Options, space_of
+from study.space import Space
 from study.study import REFINE_FROM, Study
 
 BUDGETS = ("trials", "refine", "refine_seeds")  # what may change on a resume
@@ -38,9 +39,9 @@ def define(options: Options, command: str) -> Request:
     folder = _folder(options)
     if folder and options.resume:
         before = folder.read_study()
-        _check_same(options, before)
+        space = before.space.replace(resources=_check_same(options, before).resources)
         budgets = {name: value for name in BUDGETS if (value := getattr(options, name)) is not None}
-        study = _sized(before.replace(**budgets, data_folder=data_folder(options, before)))
+        study = _sized(before.replace(**budgets, space=space, data_folder=data_folder(options, before)))
         return Request(options=options, command=command, study=study, before=before)
     chosen = DEFAULTS | {name: value for name in DEFAULTS if (value := getattr(options, name)) is not None}
     if chosen["trials"] == EVERY_POINT and chosen["sampler"] == AUTO:
@@ -118,8 +119,8 @@ def data_folder(options: Options, before: Study | None = None) -> str | None:
     return str(expanded(named)) if named else None
 
 
-def _check_same(options: Options, before: Study) -> None:
-    """Refuse options that differ from the study that is resumed."""
+def _check_same(options: Options, before: Study) -> Space:
+    """Refuse options that differ from the study that is resumed; its space, as it is given now."""
     space = space_of(options.space, options.protocol or before.protocol) if options.space else before.space
     for name in ("sampler", "objective", "seed", "seeds", "protocol", "precision", "dataset"):
         given, had = getattr(options, name), getattr(before, name)
@@ -134,6 +135,7 @@ def _check_same(options: Options, before: Study) -> None:
             refuse_change(before, "--space", f"{name} {_shown(given)}", f"{name} {_shown(had)}")
     if before.dataset == "shapes" and options.data:
         refuse_change(before, "--data", options.data, "shapes, which are drawn by code")
+    return space
 
 
 def _shown(entry: object) -> object:

@@ -26,6 +26,7 @@ from study.definition import Request, refuse_change
 from study.files import write_text
 from study.folder import Folder, FolderError, free_name
 from study.options import Options
+from study.rules import Rule
 from study.search import samplers
 from study.search.cost import Costs, calibrate, forecast
 from study.search.ledger import Asked, Ledger
@@ -62,14 +63,14 @@ class Driver:
         """What the study searches, and how."""
         study, space, resources = self.study, self.study.space, self.resources
         searched = "; ".join(f"{name} {', '.join(map(str, grid))}" for name, grid in space.grids.items())
-        gpus = f" and {resources.gpus_per_trial:g} GPUs" if resources.gpus_per_trial else ""
         seeds = f", each on {study.seeds} seeds" if study.seeds > 1 else ""
         refine = f"; then {study.refine} leaders on fresh seeds" if study.refine else ""
         return (
             f"Study {study.name}: {study.trials} trials over {space.size} points of space {space.name} "
             f"({searched or 'nothing is searched, so each trial is another seed'}){seeds}{refine}\n"
             f"  maximise {study.objective}, sampler {study.sampler}, protocol {study.protocol}, {study.precision}, "
-            f"seed {study.seed}; {resources.concurrency} at a time with {resources.cpus_per_trial} CPUs{gpus} each"
+            f"seed {study.seed}; {resources.concurrency} at a time with "
+            f"{' or '.join(kind.share for kind in resources.kinds)} each"
         )
 
     def plan(self) -> str:
@@ -79,7 +80,7 @@ class Driver:
         if not options.print_json:
             return "\n".join(filter(None, [costs and str(costs), "  Nothing was written."]))
         plan = {"study": study.as_json(), "resources": asdict(self.resources), "costs": costs and costs.as_json()}
-        return json.dumps(plan, indent=2)
+        return json.dumps(plan, indent=2, default=Rule.as_json)
 
     def _costs(self) -> Costs:
         study, resources = self.study, self.resources
@@ -230,7 +231,7 @@ def _ready(request: Request, resources: Resources | None, stop: Stop) -> Driver:
         precision = given or best_precision("cuda" if resources.gpus_per_trial else "cpu")
     else:
         before = Folder(options.results / study.name).read_records(study) if request.before else []
-        resources, precision = check_nodes(options, data, folder_of(study), given, before)
+        resources, precision = check_nodes(options, study.space.resources, data, folder_of(study), given, before)
     driver = Driver(request, _with_data(options, study, data, precision), resources, stop)
     if request.asked is None:
         emit(wrapped(driver.headline()))

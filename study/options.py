@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from moe.cli import AUTO, Parser, SharedOptions, add_options, from_options, option, refuse, whole
 from moe.config import HOLDOUT, Protocol
 from moe.schema import Model, fields
+from study.rules import MOST_CPUS, gpu_share
 from study.space import PRESETS, Sampler, Space, read
 from study.study import CONFIRM_FROM, REFINE_FROM, Objective
 
@@ -56,7 +57,7 @@ class RayOptions(SharedOptions):
         None
     )
     cpus_per_trial: Annotated[
-        int | None, Ge(1), Le(4096), Field(title="C", description="by default an equal share")
+        int | None, Ge(1), Le(MOST_CPUS), Field(title="C", description="by default an equal share")
     ] = None
     concurrency: Annotated[int | None, Ge(1), Le(4096), Field(title="K", description="trials at a time")] = None
     mixed: Annotated[
@@ -70,9 +71,7 @@ class RayOptions(SharedOptions):
     @field_validator("gpus_per_trial", mode="before")
     @classmethod
     def _gpus(cls, gpus: float | None) -> float | None:
-        if gpus is None or gpus == 0 or 0.01 <= gpus <= 1 or (gpus > 1 and float(gpus).is_integer()):
-            return gpus
-        raise ValueError(f"gpus_per_trial is {gpus:g}; expected 0, a fraction from 0.01 to 1 or a whole number")
+        return gpu_share("gpus_per_trial", gpus)
 
     @field_validator("address")
     @classmethod

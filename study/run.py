@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> Exit:
 
 def _run(options: Options, command: str, stop: Stop) -> Exit:
     request = define(options, command)
-    resources = local(options) if options.address == "local" else None
+    resources = local(options, request.study.space.resources) if options.address == "local" else None
     if request.before and not (options.dry_run or options.data or options.dataset):
         from study.conclusion import conclude_finished  # pandas and Optuna
 

@@ -3,6 +3,7 @@
     epochs: [1, 2, 4, 8]             a list is a grid, searched in its order
     use_large_experts: [no, yes]
     test_examples: 2000              a scalar is fixed
+    resources: ...                   what some configs get of the machines: see `study.rules`
 
 A point is one index into each grid: samplers see small ordered integers, and stages of different trials
 coincide. Importing this file is cheap (no torch, Ray or Optuna), so that a wrong space is refused early.
@@ -19,6 +20,7 @@ from pydantic import field_validator, model_validator
 from moe.config import Config, Protocol
 from moe.files import expanded
 from moe.schema import Model, fields, kind
+from study.rules import Rule
 from study.space_file import read_mapping
 
 #: how a space can be searched; here, so that options can list them without Optuna
@@ -59,6 +61,7 @@ class Space(Model):
     name: str  # the preset's name, or the YAML file's stem
     grids: dict[str, tuple[Any, ...]]
     fixed: dict[str, Any]
+    resources: tuple[Rule, ...] = ()  # the first that fits a config decides; what a trial finds does not depend on them
 
     @field_validator("grids")
     @classmethod
@@ -76,6 +79,12 @@ class Space(Model):
             raise ValueError(f"{both[0]} is both searched and fixed; expected one of the two")
         if self.size > MOST_POINTS:
             raise ValueError(f"the grids have {self.size} points; expected at most {MOST_POINTS}")
+        for name, values in (each for rule in self.resources for each in _ordered(rule.when)):
+            if absent := [value for value in values if value not in self.all(name)]:
+                raise ValueError(
+                    f"resources have a rule for {name} {absent[0]!r}, which no trial has; expected "
+                    f"{' or '.join(map(str, self.all(name)))}"
+                )
         return self
 
     @property
@@ -149,7 +158,8 @@ def parse(name: str, entries: Mapping[str, Any]) -> Space:
     Raises:
         ValueError: as for `Space`, or a list is empty.
     """
-    grids, fixed = {}, {}
+    entries, grids, fixed = dict(entries), {}, {}
+    rules = tuple(map(_rule, entries.pop("resources", ())))
     for field, entry in _ordered(entries):
         if entry == []:
             raise ValueError(f"{field} is an empty list; expected at least one value")
@@ -157,7 +167,13 @@ def parse(name: str, entries: Mapping[str, Any]) -> Space:
             grids[field] = tuple(entry)
         else:
             fixed[field] = entry[0] if isinstance(entry, list) else entry
-    return Space(name=name, grids=grids, fixed=fixed)
+    return Space(name=name, grids=grids, fixed=fixed, resources=rules)
+
+
+def _rule(entries: Mapping[str, Any]) -> Rule:
+    lists = {name: each if isinstance(each, list) else [each] for name, each in entries.items()}
+    share = {name: entries[name] for name in ("cpus", "gpus") if lists.pop(name, None)}
+    return Rule(when={name: tuple(_plain(name, each) for each in values) for name, values in _ordered(lists)}, **share)
 
 
 def read(name_or_path: str, protocol: Protocol) -> Space:

@@ -1,6 +1,6 @@
-"""The one decoder of YAML: a mapping from names to values or lists of values, and nothing else that YAML can be.
+"""The one decoder of YAML: a mapping from names to values or lists of values; under `resources` a list of mappings.
 
-Aliases, merges, tags, deeper structures, numbers of base 8 or 60 and a key given twice are refused, not guessed at.
+Aliases, merges, tags, other structures, numbers of base 8 or 60 and a key given twice are refused, not guessed at.
 """
 
 import re
@@ -55,6 +55,9 @@ def _entries(loader: Any, root: Any) -> Iterator[tuple[str, Any]]:
         if name in seen:
             raise ValueError(f"{name} is given twice; expected each field once")
         seen.add(name)
+        if name == "resources":
+            yield name, _rules(loader, node)
+            continue
         if node.id == "mapping":
             within = ", ".join(str(inner.value) for inner, _ in node.value)[:80]
             raise ValueError(f"{name} is a mapping ({within}); expected a value or a list of values, as in [1, 2, 4]")
@@ -63,6 +66,12 @@ def _entries(loader: Any, root: Any) -> Iterator[tuple[str, Any]]:
         items = node.value if node.id == "sequence" else [node]
         values = [_value(loader, name, item) for item in items]
         yield name, values if node.id == "sequence" else values[0]
+
+
+def _rules(loader: Any, node: Any) -> list[dict[str, Any]]:
+    if node.id != "sequence" or any(item.id != "mapping" for item in node.value):
+        raise ValueError("resources are no list of rules; expected lines like `- {epochs: 30, gpus: 1}`")
+    return [dict(_entries(loader, item)) for item in node.value]
 
 
 def _value(loader: Any, name: str, node: Any) -> Any:

@@ -257,7 +257,7 @@ def without_ray(monkeypatch, data):
     """Training in this process on these data; a number in the list ends it after so many seeds."""
     ends = []
 
-    def run_tasks(work, tasks, resources, address, stop, done, stall_s):
+    def run_tasks(work, tasks, config, resources, address, stop, done, stall_s):
         for number, task in enumerate(tasks):
             if ends and number == ends[0]:
                 del ends[0]

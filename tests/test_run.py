@@ -306,3 +306,21 @@ def test_a_margin_of_a_resume_is_compared_in_points(tmp_path, capsys):
     with pytest.raises(SystemExit):
         define(parse([*words, "3.5"]), "")
     assert "--margin is 3.5; study x has 7, and a study never changes" in capsys.readouterr().err
+
+
+def test_a_resume_keeps_the_resources_of_its_space_or_takes_those_of_the_file_it_is_given(tmp_path):
+    file, folder = tmp_path / "small.yaml", Folder(tmp_path / "x")
+    text = "epochs: [1, 2, 4]\nuse_large_experts: [false, true]\ntest_examples: 1000\n"
+    words = ("--resume", "--name", "x", "--results", str(tmp_path))
+
+    def resumed(cpus, *more):
+        file.write_text(f"{text}resources: [{{epochs: 4, cpus: {cpus}}}]\n")
+        return define(parse([*words, *more]), "").study
+
+    file.write_text(text)
+    with folder.locked():
+        run = Run(started=now(), command="", commit=None, versions={}, store="none")
+        folder.write_study(a_study(name="x"), run)
+        folder.write_study(resumed(2, "--space", str(file)))
+    assert [resumed(3, *more).space.resources[0].cpus for more in ((), ("--space", str(file)))] == [2, 3]
+    assert resumed(2).replace(space=a_study().space) == a_study(name="x")

@@ -85,6 +85,16 @@ def test_an_empty_mapping_searches_nothing(written):
     assert (space.size, list(space.points()), space.values({})) == (1, [{}], {})
 
 
+def test_rules_about_resources_are_no_part_of_the_points(written):
+    grids = "learning_rate: [1e-3, 0.01]\nuse_large_experts: [no, yes]\n"
+    path = written(grids + "resources: [{use_large_experts: yes, learning_rate: [1e-3, 1e-2], gpus: 1}]\n")
+    space = read(path, HOLDOUT)
+    assert space.replace(resources=()) == read(written(grids), HOLDOUT)
+    assert decode(Space, space.as_json()) == space
+    (rule,) = space.resources
+    assert [rule.fits(Config(**space.values(point))) for point in space.points()] == [False, False, True, True]
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -116,6 +126,15 @@ def test_an_empty_mapping_searches_nothing(written):
         ("", "the file is not a mapping"),
         ("\x07", "cannot be read as YAML"),
         ("[" * 1000, "cannot be read as YAML"),
+        ("resources: 2", "resources are no list of rules; expected lines like `- {epochs: 30, gpus: 1}`"),
+        ("resources: [2]", "resources are no list of rules"),
+        ("resources: [{cpus: 2}]", "a rule of resources is incomplete; expected lines like"),
+        ("resources: [{epochs: 1}]", "a rule of resources is incomplete"),
+        ("resources: [{epochs: {}, cpus: 2}]", "epochs is a mapping"),
+        ("resources: [{epochs: 1, cpu: 2}]", "'cpu' is not a field of a config"),
+        ("resources: [{epochs: 1, cpus: 0}]", "cpus is 0; expected a whole number from 1 to 4096"),
+        ("resources: [{epochs: 1, gpus: 1.5}]", "gpus is 1.5; expected 0, a fraction from 0.01"),
+        ("resources: [{epochs: 3, cpus: 2}]", "a rule for epochs 3, which no trial has; expected 1"),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_sentence_that_names_it(written, text, sentence):

@@ -1,16 +1,21 @@
 """What Tune does around the searcher: silent trials, and how many workers are started."""
 
+import json
 import os
 import random
+import time
 from types import SimpleNamespace
 
 import pytest
+import ray
 from ray.tune.execution.tune_controller import TuneController
 
+import study.search.ray_cluster
 import study.search.tune
+from study.rules import Rule
 from study.search import controller as controllers
 from study.search.controller import WaitingController
-from study.search.resources import Resources
+from study.search.resources import Node, Resources
 from study.search.tune import search
 from study.study import STALLED
 from tests.search_helpers import Driver
@@ -99,6 +104,31 @@ def workers_started(monkeypatch, folder):
     search(driver.searcher, job, "local", folder / ".tune", stall_s=600)
     assert driver.ledger.ended("complete") == 10
     return len(workers)
+
+
+def test_trials_with_the_logical_cpus_and_gpus_of_their_rules_run_side_by_side(monkeypatch, tmp_path):
+    def evaluate(job, config, send):
+        assigned, began = ray.get_runtime_context().get_assigned_resources(), time.monotonic()
+        time.sleep(0.3)
+        with (tmp_path / "log").open("a") as log:
+            share = assigned["CPU"], assigned["GPU"]
+            log.write(json.dumps([config.use_large_experts, share, began, time.monotonic()]) + "\n")
+        send({"result": a_result(0.01, config).model_dump_json()})
+
+    monkeypatch.setattr(study.search.tune, "evaluate", evaluate)
+    monkeypatch.setattr(study.search.ray_cluster, "here", lambda: Node(3, 1))
+    rules = (Rule(when={"use_large_experts": (True,)}, cpus=2, gpus=0.5),)
+    driver = Driver(trials=6, concurrency=3, sampler="grid")
+    job = SimpleNamespace(resources=Resources(cpus_per_trial=1, gpus_per_trial=0.25, concurrency=3, rules=rules))
+    search(driver.searcher, job, "local", tmp_path / ".tune", stall_s=600)
+    assert driver.ledger.ended("complete") == 6
+    ran = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert sorted((large, share) for large, share, *_ in ran) == [(False, [1, 0.25])] * 3 + [(True, [2, 0.5])] * 3
+    assert any(
+        large != other and began < end and start < ended
+        for large, _, began, ended in ran
+        for other, _, start, end in ran
+    )
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ from study import machine
 from study.cluster.arithmetic import Candidate, Kind, choose
 from study.machine import ClusterError
 from study.options import RayOptions
-from study.search.ray_cluster import check_cluster, connected, connected_nodes
+from study.rules import Rule
+from study.search.ray_cluster import connected, connected_nodes
 from study.search.resources import Resources, allot
 from study.study import Record
 
@@ -76,12 +77,18 @@ class Check(NamedTuple):
 
 
 def check_nodes(
-    options: RayOptions, data: DataSet, folder: Path | None, precision: Precision | None, before: Sequence[Record]
+    options: RayOptions,
+    rules: tuple[Rule, ...],
+    data: DataSet,
+    folder: Path | None,
+    precision: Precision | None,
+    before: Sequence[Record],
 ) -> tuple[Resources, Precision]:
     """Check that every node can run the study's trials; what a trial gets of the cluster, and its precision.
 
     Args:
         options: of study.run or study.confirm, with the address of the cluster.
+        rules: of the study's space, about resources.
         folder: where every node has the data; None for its cache.
         precision: None for the fastest.
         before: the trials that there are, whose arithmetic is kept.
@@ -111,8 +118,7 @@ def check_nodes(
         if failed := [check.name for check in checks if not check.ok]:
             raise ClusterError(f"the cluster cannot run this study: see {', '.join(failed)} above")
         present = connected_nodes()
-        resources = allot(options, [node for name, node in present.items() if name not in choice.idle])
-        check_cluster(resources)
+        resources = allot(options, [node for name, node in present.items() if name not in choice.idle], rules)
     return replace(resources, idle=choice.idle), precision or (choice.kind[0] if choice.kind else FLOAT32)
 
 

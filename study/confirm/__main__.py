@@ -36,7 +36,7 @@ def _run(options: ConfirmOptions, command: str, stop: Stop) -> Exit:
             PROGRAM, f"study {study.name} has protocol notebook, whose trials used the test images; expected holdout"
         )
     refuse_data_for_shapes(PROGRAM, study, options.data)
-    resources = local(options) if options.address == "local" else None
+    resources = local(options, study.space.resources) if options.address == "local" else None
     # pandas and Optuna, once the options are checked; and threads must not start before signals are received
     from study.confirm.planning import planned
 

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from moe.config import Config
 from moe.console import Exit, duration, emit, fail, warn
@@ -125,7 +126,7 @@ class Confirmer:
 
         stall_s = 60 * self.options.stall_minutes
         with self.stop.while_trials_run(lambda: self._interrupted(command)):
-            run_tasks(work, trials, self.resources, self.options.address, self.stop, done, stall_s)
+            run_tasks(work, trials, itemgetter(1), self.resources, self.options.address, self.stop, done, stall_s)
 
     def _score(self) -> None:
         """Open the test labels: every seed has ended."""
@@ -162,5 +163,6 @@ def confirm(
     except DataError as error:
         return fail(PROGRAM, str(error))
     if resources is None:
-        resources, _ = check_nodes(options, data, folder_of(study, options.data), study.precision, records)
+        rules, folder = study.space.resources, folder_of(study, options.data)
+        resources, _ = check_nodes(options, rules, data, folder, study.precision, records)
     return Confirmer(options, study, *planned, data, resources, stop).run(records, command)

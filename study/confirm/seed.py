@@ -36,7 +36,9 @@ def train_and_predict(job: Job, role: Role, config: Config, on_epoch: OnEpoch) -
     started, began, problem = now(), time.perf_counter(), ""
     outcome: dict[str, Any] = {"state": FAILED}
     try:
-        found = run_controls(config, worker.data(job), worker.store(job), worker.devices(job.resources), on_epoch)
+        found = run_controls(
+            config, worker.data(job), worker.store(job), worker.devices(job.resources.of(config)), on_epoch
+        )
     except TrainingError as error:
         outcome["error"] = str(error)
     except (DataError, ClusterError, OutOfMemoryError) as error:

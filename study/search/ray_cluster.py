@@ -16,7 +16,7 @@ import ray
 
 from study.machine import ClusterError
 from study.search import cleanup
-from study.search.resources import Node, Resources
+from study.search.resources import Node, Resources, here
 
 CONNECT_S = 5.0
 MOST_PATH = 107 - len(
@@ -57,10 +57,14 @@ def _private(resources: Resources, folder: Path) -> dict[str, Any]:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else Ray would write one, readable by all, to ~/.ray
     # for the workers: glibc keeps freed memory for each thread apart, and a worker with Ray's 30 threads grew to 2.5 GB
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")
-    share = resources.gpus_per_trial  # a fraction of a GPU never spans two
+    cpus, share = resources.cpus_per_trial * resources.concurrency, resources.gpus_per_trial
+    # a fraction of a GPU never spans two
     gpus = share * resources.concurrency if share >= 1 or not share else -(-resources.concurrency // int(1 / share))
+    if resources.rules:  # as many run at once as there is room for
+        machine = here()
+        cpus, gpus = machine.cpus, machine.gpus
     return {
-        "num_cpus": resources.cpus_per_trial * resources.concurrency,
+        "num_cpus": cpus,
         "num_gpus": int(gpus),
         "include_dashboard": False,
         "object_store_memory": 100 * 2**20,
@@ -106,13 +110,3 @@ def connected_nodes() -> dict[str, Node]:
     present = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
     kinds = ("CPU", "GPU", "memory")
     return {name: Node(*(int(each.get(kind, 0)) for kind in kinds)) for name, each in present.items()}
-
-
-def check_cluster(resources: Resources) -> None:
-    """Raise a ClusterError if no node is large enough for one trial, which would wait forever."""
-    cpus, gpus = resources.cpus_per_trial, resources.gpus_per_trial
-    if not any(node.places(cpus, gpus) for node in connected_nodes().values()):
-        raise ClusterError(
-            f"no node of the cluster has the {cpus} CPUs and {gpus:g} GPUs of one trial; "
-            "lower --cpus-per-trial or --gpus-per-trial"
-        )

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 import ray
 from ray.exceptions import RayError
 
+from moe.config import Config
 from study.machine import ClusterError
 from study.search.ray_cluster import connected
 from study.search.resources import Resources
@@ -41,8 +42,8 @@ class Worker(Generic[Task, Found]):
 class Running:
     """A task in a worker, as the driver sees it."""
 
-    def __init__(self, worker: Any, task: object, since: float | None) -> None:
-        self.worker, self.found = worker, worker.run.remote(task)
+    def __init__(self, own: Resources, worker: Any, task: object, since: float | None) -> None:
+        self.own, self.worker, self.found = own, worker, worker.run.remote(task)
         self._answer, self._steps = worker.steps.remote(), None
         self._since = since  # its last step; None while its worker may wait for room
 
@@ -58,6 +59,7 @@ class Running:
 def run_tasks(
     work: Callable[[Task, Callable[..., None]], Found],
     tasks: Sequence[Task],
+    config: Callable[[Task], Config],
     resources: Resources,
     address: str,
     stop: Stop,
@@ -68,6 +70,7 @@ def run_tasks(
 
     Args:
         work: of one task, in a worker process; it calls its second argument, with anything, as it goes on.
+        config: of a task; it decides what its worker is allotted.
         address: of Ray.
         done: called here with what `work` returns, as each task ends.
         stall_s: seconds without a step after which a worker is killed.
@@ -76,31 +79,39 @@ def run_tasks(
         ClusterError: the cluster cannot be reached, lost a worker again and again, or one stood still.
         Exception: any that `work` raises, also as ray.exceptions.RayTaskError.
     """
-    waiting, running, idle, clock = deque(tasks), list[Running](), list[Any](), Clock()
+    waiting, running, idle, clock = deque(tasks), list[Running](), list[tuple[Resources, Any]](), Clock()
     private = address == "local"
     with connected(address, resources), watched(stop, private):
-        hire = ray.remote(Worker).options(
-            num_cpus=resources.cpus_per_trial,
-            num_gpus=resources.gpus_per_trial,
-            label_selector=resources.labels,
-            max_restarts=-1,
-            max_task_retries=ATTEMPTS - 1,
-            max_concurrency=2,  # its task and the question how far it is
-        )
         while (waiting or running) and not stop.now():
             while waiting and len(running) < resources.concurrency:
-                worker = idle.pop() if idle else hire.remote(work)
-                running.append(Running(worker, waiting.popleft(), clock.now if private else None))
+                own = resources.of(config(waiting[0]))
+                idle = [each for each in idle if each[0] == own]  # Ray ends the others, and has their room
+                worker = idle.pop()[1] if idle else _hired(work, own)
+                since = clock.now if private and not resources.rules else None
+                running.append(Running(own, worker, waiting.popleft(), since))
             ready, _ = ray.wait([each.found for each in running], timeout=POLL_S)
             now = clock.read()
             for each in [*running]:
                 if each.found in ready:
                     running.remove(each)
-                    idle.append(each.worker)
+                    if waiting:  # else its room is for a worker that waits for more
+                        idle.append((each.own, each.worker))
                     done(_received(each.found))
                 elif each.silent_s(now) > stall_s:
                     ray.kill(each.worker)
                     raise ClusterError(f"a worker reported nothing for {stall_s / 60:g} minutes")
+
+
+def _hired(work: Callable[..., Any], own: Resources) -> Any:
+    hire = ray.remote(Worker).options(
+        num_cpus=own.cpus_per_trial,
+        num_gpus=own.gpus_per_trial,
+        label_selector=own.labels,
+        max_restarts=-1,
+        max_task_retries=ATTEMPTS - 1,
+        max_concurrency=2,  # its task and the question how far it is
+    )
+    return hire.remote(work)
 
 
 def _received(reference: Any) -> Any:

@@ -57,11 +57,11 @@ class _Hooks(tune.Stopper, tune.Callback):  # type: ignore[misc]
                     self._end_stalled(trial, limit / 60)
 
     def _end_stalled(self, trial: Any, minutes: float) -> None:
-        """Fail a trial with its worker; or end the study if its worker does not start, though there is room for it."""
+        """Fail a trial with its worker; or end the study if its worker does not start, though no other runs."""
         if worker := trial.temporary_state.ray_actor:
             self._searcher.fail_stalled(trial.trial_id, minutes)
             ray.kill(worker)
-        elif self._private:
+        elif self._private and not any(other.temporary_state.ray_actor for other in self._live):
             self._searcher.stop.lose(f"no worker has started for {minutes:g} minutes")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -92,12 +92,14 @@ def search(searcher: StudySearch, job: Job, address: str, scratch: Path, stall_s
             run = refer if params.get("reference") else evaluate
             run(job, Config(**params["config"]), tune.report)
 
+        def share(params: dict[str, Any]) -> tune.PlacementGroupFactory:
+            own = resources.of(Config(**params["config"]))
+            bundle = {"CPU": own.cpus_per_trial, "GPU": own.gpus_per_trial}
+            return tune.PlacementGroupFactory([bundle], bundle_label_selector=[resources.labels])
+
         hooks = _Hooks(searcher, stall_s, private)
-        allotment = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
         tuner = tune.Tuner(
-            tune.with_resources(
-                trainable, tune.PlacementGroupFactory([allotment], bundle_label_selector=[resources.labels])
-            ),
+            tune.with_resources(trainable, share),
             tune_config=tune.TuneConfig(
                 search_alg=searcher, num_samples=-1, max_concurrent_trials=resources.concurrency, reuse_actors=True
             ),

@@ -29,18 +29,18 @@ def evaluate(job: Job, config: Config, send: Callable[[Row], None]) -> None:
     not be able to run another trial after it.
     """
     reporter = Reporter(send, warnings)
-    gpus = job.resources.gpus_per_trial
-    if gpus == 0 and config.precision == BFLOAT16 != best_precision("cpu"):
+    own = job.resources.of(config)
+    if own.gpus_per_trial == 0 and config.precision == BFLOAT16 != best_precision("cpu"):
         warnings.append(
             f"bfloat16 may be slow on {socket.gethostname()}, whose CPU lacks or may not use instructions for it; "
             "--precision float32 may be faster"
         )
-    with _failures_reported(reporter, config, gpus):
+    with _failures_reported(reporter, config, own):
         result = pipeline.run(
             config,
             data(job),
             store(job),
-            devices=devices(job.resources),
+            devices=devices(own),
             on_epoch=reporter.on_epoch,
         )
         reporter.send({"result": result.model_dump_json()})
@@ -48,19 +48,19 @@ def evaluate(job: Job, config: Config, send: Callable[[Row], None]) -> None:
 
 def refer(job: Job, config: Config, send: Callable[[Row], None]) -> None:
     """Train a config's baseline, and send its accuracy or an error; otherwise as `evaluate`."""
-    reporter, gpus = Reporter(send, warnings), job.resources.gpus_per_trial
-    with _failures_reported(reporter, config, gpus):
-        reporter.send({"accuracy": pipeline.baseline_accuracy(config, data(job), store(job), devices(job.resources))})
+    reporter, own = Reporter(send, warnings), job.resources.of(config)
+    with _failures_reported(reporter, config, own):
+        reporter.send({"accuracy": pipeline.baseline_accuracy(config, data(job), store(job), devices(own))})
 
 
 @contextmanager
-def _failures_reported(reporter: Reporter, config: Config, gpus: float) -> Iterator[None]:
+def _failures_reported(reporter: Reporter, config: Config, own: Resources) -> Iterator[None]:
     try:
         yield
     except (TrainingError, DataError) as error:
         reporter.fail(str(error))
     except OutOfMemoryError:
-        reporter.fail(f"out of GPU memory with batch_size {config.batch_size}, {gpus:g} GPU a trial")
+        reporter.fail(f"out of GPU memory with batch_size {config.batch_size}, {own.gpus_per_trial:g} GPU a trial")
     except Exception as error:
         reporter.fail(f"{type(error).__name__} on {socket.gethostname()}: {error}")
         raise
