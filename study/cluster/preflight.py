@@ -100,7 +100,7 @@ def check_nodes(
     folders = {use: place for use, place in places.items() if place}
     with connected(options.address, None):
         _wait_for_nodes(int(os.environ.get(NODES, "1")))
-        on_gpu = allot(options, list(connected_nodes().values())).gpus_per_trial > 0
+        on_gpu = allot(options, list(connected_nodes().values()), rules).gpus_per_trial > 0
         wanted = Wanted(data.name, folder, data.fingerprint, precision, folders, on_gpu)
         with _marks(wanted) as problems:
             nodes, silent = _ask_all(wanted)
