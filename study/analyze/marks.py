@@ -11,7 +11,8 @@ from study.analyze.tables import settings
 from study.select.choice import points
 from study.study import Record
 
-MARKS = re.compile(r"""<g id=(["'])marks (.*?)\1>(.*?</g>\s*</g>)""", re.S)  # a line or a scatter with markers
+#: a line or a scatter with markers; one without any is `<g .../>`
+MARKS = re.compile(r"""<g id=(["'])marks ([^\n]*?)\1>(.*?</g>\s*</g>)""", re.S)
 
 
 def explain(drawn: Any, words: Sequence[str]) -> None:
