@@ -8,8 +8,8 @@ the mixture alone. Trials that wait for a stage of another one cost less. Counte
 space notebook, each stage trained once: 16 CPUs take 78 s with one a trial, 81 s with two, 114 s with four; 2 CPUs take
 305 s with one, 414 s with two. CPUs that are left, by --concurrency, a GPU or too little memory, are shared, at most
 four to a trial. No more trials run at once than all nodes together have memory for: Ray places them by their CPUs and
-GPUs only. Rules of the space give some
-configs another share; as many trials run at once as there is room for, if each had the least.
+GPUs only. Rules of the space give some configs another share. Then the number at once is counted with the smallest
+share, and Ray starts a trial as soon as its own share is free.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,8 @@ class Resources:
     @property
     def share(self) -> str:
         """What a trial gets, in words."""
-        return f"{self.cpus_per_trial} CPUs" + f" and {self.gpus_per_trial:g} GPUs" * bool(self.gpus_per_trial)
+        cpus = f"{self.cpus_per_trial} CPU{'s' * (self.cpus_per_trial > 1)}"
+        return cpus + f" and {self.gpus_per_trial:g} GPUs" * bool(self.gpus_per_trial)
 
     @property
     def labels(self) -> dict[str, str]:

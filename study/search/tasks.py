@@ -85,7 +85,8 @@ def run_tasks(
         while (waiting or running) and not stop.now():
             while waiting and len(running) < resources.concurrency:
                 own = resources.of(config(waiting[0]))
-                idle = [each for each in idle if each[0] == own]  # Ray ends the others, and has their room
+                # Ray ends workers that nothing refers to any more, and frees their CPUs
+                idle = [each for each in idle if each[0] == own]
                 worker = idle.pop()[1] if idle else _hired(work, own)
                 since = clock.now if private and not resources.rules else None
                 running.append(Running(own, worker, waiting.popleft(), since))
@@ -94,7 +95,7 @@ def run_tasks(
             for each in [*running]:
                 if each.found in ready:
                     running.remove(each)
-                    if waiting:  # else its room is for a worker that waits for more
+                    if waiting:  # otherwise Ray may need its CPUs for a larger task
                         idle.append((each.own, each.worker))
                     done(_received(each.found))
                 elif each.silent_s(now) > stall_s:

@@ -92,14 +92,14 @@ def search(searcher: StudySearch, job: Job, address: str, scratch: Path, stall_s
             run = refer if params.get("reference") else evaluate
             run(job, Config(**params["config"]), tune.report)
 
-        def share(params: dict[str, Any]) -> tune.PlacementGroupFactory:
+        def bundles(params: dict[str, Any]) -> tune.PlacementGroupFactory:
             own = resources.of(Config(**params["config"]))
-            bundle = {"CPU": own.cpus_per_trial, "GPU": own.gpus_per_trial}
-            return tune.PlacementGroupFactory([bundle], bundle_label_selector=[resources.labels])
+            allotment = {"CPU": own.cpus_per_trial, "GPU": own.gpus_per_trial}
+            return tune.PlacementGroupFactory([allotment], bundle_label_selector=[resources.labels])
 
         hooks = _Hooks(searcher, stall_s, private)
         tuner = tune.Tuner(
-            tune.with_resources(trainable, share),
+            tune.with_resources(trainable, bundles),
             tune_config=tune.TuneConfig(
                 search_alg=searcher, num_samples=-1, max_concurrent_trials=resources.concurrency, reuse_actors=True
             ),
