@@ -36,27 +36,37 @@ class Request:
 def define(options: Options, command: str) -> Request:
     """The study that the options define; raises a FolderError if the folder to resume is damaged."""
     _check_installed(options)
-    folder = _folder(options)
-    if folder and options.resume:
+    if folder := _folder(options):
         before = folder.read_study()
         space = before.space.replace(resources=_check_same(options, before).resources)
         budgets = {name: value for name in BUDGETS if (value := getattr(options, name)) is not None}
         study = _sized(before.replace(**budgets, space=space, data_folder=data_folder(options, before)))
+        _check_grid(options, study)
         return Request(options=options, command=command, study=study, before=before)
     chosen = DEFAULTS | {name: value for name in DEFAULTS if (value := getattr(options, name)) is not None}
     if chosen["trials"] == EVERY_POINT and chosen["sampler"] == AUTO:
         chosen["sampler"] = "grid"
     chosen["margin"] /= 100
-    study = Study(
-        name=options.name or "",
-        precision=FLOAT32 if options.precision is None or options.precision == AUTO else options.precision,
-        dataset=options.dataset or AUTO,
-        data="",
-        source="",
-        data_folder=data_folder(options),
-        **{**chosen, "space": space_of(chosen["space"], chosen["protocol"])},
+    study = _sized(
+        Study(
+            name=options.name or "",
+            precision=FLOAT32 if options.precision is None or options.precision == AUTO else options.precision,
+            dataset=options.dataset or AUTO,
+            data="",
+            source="",
+            data_folder=data_folder(options),
+            **{**chosen, "space": space_of(chosen["space"], chosen["protocol"])},
+        )
     )
-    return Request(options=options, command=command, study=_sized(study), before=None)
+    _check_grid(options, study)
+    return Request(options=options, command=command, study=study, before=None)
+
+
+def _check_grid(options: Options, study: Study) -> None:
+    """Refuse workers without Ray for a sampler that one process has to run."""
+    sampler = "grid" if study.sampler == AUTO and study.trials >= study.space.size else study.sampler
+    if options.worker and sampler != "grid":
+        refuse(PROGRAM, f"--worker is given for sampler {sampler}; expected --trials all, or --sampler grid")
 
 
 def _check_installed(options: Options) -> None:
@@ -87,20 +97,20 @@ def _sized(study: Study) -> Study:
 
 
 def _folder(options: Options) -> Folder | None:
-    """The folder that is named, or the newest if a resume names none; None for a new study without a name."""
+    """The folder to resume: the one that is named, or the newest if none is; None for a new study."""
     if not options.name:
         found = study_folders(options.results) if options.resume else []
         if options.resume and not found:
             refuse(PROGRAM, f"--resume finds no study in {options.results}; expected one, or --results elsewhere")
         return Folder(found[-1]) if found else None
     folder = Folder(options.results / options.name)
-    if folder.exists() and not options.resume:
+    if folder.exists() and not (options.resume or options.worker):
         advice = "add --resume to continue it, or choose another name"
         refuse(PROGRAM, f"--name is {options.name}; {folder.path} holds a study already: {advice}")
     if options.resume and not folder.exists():
         names = ", ".join(path.name for path in study_folders(options.results)) or "none"
         refuse(PROGRAM, f"--name is {options.name}; expected a study in {options.results}: {names}")
-    return folder
+    return folder if folder.exists() else None
 
 
 def refuse_data_for_shapes(program: str, study: Study, data: Path | None) -> None:

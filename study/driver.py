@@ -25,6 +25,7 @@ from study.data import folder_of, load_data
 from study.definition import Request, refuse_change
 from study.files import write_text
 from study.folder import Folder, FolderError, free_name
+from study.headless import Headless
 from study.options import Options
 from study.rules import Rule
 from study.search import samplers
@@ -114,7 +115,7 @@ class Driver:
         asked, stop.resume = self.request.asked, self.request.command
         kind = Ledger if asked is None else partial(Asked, asked)
         ledger = kind(study, records, self._safely(save), self._safely(folder.write_study), options.max_failures)
-        folder.write_study(study, self._this_run())
+        folder.write_study(study, self.this_run())
         if asked is None:
             stop.resume = resume_command(options, study)
             write_text(folder.path / RESUME, f"{stop.resume}\n")
@@ -136,7 +137,7 @@ class Driver:
         with showing(progress) as hide, stop.while_trials_run(conclude_early):
             scratch = folder.path.resolve() / ".tune"
             try:
-                search(searcher, self._job(), options.address, scratch, 60 * options.stall_minutes)
+                search(searcher, self.job(), options.address, scratch, 60 * options.stall_minutes)
             finally:
                 tables.close()
                 loggers.close()
@@ -160,7 +161,8 @@ class Driver:
 
         return safely
 
-    def _job(self) -> Job:
+    def job(self) -> Job:
+        """What all trials have in common."""
         return Job(
             dataset=self.study.dataset,
             folder=folder_of(self.study),
@@ -169,7 +171,8 @@ class Driver:
             store=self.request.options.location,
         )
 
-    def _this_run(self) -> Run:
+    def this_run(self) -> Run:
+        """What is recorded of this process."""
         store = "none" if self.request.options.no_store else self.request.options.store or "default"
         return Run(
             started=now(),
@@ -203,6 +206,8 @@ def drive(request: Request, resources: Resources | None, stop: Stop) -> Exit:
     if options.dry_run:
         emit(driver.plan())
         return Exit.DONE
+    if options.worker:
+        return Headless(request, driver.study, driver.job(), stop).run(driver.this_run())
     with driver.folder.locked():
         check_unchanged(driver.folder, request.before)
         records = driver.folder.read_records(driver.study)

@@ -36,6 +36,10 @@ class FolderError(Exception):
     """A study folder that cannot be used; the sentence says why and what to do."""
 
 
+class InUseError(FolderError):
+    """Another driver holds the folder now."""
+
+
 class Claim(Model):
     """What `.lock` holds; always as long, so that it can be written in place."""
 
@@ -108,8 +112,8 @@ class Lock:
             if not os.path.lexists(self._path):
                 return
 
-    def _in_use(self, where: str) -> FolderError:
-        return FolderError(f"{self._folder} is in use by another driver{where}; wait for it or stop it")
+    def _in_use(self, where: str) -> InUseError:
+        return InUseError(f"{self._folder} is in use by another driver{where}; wait for it or stop it")
 
     def _read(self) -> Claim | None:
         with suppress(OSError, ValueError):

@@ -22,7 +22,7 @@ EVERY_POINT = 0  # what `--trials all` is read as
 MOST_SEED = 2_000_000  # a study's seeds are 1,000 apart and fit 31 bits
 RESOURCES = ("gpus_per_trial", "cpus_per_trial", "concurrency", "mixed", "stall_minutes", "address")
 #: what a resume needs again, because study.json does not hold it
-PER_RUN = ("results", *RESOURCES, "store", "no_store", "max_failures", "log")
+PER_RUN = ("results", *RESOURCES, "store", "no_store", "max_failures", "log", "worker")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 #: what --log takes, and the package that each needs
@@ -114,6 +114,9 @@ class Options(RayOptions):
     ] = None
     dry_run: Annotated[bool, Field(description="print the plan and its cost, and exit")] = False
     print_json: bool = False
+    worker: Annotated[
+        bool, Field(description="run trials of a grid in this process, beside others with this command; without Ray")
+    ] = False
     name: Annotated[str | None, Field(title="NAME", description="of the study, by default the next free one")] = None
     resume: Annotated[bool, Field(description="continue the study --name, or the newest one")] = False
 
@@ -144,7 +147,20 @@ def parse(arguments: list[str] | None = None) -> Options:
     options = from_options(Options, parser().parse_args(arguments), PROGRAM)
     if options.print_json and not options.dry_run:
         refuse(PROGRAM, "--json is given without --dry-run; expected both: a study writes its results into its folder")
+    if options.worker:
+        _check_worker(options)
     return options
+
+
+def _check_worker(options: Options) -> None:
+    """Refuse what a worker without Ray cannot have."""
+    if not options.name:
+        refuse(PROGRAM, "--worker is given without --name; expected the name that all workers of the study are given")
+    unfit = {"no_store": "a store that all workers share", "log": "none: only the driver of a study logs"}
+    unfit |= {"concurrency": "as many workers as trials at once", "address": "none: workers need no Ray"}
+    for name, expected in unfit.items():
+        if getattr(options, name) != fields(Options)[name].default:
+            refuse(PROGRAM, f"--worker is given with {option(name)}; expected {expected}")
 
 
 def parser() -> Parser:
@@ -166,7 +182,7 @@ def parser() -> Parser:
     folder = command.add_argument_group("results and data")
     add_options(folder, Options, "name", "results", "resume", "data", "dataset")
     add_options(folder.add_mutually_exclusive_group(), Options, "store", "no_store")
-    add_options(command.add_argument_group("resources"), Options, *RESOURCES)
+    add_options(command.add_argument_group("resources"), Options, *RESOURCES, "worker")
     return command
 
 

@@ -23,8 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> Exit:
 
 def _run(options: Options, command: str, stop: Stop) -> Exit:
     request = define(options, command)
-    resources = local(options, request.study.space.resources) if options.address == "local" else None
-    if request.before and not (options.dry_run or options.data or options.dataset):
+    here = options.replace(concurrency=1) if options.worker else options  # one trial in this process
+    resources = local(here, request.study.space.resources) if options.address == "local" else None
+    if request.before and not (options.dry_run or options.data or options.dataset or options.worker):
         from study.conclusion import conclude_finished  # pandas and Optuna
 
         if (code := conclude_finished(request)) is not None:

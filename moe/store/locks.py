@@ -106,6 +106,11 @@ class Lease:
             self.over = _newest(self.files, self.folder) > self.generation
         return not self.over
 
+    def deaths(self) -> int:
+        """How many earlier holders have not released it."""
+        beats = (_read(self.files, _path(self.folder, each, "beat"), Beat) for each in range(1, self.generation))
+        return sum(not (beat and beat.released) for beat in beats)
+
     def beat(self, released: bool = False) -> None:
         """Write that the holder is alive, or that it has released the lease."""
         with self._lock:

@@ -144,6 +144,8 @@ def _with_run(request: Request, words: list[str]) -> Request:
         refuse(PROGRAM, f"--address is {run.address} after --; expected it before, as the URL of the cluster")
     if run.dry_run:
         refuse(PROGRAM, "--dry-run is after --; expected it before")
+    if run.worker:
+        refuse(PROGRAM, "--worker is after --; expected none: jobs that need no Ray are submitted by themselves")
     if run.resume and request.action == "submit":
         refuse(PROGRAM, f"--resume is after --; expected {PROGRAM} resume ... [NAME]")
     for name in ("results", "data"):

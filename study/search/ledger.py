@@ -17,6 +17,7 @@ from study.select.refine import Replicate, replicates
 from study.study import ASK, COMPLETE, FAILED, REFINE, RUNNING, SEARCH, Phase, Record, Reference, State, Study, now
 
 Point = dict[str, int]
+MOST_TRIES = 3  # times that a worker is lost with a config before the config counts as the reason
 
 
 class Verdict(Enum):
@@ -36,6 +37,7 @@ class Ledger:
         save: called with each record that is new or has changed.
         save_study: called with the study when it has another reference.
         max_failures: failed trials that end the study; by default a fifth of those wanted, at least three.
+        alone: whether no other process runs trials, so that those that run were left by earlier ones.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class Ledger:
         save: Callable[[Record], None],
         save_study: Callable[[Study], None] = lambda study: None,
         max_failures: int | None = None,
+        alone: bool = True,
     ) -> None:
         self.study = study
         self.max_failures = max_failures or max(3, study.search_trials // 5)
         self._save_study = save_study
         self.records = {record.trial: record for record in records}
-        self._interrupted = {record.trial for record in self.of(RUNNING)}  # by earlier runs, and not started again
+        # by earlier runs, and not started again
+        self._interrupted = {record.trial for record in self.of(RUNNING)} if alone else set()
         self.best = max(self.of(COMPLETE), key=self._objective, default=None)
         self.closed = False  # no more launches: time is up, or a signal came
         self._save = save
@@ -166,7 +170,7 @@ class Ledger:
 
     def restart(self, record: Record) -> Record:
         """Start a trial again that an earlier run did not end, with its number and seed."""
-        self._interrupted.remove(record.trial)
+        self._interrupted.discard(record.trial)
         return self._update(record.replace(started=now()))
 
     def refer(self, reference: Reference) -> None:

@@ -58,6 +58,13 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
     return {name: IntDistribution(0, len(grid) - 1) for name, grid in space.grids.items()}
 
 
+def grid_order(space: Space, seed: int) -> list[int]:
+    """The positions of all points, in an order that the seed alone decides."""
+    draws = random.Random(seed)  # its random() is promised to stay the same in later Pythons
+    keys = [draws.random() for _ in range(space.size)]
+    return sorted(range(space.size), key=keys.__getitem__)
+
+
 AGAIN = "again"  # Optuna's attribute of a trial whose worker was lost: its point still lacks a trial
 
 
@@ -69,10 +76,8 @@ class GridSampler(BaseSampler):
     """
 
     def __init__(self, space: Space, seed: int) -> None:
-        draws = random.Random(seed)  # its random() is promised to stay the same in later Pythons
-        keys = [draws.random() for _ in range(space.size)]
         self._space = space
-        self._order = sorted(range(space.size), key=keys.__getitem__)
+        self._order = grid_order(space, seed)
         self._taken = [0] * space.size  # trials per position
         self._next = 0  # how many proposals the rounds have passed, taken ones included
         self._counted: set[int] = set()  # trials of the study that are in `_taken`

@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 from moe.config import Config
 from moe.result import Result
 from moe.schema import decode, fields
-from study.search.ledger import Ledger, Verdict
+from study.search.ledger import MOST_TRIES, Ledger, Verdict
 from study.search.loggers import Loggers
 from study.search.progress import Progress
 from study.search.samplers import AGAIN, distributions, make
@@ -20,7 +20,6 @@ from study.study import COMPLETE, FAILED, LOST, NOT_RUN, RUNNING, SEARCH, STALLE
 
 MAX_REPEATS = 5  # times that a sampler may propose a point that was tried, before the trial becomes a replicate
 RAY_ENDS_S = 2.0  # a raylet ends its workers before itself, as when an agent of it has died
-MOST_TRIES = 3  # times that a worker is lost with a config before the config counts as the reason
 
 
 class StudySearch(Searcher):  # type: ignore[misc]

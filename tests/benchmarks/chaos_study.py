@@ -85,20 +85,24 @@ class Scene:
         for path in (self.folder, self.home / "stages"):
             shutil.rmtree(path, ignore_errors=True)
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, *more: str) -> subprocess.Popen[bytes]:
         """A driver: the study's first one, or one that resumes it."""
         words = ("--resume", *ALWAYS) if (self.folder / "study.json").exists() else (*COMMON, *self.words)
         path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
         ours = {"PYTHONPATH": path, "MOE_STORE": str(self.home / "stages")}
         with (self.home / "printed").open("ab") as printed:
             return subprocess.Popen(
-                [sys.executable, "-m", "study.run", *words],
+                [sys.executable, "-m", "study.run", *words, *more],
                 cwd=self.home,
                 env={**os.environ, **ours},
                 stdout=printed,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def tail(self) -> str:
+        """The last lines that drivers printed."""
+        return "\n".join((self.home / "printed").read_text(errors="replace").splitlines()[-15:])
 
     def records(self) -> dict[str, bytes]:
         """The study's records, by name of file."""
@@ -141,8 +145,17 @@ def undisturbed(scene: Scene) -> pd.DataFrame:
     scene.begin()
     with scene.start() as driver:
         if driver.wait():
-            raise SystemExit(f"the undisturbed study ended with {driver.returncode}:\n{_tail(scene)}")
+            raise SystemExit(f"the undisturbed study ended with {driver.returncode}:\n{scene.tail()}")
     return scene.table()
+
+
+def differences(expected: pd.DataFrame, scene: Scene) -> list[str]:
+    """What a study's trials have other than an undisturbed one's."""
+    try:
+        pd.testing.assert_frame_equal(expected, scene.table(), check_dtype=False, check_exact=True)
+    except (AssertionError, OSError) as error:
+        return [f"the trials differ from the undisturbed study's: {error}\n{scene.tail()}"]
+    return []
 
 
 def disturbed(
@@ -155,7 +168,7 @@ def disturbed(
         with scene.start() as driver:
             family = _kill_below(driver, scene, kinds, draw, count)
             if driver.poll() is None:
-                count.wrong.append(f"no record has changed for {HANG_S:.0f} s:\n{_tail(scene)}")
+                count.wrong.append(f"no record has changed for {HANG_S:.0f} s:\n{scene.tail()}")
                 driver.kill()
         code = driver.returncode
         count.codes[code] += 1
@@ -168,7 +181,7 @@ def disturbed(
             else:
                 count.wrong.append(f"the finished record {name} is {'changed' if name in now else 'lost'}")
         if code not in (Exit.DONE, Exit.INTERRUPTED, Exit.ENVIRONMENT, -signal.SIGKILL):  # 4: Ray died as it started
-            count.wrong.append(f"a driver ended with {code}:\n{_tail(scene)}")
+            count.wrong.append(f"a driver ended with {code}:\n{scene.tail()}")
         emit(str(count))
         if code == Exit.DONE or count.wrong:
             count.studies += code == Exit.DONE
@@ -213,10 +226,6 @@ def _runs(pid: int) -> bool:
     return False
 
 
-def _tail(scene: Scene) -> str:
-    return "\n".join((scene.home / "printed").read_text(errors="replace").splitlines()[-15:])
-
-
 def chaos(
     home: Path, words: Sequence[str], kinds: Sequence[str], seed: int, space: str, emit: Callable[[str], None]
 ) -> Count:
@@ -227,10 +236,7 @@ def chaos(
     emit(f"undisturbed: {len(expected)} trials")
     while (spent := count.kills.total()) < len(kinds) and not count.wrong:
         disturbed(scene, iter(kinds[spent:]), draw, count, emit)
-        try:
-            pd.testing.assert_frame_equal(expected, scene.table(), check_dtype=False, check_exact=True)
-        except (AssertionError, OSError) as error:
-            count.wrong.append(f"the trials differ from the undisturbed study's: {error}")
+        count.wrong += differences(expected, scene)
         if count.kills.total() == spent:
             count.wrong.append(f"a study ended before a {kinds[spent]} could be killed")
         emit(str(count))

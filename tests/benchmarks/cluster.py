@@ -61,11 +61,21 @@ class Cluster:
     @property
     def url(self) -> str:
         """Of the dashboard."""
-        return f"http://127.0.0.1:{self.dashboard}"
+        return f"http://{self.where(0)[0]}:{self.dashboard}"
+
+    @property
+    def address(self) -> str:
+        """Of the head, for Ray."""
+        return f"{self.where(0)[0]}:{self.port}"
+
+    def where(self, number: int) -> tuple[str, list[str]]:
+        """The IP address of a node, and what its command begins with."""
+        return "127.0.0.1", []
 
     def __enter__(self) -> "Cluster":
         try:
-            dashboard = ("--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={self.dashboard}")
+            host = self.where(0)[0]
+            dashboard = ("--include-dashboard=true", f"--dashboard-host={host}", f"--dashboard-port={self.dashboard}")
             self._start(self.cpus[0], "--head", f"--port={self.port}", *dashboard)
             self._wait_for_nodes(1)
             for cpus in self.cpus[1:]:
@@ -78,14 +88,16 @@ class Cluster:
 
     def join(self, cpus: int) -> None:
         """Start one more node."""
-        self._start(cpus, f"--address=127.0.0.1:{self.port}")
+        self._start(cpus, f"--address={self.address}")
 
     def _start(self, cpus: int, *words: str) -> None:
         number = len(self.nodes)
         low = self.first_worker_port + number * WORKER_PORTS
+        host, prefix = self.where(number)
         command = [
+            *prefix,
             *(sys.executable, "-m", "ray.scripts.scripts", "start", *words, "--block", f"--num-cpus={cpus}"),
-            *("--node-ip-address=127.0.0.1", "--dashboard-agent-listen-port=0", "--object-store-memory=100000000"),
+            *(f"--node-ip-address={host}", "--dashboard-agent-listen-port=0", "--object-store-memory=100000000"),
             *(f"--min-worker-port={low}", f"--max-worker-port={low + WORKER_PORTS - 1}"),
             f"--temp-dir={self.folder / str(number)}",
         ]

@@ -1,0 +1,246 @@
+"""A study without Ray: any number of processes take the trials of a grid one by one, until none is left.
+
+    lock the folder, read the records --> a trial: one whose worker has died, or the next that the ledger wants
+    train it here, under a lease that shows that this process lives
+    lock the folder, record how it ended
+
+The processes share the study's folder and the store, on one machine or on many. The last one writes the tables.
+"""
+
+import random
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from moe.config import Config
+from moe.console import Exit, emit, warn
+from moe.result import Result
+from moe.schema import decode, fields
+from moe.store.files import Local
+from moe.store.locks import Lease, Leases, Timing
+from moe.store.tolerant import TolerantFiles
+from moe.training.numerics import configure_numerics
+from study.conclusion import RESUME, conclude, resume_command
+from study.definition import Request
+from study.files import write_text
+from study.folder import Folder, FolderError
+from study.lock import InUseError
+from study.machine import ClusterError
+from study.search.ledger import MOST_TRIES, Ledger, Point, Verdict
+from study.search.progress import Progress
+from study.search.reference import missing_references
+from study.search.samplers import grid_order
+from study.search.stopping import Stop
+from study.search.trial import EpochReport, Job, Row
+from study.search.worker import devices, evaluate, refer
+from study.study import ASK, FAILED, RUNNING, SEARCH, Record, Reference, Run, Study
+
+POLL_S = 2.0  # between two looks for a trial, while those that others train may be enough
+LOCK_S = 600.0  # that others may hold the folder: each has it for less than a second, and for the tables at the end
+DIED = f"its worker died {MOST_TRIES} times: killed, out of memory, or its machine was lost"
+
+
+class Headless:
+    """One of the processes that run a study together.
+
+    Args:
+        request: the study as the options define it.
+        study: the same, with its data.
+        job: what all trials have in common.
+        stop: whether to end early.
+    """
+
+    def __init__(self, request: Request, study: Study, job: Job, stop: Stop) -> None:
+        self._request, self._options, self._job, self._stop = request, request.options, job, stop
+        self._study, self._folder = study, Folder(self._options.results / study.name)
+        self._order = grid_order(study.space, study.seed)
+        self._instructions = configure_numerics(devices(job.resources)[0], study.precision).instructions
+        self._failed_before: int | None = None  # failed trials when this process began
+        self._too_many_failed = False
+        self._progress = Progress(Ledger(study, [], self._folder.write_record), terminal=False)
+        timing = Timing(stuck_s=60 * self._options.stall_minutes)
+        place = Local(self._folder.path / ".leases")
+        self._leases = Leases(TolerantFiles(place, self._progress.warned, timing.rest_s), timing)
+
+    def run(self, this_run: Run) -> Exit:
+        """Run trials until none is left; the exit code."""
+        hours = self._options.hours
+        self._stop.deadline = time.monotonic() + 3600 * hours if hours else None
+        try:
+            for config in self._join(this_run):
+                self._refer(config)
+            while (taken := self._take()) is not Verdict.STOP:
+                if isinstance(taken, Verdict):
+                    time.sleep(POLL_S)
+                else:
+                    self._train(*taken)
+            return self._end()
+        except KeyboardInterrupt:
+            resume = resume_command(self._options, self._study)
+            warn(self._options.program, f"this worker was interrupted; others go on. Continue with: {resume}")
+            return Exit.INTERRUPTED
+        finally:
+            self._leases.close()
+
+    @contextmanager
+    def _locked(self) -> Iterator[tuple[Study, list[Record]]]:
+        """Hold the folder, as soon as the others let go of it; the study and its records."""
+        end = time.monotonic() + LOCK_S
+        with ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(self._folder.locked())
+                    break
+                except InUseError:
+                    if time.monotonic() > end:
+                        raise
+                time.sleep(random.uniform(0.02, 0.2))
+            study = self._folder.read_study() if self._folder.exists() else self._study
+            yield study, self._folder.read_records(study)
+
+    def _join(self, this_run: Run) -> list[Config]:
+        """Begin the study, or join those that run it; the references that it lacks, in another order for each."""
+        with self._locked() as (found, records):
+            before = self._request.before
+            if _plan(found) not in (_plan(self._study), before and _plan(before)):
+                raise FolderError(f"{self._folder.path} was begun with other options meanwhile; run the command again")
+            self._check_arithmetic(records)
+            study = self._study.replace(reference=found.reference)
+            self._folder.write_study(study, this_run)
+            write_text(self._folder.path / RESUME, f"{resume_command(self._options, study)}\n")
+        emit(f"  records in {self._folder.path}; each process with this command takes the next trial")
+        missing = [] if records and study.objective == "fair_gain" else missing_references(study)
+        return random.sample(missing, len(missing))
+
+    def _refer(self, config: Config) -> None:
+        """Train a reference, of which the store leaves one process the work, unless there is one by now."""
+        if config not in missing_references(self._folder.read_study()):
+            return
+        rows: list[Row] = []
+        refer(self._job, config, rows.append)
+        if "accuracy" not in rows[-1]:
+            self._progress.warned(f"a reference is left out: {rows[-1]['error']}")
+            return
+        with self._locked() as (study, records):
+            if config in missing_references(study):
+                self._ledger(study, records).refer(Reference(config=config, accuracy=rows[-1]["accuracy"]))
+                self._progress.referred(self._progress.ledger.study.reference[-1])
+
+    def _ledger(self, study: Study, records: list[Record]) -> Ledger:
+        """The ledger while the folder is held."""
+        ledger = Ledger(
+            study,
+            records,
+            self._folder.write_record,
+            self._folder.write_study,
+            self._options.max_failures,
+            alone=False,
+        )
+        failed = ledger.ended(FAILED)
+        self._failed_before = failed if self._failed_before is None else self._failed_before
+        self._too_many_failed = failed - self._failed_before >= ledger.max_failures
+        ledger.closed = self._too_many_failed or self._stop.launching_is_over(ledger)
+        self._progress.ledger, self._progress.at_once = ledger, max(1, len(ledger.of(RUNNING)))
+        return ledger
+
+    def _take(self) -> Verdict | tuple[Record, Lease]:
+        """Start a trial, and hold its lease; or whether to wait for those of others, or to end."""
+        with self._locked() as (study, records):
+            ledger = self._ledger(study, records)
+            if ledger.closed:
+                return Verdict.STOP
+            for record in ledger.of(RUNNING):
+                if record.phase != ASK and (lease := self._leases.acquire(_name(record))):
+                    if lease.deaths() < MOST_TRIES:
+                        return ledger.restart(record), lease
+                    ledger.fail(record.trial, DIED)
+                    lease.beat(released=True)
+            if (verdict := ledger.verdict()) is not Verdict.LAUNCH:
+                return verdict
+            record = ledger.next_planned() or ledger.start(self._next_point(ledger))
+            lease = self._leases.acquire(_name(record))
+            return (record, lease) if lease else Verdict.WAIT
+
+    def _next_point(self, ledger: Ledger) -> Point:
+        """What the sampler grid proposes: of the points with the fewest trials the first one in its order."""
+        space, default = ledger.study.space, ledger.study.space.nearest({})
+        searched = [record for record in ledger.records.values() if record.phase == SEARCH and not record.repeatable]
+        trials = Counter(space.position(ledger.point(record)) for record in searched)
+        return space.at(min(self._order, key=trials.__getitem__)) if trials[space.position(default)] else default
+
+    def _train(self, record: Record, lease: Lease) -> None:
+        """Train a trial, and record how it ended.
+
+        Raises:
+            ClusterError: it ended so that this process may not be able to run another one.
+        """
+        self._progress.started(record)
+        outcome: Row = {}
+
+        def send(row: Row) -> None:
+            lease.epochs += 1
+            for sentence in row.get("warnings", ()):
+                self._progress.warned(sentence)
+            if "stage" in row:
+                report = EpochReport(**{name: row[name] for name in fields(EpochReport)})
+                self._progress.progressed(record.trial, report)
+            else:
+                outcome.update(row)
+
+        try:
+            try:
+                evaluate(self._job, record.config, send)
+            except Exception as error:
+                self._record(record, outcome)
+                raise ClusterError(f"trial {record.trial} failed; start this worker again") from error
+            self._record(record, outcome)
+        finally:
+            lease.beat(released=True)
+
+    def _record(self, record: Record, outcome: Row) -> None:
+        """Record how a trial ended, unless another process has taken it over."""
+        with self._locked() as (study, records):
+            self._check_arithmetic(records)
+            ledger = self._ledger(study, records)
+            if ledger.records.get(record.trial) != record:
+                self._progress.warned(f"trial {record.trial} was taken over by another worker")
+                self._progress.running.pop(record.trial)
+                return
+            if "result" in outcome:
+                ledger.complete(record.trial, decode(Result, outcome["result"]))
+            else:
+                ledger.fail(record.trial, outcome["error"], outcome["traceback"])
+            self._progress.ended(ledger.records[record.trial])
+
+    def _check_arithmetic(self, records: list[Record]) -> None:
+        """Raise a ClusterError if this machine's results would differ from those of the trials that there are."""
+        theirs = next((record.result.instructions for record in records if record.result), self._instructions)
+        if theirs != self._instructions and not self._options.mixed:
+            raise ClusterError(
+                f"this machine trains with {self._instructions}, the study's trials were trained with {theirs}, whose "
+                "results differ in the last digits; expected a machine like theirs, or --mixed"
+            )
+
+    def _end(self) -> Exit:
+        """Write the tables, unless another process has; the exit code."""
+        folder = self._folder.path
+        with self._locked() as (study, _):
+            if self._progress.ledger.closed or (folder / RESUME).exists():
+                code = conclude(self._options, study, self._too_many_failed)
+                if code == Exit.DONE:
+                    shutil.rmtree(folder / ".leases", ignore_errors=True)
+                return code
+        emit(f"All trials are done, and another worker has written what is in {folder}")
+        return Exit.DONE
+
+
+def _plan(study: Study) -> Study:
+    """What all processes of a study agree on."""
+    return study.replace(reference=(), source="", data_folder=None)
+
+
+def _name(record: Record) -> str:
+    """Of a trial's lease."""
+    return f"trial-{record.trial:04d}"

@@ -1,0 +1,243 @@
+"""A whole study on a Ray cluster whose nodes come and go: what is lost, and what comes out otherwise.
+
+    python -m tests.benchmarks.chaos_nodes [--data DIR] [--events 20] [--seed 0]          as root: it makes networks
+
+A head and two nodes, each in a network namespace of its own, run every point of a space twice, each time with an empty
+store: undisturbed, and while one of these happens at random moments, time and again: a worker is killed; a node is
+powered off and another one joins; a node is cut off from the network for up to a minute; the driver is killed; the head
+is powered off. Where the study ended so it is resumed, with another head where that is needed. Exit code 1 if a
+finished record was changed or lost, if the trials are not the same as the undisturbed study's in config, seed and
+scores, or if a driver ended otherwise than done, resumable or without its cluster, or hung.
+"""
+
+import argparse
+import os
+import random
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from moe.console import Exit
+from study.study import LOST
+from tests.benchmarks.chaos_study import SPACE, Scene, differences
+from tests.benchmarks.cluster import Cluster, below
+from tests.benchmarks.report import circumstances
+
+WORKER, NODE, PARTITION, DRIVER, HEAD = KINDS = ("worker", "node", "partition", "driver", "head")
+WAITS_S = (0.0, 8.0)  # from a trial that runs to the next event
+CUT_S = (5.0, 60.0)
+HANG_S = 300.0  # without a change in the records
+NODES = 2
+IP = shutil.which("ip") or "/usr/sbin/ip"
+
+
+class Network(Cluster):
+    """A cluster whose nodes have network namespaces of their own, joined by a bridge; the head is outside of them."""
+
+    def __init__(self) -> None:
+        super().__init__(0, *[1] * NODES)
+        self._number = secrets.randbelow(200)
+        self._bridge, self._spaces = f"moe{self._number}", list[str]()
+
+    def __enter__(self) -> "Network":
+        _ip(f"link add {self._bridge} type bridge")
+        _ip(f"addr add {self.where(0)[0]}/24 dev {self._bridge}")
+        _ip(f"link set {self._bridge} up")
+        super().__enter__()
+        return self
+
+    def where(self, number: int) -> tuple[str, list[str]]:
+        """The IP address of a node, and what its command begins with."""
+        host = f"10.213.{self._number}.{number + 1}"
+        return host, [IP, "netns", "exec", self._space(number)] if number else []
+
+    def _space(self, number: int) -> str:
+        return f"{self._bridge}-{number}"
+
+    def _start(self, cpus: int, *words: str) -> None:
+        if number := len(self.nodes):
+            space, link = self._space(number), f"{self._bridge}l{number}"
+            self._spaces.append(space)
+            _ip(f"netns add {space}")
+            _ip(f"link add {link} type veth peer name eth0 netns {space}")
+            _ip(f"link set {link} master {self._bridge} up")
+            _ip(f"-n {space} addr add {self.where(number)[0]}/24 dev eth0")
+            for device in ("lo", "eth0"):
+                _ip(f"-n {space} link set {device} up")
+        super()._start(cpus, *words)
+
+    def living(self) -> list[int]:
+        """The numbers of the nodes that run, without the head."""
+        return [number for number, node in enumerate(self.nodes) if number and node.poll() is None]
+
+    def cut_off(self, number: int, seconds: float) -> None:
+        """Take a node from the network for so long."""
+        _ip(f"link set {self._bridge}l{number} down")
+        time.sleep(seconds)
+        _ip(f"link set {self._bridge}l{number} up")
+
+    def replace(self, number: int) -> None:
+        """Power a node off, as far as it still runs, and start another one."""
+        self.kill(number)
+        self.join(1)
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        for space in self._spaces:
+            subprocess.run([IP, "netns", "del", space], check=False)
+        subprocess.run([IP, "link", "del", self._bridge], check=False)
+
+
+def _ip(words: str) -> None:
+    subprocess.run([IP, *words.split()], check=True)
+
+
+@dataclass
+class Count:
+    """What happened."""
+
+    events: Counter[str] = field(default_factory=Counter)  # by kind
+    codes: Counter[int] = field(default_factory=Counter)  # exit codes of drivers
+    studies: int = 0  # that came to their end
+    kept: int = 0  # finished records found unchanged after a driver ended
+    lost: int = 0  # trials that lost their worker
+    slowest_s: float = 0.0  # from a head's end to that of its driver
+    wrong: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        events = ", ".join(f"{kind} {self.events[kind]}" for kind in KINDS)
+        codes = ", ".join(f"{code}: {times}" for code, times in sorted(self.codes.items()))
+        faults = "".join(f"\n  {fault}" for fault in self.wrong)
+        return (
+            f"{self.events.total()} events ({events}); drivers ended with {codes}, without a head after at most "
+            f"{self.slowest_s:.0f} s; {self.studies} studies finished, {self.lost} trials lost their worker; "
+            f"{self.kept} times a finished record was there unchanged; {len(self.wrong)} faults{faults}"
+        )
+
+
+def happen(kind: str, network: Network, driver: subprocess.Popen[bytes], draw: random.Random, count: Count) -> None:
+    """Let one thing happen; the cluster has its nodes again afterwards, unless its head is gone."""
+    count.events[kind] += 1
+    number = draw.choice(network.living())
+    if kind == WORKER:
+        workers = [pid for pid, command in below(network.nodes[number].pid) if command.startswith("ray::")]
+        with suppress(ProcessLookupError, IndexError):
+            os.kill(draw.choice(workers), signal.SIGKILL)
+    elif kind == NODE:
+        network.replace(number)
+    elif kind == PARTITION:
+        network.cut_off(number, draw.uniform(*CUT_S))
+        network.replace(number)
+    elif kind == DRIVER:
+        driver.kill()
+    else:
+        began = time.monotonic()
+        network.kill(0)
+        with suppress(subprocess.TimeoutExpired):
+            driver.wait(HANG_S)
+        count.slowest_s = max(count.slowest_s, time.monotonic() - began)
+
+
+def follow(
+    driver: subprocess.Popen[bytes],
+    scene: Scene,
+    network: Network,
+    kinds: Iterator[str],
+    draw: random.Random,
+    count: Count,
+) -> None:
+    """Let one thing after the other happen, until the driver ends or hangs."""
+    changed, records = time.monotonic(), scene.records()
+    due: float | None = None  # when the next thing happens
+    kind = next(kinds, None)
+    while driver.poll() is None and time.monotonic() - changed < HANG_S:
+        time.sleep(0.1)
+        if (now := scene.records()) != records:
+            changed, records = time.monotonic(), now
+        if kind and due is None and any(b'"state": "running"' in content for content in now.values()):
+            due = time.monotonic() + draw.uniform(*WAITS_S)
+        if kind and due is not None and time.monotonic() >= due:
+            happen(kind, network, driver, draw, count)
+            changed, kind, due = time.monotonic(), next(kinds, None), None
+    if driver.poll() is None:
+        count.wrong.append(f"no record has changed for {HANG_S:.0f} s:\n{scene.tail()}")
+        driver.kill()
+
+
+def study(scene: Scene, kinds: Iterator[str], draw: random.Random, count: Count) -> None:
+    """A study from its beginning to its end, on as many clusters as that takes."""
+    scene.begin()
+    while True:
+        with Network() as network:
+            os.environ["RAY_AUTH_TOKEN"] = network.token
+            while network.nodes[0].poll() is None:
+                before = scene.finished()
+                with scene.start("--address", network.address, "--cpus-per-trial", "1") as driver:
+                    follow(driver, scene, network, kinds, draw, count)
+                _judge(scene, before, driver.returncode, count)
+                if driver.returncode == Exit.DONE or count.wrong:
+                    count.studies += driver.returncode == Exit.DONE
+                    count.lost += sum(LOST.encode() in content for content in scene.records().values())
+                    return
+
+
+def _judge(scene: Scene, before: dict[str, bytes], code: int, count: Count) -> None:
+    """Whether a driver ended as it may, and left the finished records as they were."""
+    count.codes[code] += 1
+    now = scene.records()
+    for name, content in before.items():
+        if now.get(name) == content:
+            count.kept += 1
+        else:
+            count.wrong.append(f"the finished record {name} is {'changed' if name in now else 'lost'}")
+    if code not in (Exit.DONE, Exit.INTERRUPTED, Exit.ENVIRONMENT, -signal.SIGKILL):
+        count.wrong.append(f"a driver ended with {code}:\n{scene.tail()}")
+
+
+def chaos(home: Path, words: Sequence[str], kinds: Sequence[str], seed: int, emit: Callable[[str], None]) -> Count:
+    """Compare studies to which these things happen with one that is not disturbed."""
+    (home / "space.yaml").write_text(SPACE)
+    scene, count, draw = Scene(home, tuple(words)), Count(), random.Random(seed)
+    quiet = Count()
+    study(scene, iter(()), draw, quiet)
+    expected = scene.table()
+    emit(f"undisturbed: {len(expected)} trials; {quiet}")
+    while (spent := count.events.total()) < len(kinds) and not count.wrong:
+        study(scene, iter(kinds[spent:]), draw, count)
+        count.wrong += differences(expected, scene)
+        if count.events.total() == spent:
+            count.wrong.append("a study ended before anything could happen to it")
+        emit(str(count))
+    return count
+
+
+def main() -> int:
+    """Run it and print what happened; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="a folder with CIFAR-10 (default: the built-in shapes)")
+    parser.add_argument("--events", type=int, default=20, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    if os.geteuid():
+        parser.error("it makes network namespaces; expected root")
+    words = ("--data", str(Path(options.data).resolve())) if options.data else ("--dataset", "shapes")
+    kinds, here = random.Random(options.seed).choices(KINDS, k=options.events), circumstances()
+    began = time.monotonic()
+    os.environ["RAY_AUTH_MODE"] = "token"
+    with tempfile.TemporaryDirectory() as folder:
+        count = chaos(Path(folder), words, kinds, options.seed, lambda text: print(text, flush=True))
+    print(f"{time.monotonic() - began:.0f} s; {here}")
+    return 1 if count.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

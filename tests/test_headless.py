@@ -1,0 +1,136 @@
+"""`python -m study.run --worker`: processes that run a study together without Ray, some of them killed."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from moe import pipeline
+from moe.config import Config
+from moe.data import load
+from tests.cli_helpers import outcomes, without
+from tests.run_helpers import SMALL, call, furnished, records, start, until
+
+SPACE = "epochs: [1, 2]\ntrain_examples: [300, 400, 500]\ntest_examples: 50\nuse_large_experts: [false, true]\n"
+WORKER = (*SMALL, "--trials", "all", "--worker", "--cpus-per-trial", "1")
+POINTS = 12
+COSTS = ["started", "ended", "seconds", "seconds_reused", "epochs_trained", "epochs_reused"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = furnished(tmp_path_factory.mktemp("headless"))
+    (folder / "twelve.yaml").write_text(SPACE)
+    return folder
+
+
+def worker(home, *words, space="twelve.yaml", **environment):
+    return start(home, *WORKER, "--space", space, *words, **environment)
+
+
+def ended(process):
+    printed = process.communicate(timeout=200)[0]
+    return process.returncode, printed
+
+
+@pytest.fixture(scope="module")
+def together(home):
+    """What was printed by the workers of a study, of which two were killed and two were interrupted."""
+    draw, printed = random.Random(5), []
+    running = [worker(home, "--name", "together") for _ in range(3)]
+    for end in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
+        victim = running.pop(0)
+        until(victim, "started")
+        time.sleep(draw.uniform(0, 0.5))
+        victim.send_signal(end)
+        printed.append(ended(victim))
+        running.append(worker(home, "--name", "together"))
+    return [*printed, *map(ended, running)]
+
+
+def test_workers_that_are_killed_lose_no_trial_and_run_none_twice(home, together):
+    assert [code for code, _ in together] == [-9, 75, -9, 75, 0, 0, 0], together
+    found = records(home, "together")
+    assert [record["state"] for record in found] == ["complete"] * POINTS
+    assert len({str(record["config"]) for record in found}) == POINTS
+    assert not (home / "results" / "together" / ".leases").exists()
+    assert not (home / "results" / "together" / "resume.txt").exists()
+
+
+def test_the_last_worker_writes_the_tables_and_the_others_say_so(home, together):
+    assert sum("Next:" in text for _, text in together) == 1
+    assert sum("another worker has written" in text for _, text in together) == 2
+    assert len(pd.read_csv(home / "results" / "together" / "trials.csv")) == POINTS
+    assert call(home, "--resume", "--name", "together")[0] == 0
+
+
+def test_an_interrupted_worker_says_how_to_continue_and_its_trial_is_free_at_once(home, together):
+    code, printed = together[1]
+    assert code == 75
+    assert "--resume --name together" in printed
+    assert "--worker" in printed
+
+
+def test_together_they_find_what_one_finds_alone_and_what_a_pipeline_finds(home, together):
+    code, printed = ended(worker(home, "--name", "alone", MOE_STORE=str(home / "other")))
+    assert code == 0, printed
+    tables = [pd.read_csv(home / "results" / name / "trials.csv") for name in ("alone", "together")]
+    fields = list(Config.model_fields)
+    alone, both = (table.drop(columns=[*COSTS, "trial"]).sort_values(fields, ignore_index=True) for table in tables)
+    pd.testing.assert_frame_equal(alone, both, check_exact=True)
+    result = records(home, "alone")[0]["result"]
+    again = pipeline.run(Config(**result["config"]), load("shapes"))
+    assert again.as_json()["score"] == result["score"]
+
+
+def test_a_trial_whose_worker_died_three_times_has_failed_and_another_seed_takes_its_place(home):
+    words = [*WORKER, "--refine", "0", "--space", "one.yaml", "--name", "deadly"]
+    die = "import os, study.headless as it; it.evaluate = lambda *_: os.kill(os.getpid(), 9)"
+    for _ in range(3):
+        program = f"{die}; from study.run import main; main({words})"
+        died = subprocess.run([sys.executable, "-c", program], cwd=home, capture_output=True, text=True, check=False)
+        assert died.returncode == -9, died.stderr
+    code, printed = call(home, *words)
+    assert code == 0, printed
+    failed, done = records(home, "deadly")
+    assert (failed["state"], done["state"]) == ("failed", "complete")
+    assert "died 3 times" in failed["error"]
+    assert (failed["config"]["seed"], done["config"]["seed"]) == (0, 1)
+
+
+def test_a_worker_on_another_kind_of_machine_is_refused(home):
+    words = [*WORKER, "--refine", "0", "--space", "one.yaml", "--name", "kinds"]
+    assert call(home, *words)[0] == 0
+    other = (
+        "import study.headless as it; from types import SimpleNamespace as N; from study.run import main; "
+        "it.configure_numerics = lambda *_: N(instructions='others'); "
+        f"raise SystemExit(main({[*words, '--trials', '2', '--sampler', 'grid']}))"
+    )
+    refused = subprocess.run([sys.executable, "-c", other], cwd=home, capture_output=True, text=True, check=False)
+    assert (refused.returncode, "or --mixed" in refused.stderr) == (4, True), refused.stderr
+    assert len(records(home, "kinds")) == 1
+
+
+def test_workers_that_begin_together_with_other_options_do_not_mix(home):
+    both = [worker(home, "--name", "race", "--seed", seed, space="one.yaml") for seed in ("0", "1")]
+    assert sorted(ended(process)[0] for process in both) in ([0, 2], [0, 4])
+    assert len(records(home, "race")) == 1
+
+
+def test_what_a_worker_cannot_have_is_refused_without_torch_or_ray(tmp_path):
+    unfit = {
+        ("--trials", "all"): "--name",
+        ("--name", "x", "--trials", "all", "--no-store"): "a store",
+        ("--name", "x", "--trials", "all", "--concurrency", "2"): "as many workers",
+        ("--name", "x", "--trials", "all", "--address", "auto"): "no Ray",
+        ("--name", "x", "--trials", "5"): "--trials all, or --sampler grid",
+        ("--name", "x", "--trials", "all", "--sampler", "tpe"): "--trials all, or --sampler grid",
+    }
+    found = outcomes("study.run", [("--worker", *words) for words in unfit], without(tmp_path, "torch", "ray"))
+    assert [outcome.code for outcome in found.values()] == [2] * len(unfit)
+    for outcome, expected in zip(found.values(), unfit.values(), strict=True):
+        assert expected in outcome.err
