@@ -28,6 +28,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 BEAT_S = 4.0
+TELL_S = 1.0  # of such a wait, after which that is said
 STALE_S = 20.0  # without a beat after which a driver on another machine counts as dead
 _MOST = 4096  # bytes of `.lock`
 
@@ -93,24 +94,28 @@ class Lock:
 
     def _acquire(self) -> None:
         locked = self._flock()
-        if create_text(self._path, self._claim.text()):
-            return
-        other = self._read()
-        if not (locked and other and other.boot and other.boot == self._claim.boot):  # else its driver is dead
-            self._wait(other)
-        write_text(self._path, self._claim.text())
+        while not create_text(self._path, self._claim.text()):
+            other = self._read()
+            # flock is ours: on this machine its driver is dead
+            if (locked and other and other.boot and other.boot == self._claim.boot) or self._is_still(other):
+                write_text(self._path, self._claim.text())
+                return
 
-    def _wait(self, other: Claim | None) -> None:
-        """Wait until a driver that flock does not know of has had time for a beat."""
-        host = other.host if other else "another machine"
-        warn(str(self._path), f"a driver on {host} has left it; {STALE_S:.0f} s will show whether it still runs")
-        end = time.monotonic() + STALE_S
-        while time.monotonic() < end:
+    def _is_still(self, other: Claim | None) -> bool:
+        """Wait until a driver that flock does not know of has had time for a beat; False if it lets go meanwhile."""
+        began, told = time.monotonic(), False
+        while (waited := time.monotonic() - began) < STALE_S:
             time.sleep(min(0.5, STALE_S / 4))
             if (now := self._read()) != other and now:
                 raise self._in_use(f" on {now.host}")
             if not os.path.lexists(self._path):
-                return
+                return False
+            if waited > TELL_S and not told:
+                told, host = True, other.host if other else "another machine"
+                warn(
+                    str(self._path), f"a driver on {host} has left it; {STALE_S:.0f} s will show whether it still runs"
+                )
+        return True
 
     def _in_use(self, where: str) -> InUseError:
         return InUseError(f"{self._folder} is in use by another driver{where}; wait for it or stop it")

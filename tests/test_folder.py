@@ -4,11 +4,15 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
 from study.files import seal, write_json, write_text
 from study.folder import Folder, FolderError, free_name, study_folders
+from study.lock import InUseError
 from study.study import Run, Study, now
 from tests.study_helpers import a_record, a_study
 
@@ -179,3 +183,22 @@ def test_names_are_the_next_free_ones_and_the_newest_study_is_last(tmp_path):
     Folder(tmp_path / "shapes-notebook-1").write_study(a_study(), a_run())
     assert [path.name for path in study_folders(tmp_path)] == ["shapes-notebook-2", "shapes-notebook-1"]
     assert isinstance(Folder(study_folders(tmp_path)[0]).read_study(), Study)
+
+
+def test_without_flock_one_of_many_holds_a_folder_at_a_time(tmp_path, monkeypatch):
+    sleep, holders, most = time.sleep, [], []
+    monkeypatch.setattr("study.lock.fcntl", None)
+    monkeypatch.setattr("study.lock.time.sleep", lambda _: sleep(0.001))
+    monkeypatch.setattr("study.lock.STALE_S", 60.0)
+
+    def hold_often(_):
+        for _ in range(20):
+            with suppress(InUseError), Folder(tmp_path).locked():
+                holders.append(1)
+                sleep(0.001)
+                most.append(len(holders))
+                holders.pop()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(hold_often, range(4)))
+    assert max(most) == 1

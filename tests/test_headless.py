@@ -39,7 +39,7 @@ def ended(process):
 
 @pytest.fixture(scope="module")
 def together(home):
-    """What was printed by the workers of a study, of which two were killed and two were interrupted."""
+    """Exit codes of the workers of a study and what they printed; two were killed and two were interrupted."""
     draw, printed = random.Random(5), []
     running = [worker(home, "--name", "together") for _ in range(3)]
     for end in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
@@ -71,8 +71,9 @@ def test_the_last_worker_writes_the_tables_and_the_others_say_so(home, together)
 def test_an_interrupted_worker_says_how_to_continue_and_its_trial_is_free_at_once(home, together):
     code, printed = together[1]
     assert code == 75
-    assert "--resume --name together" in printed
-    assert "--worker" in printed
+    command = printed.split("Continue with: ")[1]
+    assert "--name together" in command
+    assert "--worker" in command
 
 
 def test_together_they_find_what_one_finds_alone_and_what_a_pipeline_finds(home, together):
@@ -100,6 +101,52 @@ def test_a_trial_whose_worker_died_three_times_has_failed_and_another_seed_takes
     assert (failed["state"], done["state"]) == ("failed", "complete")
     assert "died 3 times" in failed["error"]
     assert (failed["config"]["seed"], done["config"]["seed"]) == (0, 1)
+
+
+def patched(home, patch, *words):
+    """A worker on one point in which this is done first; its exit code and errors."""
+    program = (
+        "import os, sys, study.headless as it; from study.run import main; train = it.evaluate\n"
+        f"{patch}\nsys.exit(main({[*WORKER, '--refine', '0', '--space', 'one.yaml', *words]}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=home, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def test_interruptions_are_no_deaths(home):
+    interrupt = "def stop(*_): raise KeyboardInterrupt\nit.evaluate = stop"
+    for _ in range(3):
+        code, printed = patched(home, interrupt, "--name", "patient")
+        assert (code, "Continue with" in printed) == (75, True), printed
+    assert patched(home, "", "--name", "patient")[0] == 0
+    (done,) = records(home, "patient")
+    assert (done["state"], done["config"]["seed"]) == ("complete", 0)
+
+
+def test_a_study_that_is_moved_away_is_not_begun_again(home):
+    move = "def move(*rest): os.rename('results/here', 'results/there'); train(*rest)\nit.evaluate = move"
+    code, printed = patched(home, move, "--name", "here")
+    assert (code, "was moved or replaced" in printed) == (4, True), printed
+    assert not (home / "results" / "here" / "trials").exists()
+    assert [record["state"] for record in records(home, "there")] == ["running"]
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_nothing_is_written_through_what_stands_in_place_of_the_leases(home, tmp_path, kind):
+    place = home / "results" / kind / ".leases"
+    place.parent.mkdir(parents=True)
+    place.symlink_to(tmp_path) if kind == "link" else place.write_text("mine")
+    code, printed = patched(home, "", "--name", kind)
+    assert (code, len(printed.splitlines())) == (4, 1), printed
+    assert not list(tmp_path.iterdir())
+    assert kind == "link" or place.read_text() == "mine"
+
+
+def test_a_trial_that_ends_unexpectedly_is_recorded_and_ends_its_worker_with_the_command_to_go_on(home):
+    fail = "import moe.pipeline\ndef fail(*_, **__): raise RuntimeError('broken')\nmoe.pipeline.run = fail"
+    code, printed = patched(home, fail, "--name", "broken")
+    assert (code, "continue with: " in printed) == (4, True), printed
+    assert "RuntimeError" in records(home, "broken")[0]["error"]
 
 
 def test_a_worker_on_another_kind_of_machine_is_refused(home):
