@@ -60,11 +60,11 @@ def test_a_value_that_is_none_or_is_not_the_studys_is_refused_in_a_sentence(tmp_
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder with a study of one trial of one epoch; Ray and training take their time."""
+    """A folder with a study of one trial of one epoch, which a worker without Ray has run."""
     home = tmp_path_factory.mktemp("ask")
     (home / "two.yaml").write_text("epochs: [1, 2]\ntrain_examples: 50\ntest_examples: 50\n")
-    words = ("--dataset", "shapes", "--space", home / "two.yaml", "--trials", "1", "--refine", "0", "--name", "s")
-    done = at(home, *words, "--results", home, module="study.run")
+    trial = ("--dataset", "shapes", "--space", home / "two.yaml", "--sampler", "grid", "--trials", "1", "--refine", "0")
+    done = at(home, *trial, "--name", "s", "--results", home, "--worker", module="study.run")
     assert done.returncode == 0, done.stdout + done.stderr
     return home
 

@@ -38,7 +38,7 @@ ALWAYS = ("--max-failures", "1000", "--name", "x")
 COMMON = ("--space", "space.yaml", "--trials", "all", "--refine", "0", *ALWAYS)
 DRIVER, WORKER, RAYLET, HEAD, AGENT = KINDS = ("driver", "worker", "raylet", "head", "agent")
 PROGRAMS = {"raylet": RAYLET, "gcs_server": HEAD}
-WAITS_S = (0.0, 3.0)  # from a trial that runs to the next kill
+WAITS_S = (3.0, 25.0)  # from a trial that runs to the next kill, at most: one of these, drawn; a trial takes 3 to 20
 START_S = (0.5, 9.0)  # from the start of a driver to a kill at start-up
 START_SHARE = 0.2  # of the kills that come at start-up
 HANG_S = 240.0  # without a change in the records
@@ -132,7 +132,7 @@ def victims(driver: int) -> dict[str, list[int]]:
             kind = PROGRAMS[program]
         elif "Agent" in command or "agent.py" in command:
             kind = AGENT
-        elif command.startswith("ray::"):
+        elif command.startswith("ray::ImplicitFunc"):  # it runs trials; others are idle
             kind = WORKER
         else:
             continue
@@ -203,7 +203,7 @@ def _kill_below(
         if (now := scene.records()) != records:
             changed, records = time.monotonic(), now
         if due is None and any(b'"state": "running"' in content for content in now.values()) and WORKER in found:
-            due = time.monotonic() + draw.uniform(*WAITS_S)
+            due = time.monotonic() + draw.uniform(0.0, draw.choice(WAITS_S))
         if kind and due is not None and time.monotonic() >= due and kind in found:
             with suppress(ProcessLookupError):
                 os.kill(draw.choice(found[kind]), signal.SIGKILL)
