@@ -28,7 +28,7 @@ from pathlib import Path
 
 from moe.console import Exit
 from study.study import LOST
-from tests.benchmarks.chaos_study import SPACE, Scene, differences
+from tests.benchmarks.chaos_study import ENDS, RAY_ENDS_US, SPACE, Scene, differences
 from tests.benchmarks.cluster import Cluster, below
 from tests.benchmarks.report import circumstances
 
@@ -199,7 +199,7 @@ def _judge(scene: Scene, before: dict[str, bytes], code: int, count: Count) -> N
             count.kept += 1
         else:
             count.wrong.append(f"the finished record {name} is {'changed' if name in now else 'lost'}")
-    if code not in (Exit.DONE, Exit.INTERRUPTED, Exit.ENVIRONMENT, -signal.SIGKILL):
+    if code not in ENDS and not (code == 1 and RAY_ENDS_US in scene.tail()):
         count.wrong.append(f"a driver ended with {code}:\n{scene.tail()}")
 
 

@@ -41,6 +41,8 @@ PROGRAMS = {"raylet": RAYLET, "gcs_server": HEAD}
 WAITS_S = (3.0, 25.0)  # from a trial that runs to the next kill, at most: one of these, drawn; a trial takes 3 to 20
 START_S = (0.5, 9.0)  # from the start of a driver to a kill at start-up
 START_SHARE = 0.2  # of the kills that come at start-up
+ENDS = (Exit.DONE, Exit.INTERRUPTED, Exit.ENVIRONMENT, -signal.SIGKILL)  # of drivers; 4: Ray died as it started
+RAY_ENDS_US = "Worker will terminate"  # what Ray's library prints before it ends its own process, the driver
 HANG_S = 240.0  # without a change in the records
 GONE_S = 30.0
 COSTS = ("trial", "started", "ended", "seconds", "seconds_reused", "epochs_trained", "epochs_reused")
@@ -180,7 +182,7 @@ def disturbed(
                 count.kept += 1
             else:
                 count.wrong.append(f"the finished record {name} is {'changed' if name in now else 'lost'}")
-        if code not in (Exit.DONE, Exit.INTERRUPTED, Exit.ENVIRONMENT, -signal.SIGKILL):  # 4: Ray died as it started
+        if code not in ENDS and not (code == 1 and RAY_ENDS_US in scene.tail()):
             count.wrong.append(f"a driver ended with {code}:\n{scene.tail()}")
         emit(str(count))
         if code == Exit.DONE or count.wrong:
