@@ -103,7 +103,7 @@ def test_as_many_trials_run_at_once_as_there_is_room_for_with_the_least_share():
     )
 
 
-@pytest.mark.parametrize(("share", "words"), [({"cpus": 16}, "16 CPUs and 1 GPUs"), ({"gpus": 4}, "CPUs and 4 GPUs")])
+@pytest.mark.parametrize(("share", "words"), [({"cpus": 16}, "16 CPUs and 1 GPU"), ({"gpus": 4}, "CPUs and 4 GPUs")])
 def test_a_rule_that_no_machine_can_follow_ends_the_study(share, words):
     with pytest.raises(ClusterError, match=f"no machine has the .*{words} of one trial.* resources in the space file"):
         allot(options(), DIFFERENT, (Rule(when={"epochs": (1,)}, **share),))
@@ -114,4 +114,4 @@ def test_a_rule_that_trains_some_trials_without_a_gpu_needs_mixed(capsys):
     assert allot(options("--mixed"), DIFFERENT, rules).of(Config()).gpus_per_trial == 0
     with pytest.raises(SystemExit):
         allot(options(), DIFFERENT, rules)
-    assert "and 1 GPUs for others, and a GPU gives other results in" in capsys.readouterr().err
+    assert "and 1 GPU for others, and a GPU gives other results in" in capsys.readouterr().err

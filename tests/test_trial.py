@@ -180,5 +180,5 @@ def test_a_trial_trains_on_gpus_of_one_model_since_its_stages_are_stored_under_i
 
 def test_a_gpu_that_is_allotted_and_not_there_is_an_error(monkeypatch):
     see(monkeypatch, [])
-    with pytest.raises(ClusterError, match=r"1 GPUs a trial, but torch .* sees none"):
+    with pytest.raises(ClusterError, match=r"1 GPU a trial, but torch .* sees none"):
         worker.devices(allotted(1))

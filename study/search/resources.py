@@ -55,7 +55,7 @@ class Resources:
     def share(self) -> str:
         """What a trial gets, in words."""
         cpus = f"{self.cpus_per_trial} CPU{'s' * (self.cpus_per_trial > 1)}"
-        return cpus + f" and {self.gpus_per_trial:g} GPUs" * bool(self.gpus_per_trial)
+        return cpus + f" and {self.gpus_per_trial:g} GPU{'s' * (self.gpus_per_trial > 1)}" * bool(self.gpus_per_trial)
 
     @property
     def labels(self) -> dict[str, str]:

@@ -99,5 +99,5 @@ def devices(resources: Resources) -> tuple[torch.device, ...]:
     present = available_gpus()
     if not present:
         seen = f"torch {torch.__version__} sees none on {socket.gethostname()}"
-        raise ClusterError(f"{gpus:g} GPUs a trial, but {seen}; --gpus-per-trial 0 trains on CPUs")
+        raise ClusterError(f"{gpus:g} GPU{'s' * (gpus > 1)} a trial, but {seen}; --gpus-per-trial 0 trains on CPUs")
     return present[: max(1, int(gpus))]
