@@ -76,6 +76,7 @@ class Scene:
 
     home: Path
     words: tuple[str, ...]
+    waits_s: tuple[float, ...] = WAITS_S
 
     @property
     def folder(self) -> Path:
@@ -205,7 +206,7 @@ def _kill_below(
         if (now := scene.records()) != records:
             changed, records = time.monotonic(), now
         if due is None and any(b'"state": "running"' in content for content in now.values()) and WORKER in found:
-            due = time.monotonic() + draw.uniform(0.0, draw.choice(WAITS_S))
+            due = time.monotonic() + draw.uniform(0.0, draw.choice(scene.waits_s))
         if kind and due is not None and time.monotonic() >= due and kind in found:
             with suppress(ProcessLookupError):
                 os.kill(draw.choice(found[kind]), signal.SIGKILL)
@@ -229,11 +230,17 @@ def _runs(pid: int) -> bool:
 
 
 def chaos(
-    home: Path, words: Sequence[str], kinds: Sequence[str], seed: int, space: str, emit: Callable[[str], None]
+    home: Path,
+    words: Sequence[str],
+    kinds: Sequence[str],
+    seed: int,
+    space: str,
+    emit: Callable[[str], None],
+    waits_s: tuple[float, ...] = WAITS_S,
 ) -> Count:
     """Compare studies that are disturbed until every one of `kinds` was killed with one that is not."""
     (home / "space.yaml").write_text(space)
-    scene, count, draw = Scene(home, tuple(words)), Count(), random.Random(seed)
+    scene, count, draw = Scene(home, tuple(words), waits_s), Count(), random.Random(seed)
     expected = undisturbed(scene)
     emit(f"undisturbed: {len(expected)} trials")
     while (spent := count.kills.total()) < len(kinds) and not count.wrong:
