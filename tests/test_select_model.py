@@ -159,6 +159,15 @@ def test_the_importances_are_the_shares_of_the_true_effects():
     assert all(each.low <= each.share <= each.high and not each.chance for each in found.importances)
 
 
+def test_shares_do_not_depend_on_which_configs_a_sampler_preferred():
+    world = World(0)
+    places = np.argsort(np.abs(world.truth - np.median(world.truth)))[:70]  # their effects nearly cancel
+    found = world.fit(places, world.truth[places] + 0.5 * world.draw.standard_normal(70), image_noise=0.3)
+    variances = [effects.var() for effects in world.effects]
+    truth = np.array(variances) / (sum(variances) + 0.5**2)
+    assert [each.share for each in found.importances] == pytest.approx(truth, abs=0.12)
+
+
 def test_in_noise_alone_no_parameter_is_more_than_chance():
     named = []
     for seed in range(100):

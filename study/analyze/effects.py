@@ -31,7 +31,7 @@ def effects(analysis: Analysis, width: int) -> str:
         "Effects by the same model, less the mean over the values tried, in percentage points (95 % interval)."
         + f" All trials have seed {min(seeds)}: the noise of networks that trials share is in them."
         * (len(seeds) == 1),
-        "% of variance: the share of the variance between trials that a parameter's own effects explain; the rest is "
+        "% of variance: the share of the variance over the space that a parameter's own effects explain; the rest is "
         "noise, or parameters that act together. No more than chance: none of its effects is beyond noise, all values "
         "of all parameters considered.",
         f"Left out for lack of width: {', '.join(left_out)}." if left_out else "",

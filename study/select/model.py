@@ -44,7 +44,10 @@ REPLICATES_FOR_SHARED = 8  # that show how much of the noise is shared
 
 
 class Importance(NamedTuple):
-    """The share of the variance between trials that a parameter's own effects explain, with a 95 % interval."""
+    """The share of the variance over the space that a parameter's own effects explain, with a 95 % interval.
+
+    All levels that were tried have the same weight, however many trials a sampler gave them.
+    """
 
     share: float
     low: float
@@ -64,7 +67,7 @@ class Fit:
     noise: float  # standard deviation of one trial around its config's estimate
     quantile: float  # standard errors to either side in a 95 % interval of an effect
     means: Floats  # (configs,) as observed
-    variance: float  # of the trials' values
+    rest: float  # variance of the trials' values around the sums of the parameters' own effects
 
     @property
     def trials(self) -> Floats:
@@ -99,16 +102,17 @@ class Fit:
         compared = sum(int(np.isfinite(effects).sum()) for effects in self.effects)
         beyond = float(-ndtri(0.025 / max(1, compared)))  # standard errors, by Bonferroni
         draw, found = np.random.default_rng(0), []
+        total = self.rest + sum(float(np.nanmean(each**2)) for each in self.effects if np.isfinite(each).any())
         for effects, errors in zip(self.effects, self.effect_errors, strict=True):
             tried = np.isfinite(effects)
             middle, error = effects[tried], errors[tried]
-            if not tried.any() or not self.variance:
+            if not tried.any() or not total:
                 found.append(Importance(0.0, 0.0, 0.0, chance=True))
                 continue
             draws = middle + error * draw.standard_normal((DRAWS, len(middle)))
-            shares = np.minimum(1.0, ((draws - draws.mean(1, keepdims=True)) ** 2).mean(1) / self.variance)
-            low, high = np.quantile(shares, (0.025, 0.975))
-            share = min(1.0, float((middle**2).mean()) / self.variance)
+            own, drawn = float((middle**2).mean()), ((draws - draws.mean(1, keepdims=True)) ** 2).mean(1)
+            low, high = np.quantile(drawn / (total - own + drawn), (0.025, 0.975))
+            share = own / total
             chance = bool((np.abs(middle) <= beyond * error).all())
             found.append(Importance(share, float(low), float(high), chance))
         return found
@@ -167,16 +171,18 @@ def fit(trials: Trials, scales: Floats | None = None) -> Fit:
         error = np.where(cells.counts >= LEAST_SEEDS, np.maximum(error, own), error)
     middle, spread = effects.result()
     ends = np.cumsum(trials.sizes)[:-1]
+    by_parameter = tuple(np.split(middle, ends)) if trials.sizes else ()
+    sums = [np.nan_to_num(found)[levels] for found, levels in zip(by_parameter, trials.levels.T, strict=True)]
     return Fit(
         config_of=cells.config_of,
         estimate=estimate,
         error=np.sqrt(error**2 + trials.image_part),
-        effects=tuple(np.split(middle, ends)) if trials.sizes else (),
+        effects=by_parameter,
         effect_errors=tuple(np.split(spread, ends)) if trials.sizes else (),
         noise=float(np.sqrt(noise.result()[0][0])),
         quantile=float(stdtrit(len(trials.values), 0.975)) if len(trials.values) > 1 else Z95,
         means=cells.means,
-        variance=float(trials.values.var()),
+        rest=float((trials.values - sum(sums)).var()),
     )
 
 
