@@ -40,33 +40,22 @@ def define(options: Options, command: str) -> Request:
         before = folder.read_study()
         space = before.space.replace(resources=_check_same(options, before).resources)
         budgets = {name: value for name in BUDGETS if (value := getattr(options, name)) is not None}
-        study = _sized(before.replace(**budgets, space=space, data_folder=data_folder(options, before)))
-        _check_grid(options, study)
+        study = _sized(options, before.replace(**budgets, space=space, data_folder=data_folder(options, before)))
         return Request(options=options, command=command, study=study, before=before)
     chosen = DEFAULTS | {name: value for name in DEFAULTS if (value := getattr(options, name)) is not None}
     if chosen["trials"] == EVERY_POINT and chosen["sampler"] == AUTO:
         chosen["sampler"] = "grid"
     chosen["margin"] /= 100
-    study = _sized(
-        Study(
-            name=options.name or "",
-            precision=FLOAT32 if options.precision is None or options.precision == AUTO else options.precision,
-            dataset=options.dataset or AUTO,
-            data="",
-            source="",
-            data_folder=data_folder(options),
-            **{**chosen, "space": space_of(chosen["space"], chosen["protocol"])},
-        )
+    study = Study(
+        name=options.name or "",
+        precision=FLOAT32 if options.precision is None or options.precision == AUTO else options.precision,
+        dataset=options.dataset or AUTO,
+        data="",
+        source="",
+        data_folder=data_folder(options),
+        **{**chosen, "space": space_of(chosen["space"], chosen["protocol"])},
     )
-    _check_grid(options, study)
-    return Request(options=options, command=command, study=study, before=None)
-
-
-def _check_grid(options: Options, study: Study) -> None:
-    """Refuse workers without Ray for a sampler that one process has to run."""
-    sampler = "grid" if study.sampler == AUTO and study.trials >= study.space.size else study.sampler
-    if options.worker and sampler != "grid":
-        refuse(PROGRAM, f"--worker is given for sampler {sampler}; expected --trials all, or --sampler grid")
+    return Request(options=options, command=command, study=_sized(options, study), before=None)
 
 
 def _check_installed(options: Options) -> None:
@@ -77,8 +66,11 @@ def _check_installed(options: Options) -> None:
             refuse(PROGRAM, f"--log is {options.log}; {there}")
 
 
-def _sized(study: Study) -> Study:
-    """A study of every point has as many trials; too many seeds of a point, or images that differ, exit with code 2."""
+def _sized(options: Options, study: Study) -> Study:
+    """A study of every point has as many trials.
+
+    Too many seeds of a point, images that differ, or workers without Ray that do not run a grid exit with code 2.
+    """
     size = study.space.size
     if study.protocol == NOTEBOOK and "test_examples" in study.space.grids:
         refuse(
@@ -87,6 +79,9 @@ def _sized(study: Study) -> Study:
             "expected one value",
         )
     study = study.replace(trials=study.trials or size)
+    sampler = "grid" if study.sampler == AUTO and study.trials >= size else study.sampler
+    if options.worker and sampler != "grid":
+        refuse(PROGRAM, f"--worker is given for sampler {sampler}; expected --trials all, or --sampler grid")
     if study.search_trials > (most := REFINE_FROM * size):
         refuse(
             PROGRAM,

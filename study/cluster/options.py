@@ -145,7 +145,10 @@ def _with_run(request: Request, words: list[str]) -> Request:
     if run.dry_run:
         refuse(PROGRAM, "--dry-run is after --; expected it before")
     if run.worker:
-        refuse(PROGRAM, "--worker is after --; expected none: jobs that need no Ray are submitted by themselves")
+        refuse(
+            PROGRAM,
+            "--worker is after --; expected none: study/cluster/README.md shows how to start workers without Ray",
+        )
     if run.resume and request.action == "submit":
         refuse(PROGRAM, f"--resume is after --; expected {PROGRAM} resume ... [NAME]")
     for name in ("results", "data"):

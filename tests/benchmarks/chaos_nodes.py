@@ -1,8 +1,8 @@
 """A whole study on a Ray cluster whose nodes come and go: what is lost, and what comes out otherwise.
 
-    python -m tests.benchmarks.chaos_nodes [--data DIR] [--events 20] [--seed 0]          as root: it makes networks
+    python -m tests.benchmarks.chaos_nodes [--data DIR] [--kills 30] [--seed 0]          as root: it makes networks
 
-A head and two nodes, each in a network namespace of its own, run every point of a space twice, each time with an empty
+A head, and two nodes in network namespaces of their own, run every point of a space twice, each time with an empty
 store: undisturbed, and while one of these happens at random moments, time and again: a worker is killed; a node is
 powered off and another one joins; a node is cut off from the network for up to a minute; the driver is killed; the head
 is powered off. Where the study ended so it is resumed, with another head where that is needed. Exit code 1 if a
@@ -10,7 +10,6 @@ finished record was changed or lost, if the trials are not the same as the undis
 scores, or if a driver ended otherwise than done, resumable or without its cluster, or hung.
 """
 
-import argparse
 import os
 import random
 import secrets
@@ -18,19 +17,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from moe.console import Exit
 from study.study import LOST
-from tests.benchmarks.chaos_study import ENDS, RAY_ENDS_US, SPACE, Scene, differences
+from tests.benchmarks.chaos_study import SPACE, Count, Scene, arguments, repeat, run
 from tests.benchmarks.cluster import Cluster, below
-from tests.benchmarks.report import circumstances
 
 WORKER, NODE, PARTITION, DRIVER, HEAD = KINDS = ("worker", "node", "partition", "driver", "head")
 WAITS_S = (0.0, 8.0)  # from a trial that runs to the next event
@@ -102,34 +98,28 @@ def _ip(words: str) -> None:
 
 
 @dataclass
-class Count:
+class NodeCount(Count):
     """What happened."""
 
-    events: Counter[str] = field(default_factory=Counter)  # by kind
-    codes: Counter[int] = field(default_factory=Counter)  # exit codes of drivers
-    studies: int = 0  # that came to their end
-    kept: int = 0  # finished records found unchanged after a driver ended
-    lost: int = 0  # trials that lost their worker
     slowest_s: float = 0.0  # from a head's end to that of its driver
-    wrong: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        events = ", ".join(f"{kind} {self.events[kind]}" for kind in KINDS)
+        events = ", ".join(f"{kind} {self.kills[kind]}" for kind in KINDS)
         codes = ", ".join(f"{code}: {times}" for code, times in sorted(self.codes.items()))
         faults = "".join(f"\n  {fault}" for fault in self.wrong)
         return (
-            f"{self.events.total()} events ({events}); drivers ended with {codes}, without a head after at most "
+            f"{self.kills.total()} events ({events}); drivers ended with {codes}, without a head after at most "
             f"{self.slowest_s:.0f} s; {self.studies} studies finished, {self.lost} trials lost their worker; "
             f"{self.kept} times a finished record was there unchanged; {len(self.wrong)} faults{faults}"
         )
 
 
-def happen(kind: str, network: Network, driver: subprocess.Popen[bytes], draw: random.Random, count: Count) -> None:
+def happen(kind: str, network: Network, driver: subprocess.Popen[bytes], draw: random.Random, count: NodeCount) -> None:
     """Let one thing happen; the cluster has its nodes again afterwards, unless its head is gone."""
-    count.events[kind] += 1
+    count.kills[kind] += 1
     number = draw.choice(network.living())
     if kind == WORKER:
-        workers = [pid for pid, command in below(network.nodes[number].pid) if command.startswith("ray::")]
+        workers = [pid for pid, command in below(network.nodes[number].pid) if command.startswith("ray::ImplicitFunc")]
         with suppress(ProcessLookupError, IndexError):
             os.kill(draw.choice(workers), signal.SIGKILL)
     elif kind == NODE:
@@ -153,7 +143,7 @@ def follow(
     network: Network,
     kinds: Iterator[str],
     draw: random.Random,
-    count: Count,
+    count: NodeCount,
 ) -> None:
     """Let one thing after the other happen, until the driver ends or hangs."""
     changed, records = time.monotonic(), scene.records()
@@ -173,7 +163,7 @@ def follow(
         driver.kill()
 
 
-def study(scene: Scene, kinds: Iterator[str], draw: random.Random, count: Count) -> None:
+def study(scene: Scene, kinds: Iterator[str], draw: random.Random, count: NodeCount) -> None:
     """A study from its beginning to its end, on as many clusters as that takes."""
     scene.begin()
     while True:
@@ -183,60 +173,32 @@ def study(scene: Scene, kinds: Iterator[str], draw: random.Random, count: Count)
                 before = scene.finished()
                 with scene.start("--address", network.address, "--cpus-per-trial", "1") as driver:
                     follow(driver, scene, network, kinds, draw, count)
-                _judge(scene, before, driver.returncode, count)
+                count.judge(scene, before, driver.returncode)
                 if driver.returncode == Exit.DONE or count.wrong:
                     count.studies += driver.returncode == Exit.DONE
                     count.lost += sum(LOST.encode() in content for content in scene.records().values())
                     return
 
 
-def _judge(scene: Scene, before: dict[str, bytes], code: int, count: Count) -> None:
-    """Whether a driver ended as it may, and left the finished records as they were."""
-    count.codes[code] += 1
-    now = scene.records()
-    for name, content in before.items():
-        if now.get(name) == content:
-            count.kept += 1
-        else:
-            count.wrong.append(f"the finished record {name} is {'changed' if name in now else 'lost'}")
-    if code not in ENDS and not (code == 1 and RAY_ENDS_US in scene.tail()):
-        count.wrong.append(f"a driver ended with {code}:\n{scene.tail()}")
-
-
 def chaos(home: Path, words: Sequence[str], kinds: Sequence[str], seed: int, emit: Callable[[str], None]) -> Count:
     """Compare studies to which these things happen with one that is not disturbed."""
     (home / "space.yaml").write_text(SPACE)
-    scene, count, draw = Scene(home, tuple(words)), Count(), random.Random(seed)
-    quiet = Count()
+    scene, draw, quiet, count = Scene(home, tuple(words)), random.Random(seed), NodeCount(), NodeCount()
     study(scene, iter(()), draw, quiet)
     expected = scene.table()
     emit(f"undisturbed: {len(expected)} trials; {quiet}")
-    while (spent := count.events.total()) < len(kinds) and not count.wrong:
-        study(scene, iter(kinds[spent:]), draw, count)
-        count.wrong += differences(expected, scene)
-        if count.events.total() == spent:
-            count.wrong.append("a study ended before anything could happen to it")
-        emit(str(count))
-    return count
+    return repeat(scene, expected, kinds, lambda left: study(scene, left, draw, count), count, emit)
 
 
 def main() -> int:
     """Run it and print what happened; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="a folder with CIFAR-10 (default: the built-in shapes)")
-    parser.add_argument("--events", type=int, default=20, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = arguments(__doc__)
     options = parser.parse_args()
     if os.geteuid():
         parser.error("it makes network namespaces; expected root")
-    words = ("--data", str(Path(options.data).resolve())) if options.data else ("--dataset", "shapes")
-    kinds, here = random.Random(options.seed).choices(KINDS, k=options.events), circumstances()
-    began = time.monotonic()
+    kinds = random.Random(options.seed).choices(KINDS, k=options.kills)
     os.environ["RAY_AUTH_MODE"] = "token"
-    with tempfile.TemporaryDirectory() as folder:
-        count = chaos(Path(folder), words, kinds, options.seed, lambda text: print(text, flush=True))
-    print(f"{time.monotonic() - began:.0f} s; {here}")
-    return 1 if count.wrong else 0
+    return run(options, lambda home, words, emit: chaos(home, words, kinds, options.seed, emit))
 
 
 if __name__ == "__main__":

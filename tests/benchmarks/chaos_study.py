@@ -52,12 +52,21 @@ COSTS = ("trial", "started", "ended", "seconds", "seconds_reused", "epochs_train
 class Count:
     """What happened."""
 
-    kills: Counter[str] = field(default_factory=Counter)  # by kind
+    kills: Counter[str] = field(default_factory=Counter)  # by kind, or whatever else happened
     codes: Counter[int] = field(default_factory=Counter)  # exit codes of drivers
     studies: int = 0  # that came to their end
     kept: int = 0  # finished records found unchanged after a driver ended
     lost: int = 0  # trials whose worker was killed
     wrong: list[str] = field(default_factory=list)
+
+    def judge(self, scene: "Scene", before: dict[str, bytes], code: int) -> None:
+        """Whether a driver ended as it may, and left the finished records as they were."""
+        self.codes[code] += 1
+        changed = changes(before, scene.records())
+        self.kept += len(before) - len(changed)
+        self.wrong += changed
+        if code not in ENDS and not (code == 1 and RAY_ENDS_US in scene.tail()):
+            self.wrong.append(f"a driver ended with {code}:\n{scene.tail()}")
 
     def __str__(self) -> str:
         kills = ", ".join(f"{kind} {self.kills[kind]}" for kind in KINDS)
@@ -152,6 +161,15 @@ def undisturbed(scene: Scene) -> pd.DataFrame:
     return scene.table()
 
 
+def changes(before: dict[str, bytes], now: dict[str, bytes]) -> list[str]:
+    """A sentence for each record that is not what it was."""
+    return [
+        f"the finished record {name} is {'changed' if name in now else 'lost'}"
+        for name, content in before.items()
+        if now.get(name) != content
+    ]
+
+
 def differences(expected: pd.DataFrame, scene: Scene) -> list[str]:
     """What a study's trials have other than an undisturbed one's."""
     try:
@@ -174,21 +192,13 @@ def disturbed(
                 count.wrong.append(f"no record has changed for {HANG_S:.0f} s:\n{scene.tail()}")
                 driver.kill()
         code = driver.returncode
-        count.codes[code] += 1
         if left := _outliving(family):
             count.wrong.append(f"{len(left)} processes outlived a driver that ended with {code}")
-        now = scene.records()
-        for name, content in before.items():
-            if now.get(name) == content:
-                count.kept += 1
-            else:
-                count.wrong.append(f"the finished record {name} is {'changed' if name in now else 'lost'}")
-        if code not in ENDS and not (code == 1 and RAY_ENDS_US in scene.tail()):
-            count.wrong.append(f"a driver ended with {code}:\n{scene.tail()}")
+        count.judge(scene, before, code)
         emit(str(count))
         if code == Exit.DONE or count.wrong:
             count.studies += code == Exit.DONE
-            count.lost += sum(LOST.encode() in content for content in now.values())
+            count.lost += sum(LOST.encode() in content for content in scene.records().values())
             return
 
 
@@ -243,29 +253,51 @@ def chaos(
     scene, count, draw = Scene(home, tuple(words), waits_s), Count(), random.Random(seed)
     expected = undisturbed(scene)
     emit(f"undisturbed: {len(expected)} trials")
+    return repeat(scene, expected, kinds, lambda left: disturbed(scene, left, draw, count, emit), count, emit)
+
+
+def repeat(
+    scene: Scene,
+    expected: pd.DataFrame,
+    kinds: Sequence[str],
+    disturb: Callable[[Iterator[str]], None],
+    count: Count,
+    emit: Callable[[str], None],
+) -> Count:
+    """Disturb one study after the other until every one of `kinds` has happened, or something is wrong."""
     while (spent := count.kills.total()) < len(kinds) and not count.wrong:
-        disturbed(scene, iter(kinds[spent:]), draw, count, emit)
+        disturb(iter(kinds[spent:]))
         count.wrong += differences(expected, scene)
         if count.kills.total() == spent:
-            count.wrong.append(f"a study ended before a {kinds[spent]} could be killed")
+            count.wrong.append(f"a study ended before a {kinds[spent]} could happen to it")
         emit(str(count))
     return count
 
 
-def main() -> int:
-    """Run it and print what happened; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(what: str) -> argparse.ArgumentParser:
+    """The options that all of these benchmarks have."""
+    parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="a folder with CIFAR-10 (default: the built-in shapes)")
     parser.add_argument("--kills", type=int, default=30, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    return parser
+
+
+def run(options: argparse.Namespace, disturb: Callable[[Path, tuple[str, ...], Callable[[str], None]], Count]) -> int:
+    """Run one in a folder of its own and print what happened; the exit code."""
     words = ("--data", str(Path(options.data).resolve())) if options.data else ("--dataset", "shapes")
-    kinds, here = random.Random(options.seed).choices(KINDS, k=options.kills), circumstances()
-    began = time.monotonic()
+    here, began = circumstances(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        count = chaos(Path(folder), words, kinds, options.seed, SPACE, lambda text: print(text, flush=True))
+        count = disturb(Path(folder), words, lambda text: print(text, flush=True))
     print(f"{time.monotonic() - began:.0f} s; {here}")
     return 1 if count.wrong else 0
+
+
+def main() -> int:
+    """Run it and print what happened; the exit code."""
+    options = arguments(__doc__).parse_args()
+    kinds = random.Random(options.seed).choices(KINDS, k=options.kills)
+    return run(options, lambda home, words, emit: chaos(home, words, kinds, options.seed, SPACE, emit))
 
 
 if __name__ == "__main__":

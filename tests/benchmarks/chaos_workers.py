@@ -8,21 +8,16 @@ instead. A study that is done before all kills are spent begins anew. Exit code 
 lost, if the trials are not the same as Ray's in config, seed and scores, or if a worker ended otherwise than it should.
 """
 
-import argparse
 import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from moe.console import Exit
-from tests.benchmarks.chaos_study import SPACE, Scene, differences, undisturbed
-from tests.benchmarks.report import circumstances
+from tests.benchmarks.chaos_study import SPACE, Count, Scene, arguments, changes, repeat, run, undisturbed
 
 AS_WORKER = ("--worker", "--cpus-per-trial", "1")
 WAITS_S = (0.0, 16.0)  # from one kill to the next: a trial whose worker dies three times has failed
@@ -30,14 +25,8 @@ INTERRUPTED_SHARE = 0.3  # of the kills that are a SIGTERM
 HANG_S = 240.0  # for a study to end after the last kill
 
 
-@dataclass
-class Count:
+class WorkerCount(Count):
     """What happened."""
-
-    kills: Counter[str] = field(default_factory=Counter)  # by signal
-    codes: Counter[int] = field(default_factory=Counter)  # exit codes of workers
-    studies: int = 0  # that came to their end
-    wrong: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         kills = ", ".join(f"{name} {times}" for name, times in sorted(self.kills.items()))
@@ -47,7 +36,7 @@ class Count:
         return f"{self.kills.total()} kills ({kills}); workers ended with {codes}; {ended}"
 
 
-def disturbed(scene: Scene, kills: Iterator[signal.Signals], workers: int, draw: random.Random, count: Count) -> None:
+def disturbed(scene: Scene, kills: Iterator[str], workers: int, draw: random.Random, count: Count) -> None:
     """A study to its end, of whose workers one after the other is killed and replaced, until `kills` is spent."""
     scene.begin()
     running = [scene.start(*AS_WORKER) for _ in range(workers)]
@@ -57,11 +46,11 @@ def disturbed(scene: Scene, kills: Iterator[signal.Signals], workers: int, draw:
         if all(worker.poll() is not None for worker in running):
             break
         victim = running.pop(draw.randrange(workers))
-        victim.send_signal(kill)
-        count.kills[kill.name] += 1
-        _ended(
-            victim, {-kill, Exit.INTERRUPTED, Exit.DONE} if kill == signal.SIGTERM else {-kill, Exit.DONE}, scene, count
-        )
+        sent = signal.Signals[kill]
+        victim.send_signal(sent)
+        count.kills[kill] += 1
+        may = {-sent, Exit.DONE} | ({Exit.INTERRUPTED} if sent == signal.SIGTERM else set())
+        _ended(victim, may, scene, count)
         running.append(scene.start(*AS_WORKER))
         finished = _kept(scene, finished, count)
     for worker in running:
@@ -86,55 +75,29 @@ def _ended(worker: subprocess.Popen[bytes], expected: set[int], scene: Scene, co
 def _kept(scene: Scene, before: dict[str, bytes], count: Count) -> dict[str, bytes]:
     """The finished records, of which those from before have to be as they were."""
     now = scene.finished()
-    count.wrong += [
-        f"the finished record {name} is changed or lost" for name in before if now.get(name) != before[name]
-    ]
+    count.wrong += changes(before, now)
     return now
 
 
 def chaos(
-    home: Path,
-    words: Sequence[str],
-    kills: Sequence[signal.Signals],
-    workers: int,
-    seed: int,
-    space: str,
-    emit: Callable[[str], None],
+    home: Path, words: Sequence[str], kills: Sequence[str], workers: int, seed: int, emit: Callable[[str], None]
 ) -> Count:
     """Compare studies by workers, until all kills are spent, with one under Ray that is not disturbed."""
-    (home / "space.yaml").write_text(space)
-    scene, count, draw = Scene(home, tuple(words)), Count(), random.Random(seed)
+    (home / "space.yaml").write_text(SPACE)
+    scene, count, draw = Scene(home, tuple(words)), WorkerCount(), random.Random(seed)
     expected = undisturbed(scene)
     emit(f"under Ray: {len(expected)} trials")
-    while (spent := count.kills.total()) < len(kills) and not count.wrong:
-        disturbed(scene, iter(kills[spent:]), workers, draw, count)
-        count.wrong += differences(expected, scene)
-        if count.kills.total() == spent:
-            count.wrong.append("a study ended before a worker could be killed")
-        emit(str(count))
-    return count
+    return repeat(scene, expected, kills, lambda left: disturbed(scene, left, workers, draw, count), count, emit)
 
 
 def main() -> int:
     """Run it and print what happened; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="a folder with CIFAR-10 (default: the built-in shapes)")
-    parser.add_argument("--kills", type=int, default=30, help="default: %(default)s")
+    parser = arguments(__doc__)
     parser.add_argument("--workers", type=int, default=4, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    words = ("--data", str(Path(options.data).resolve())) if options.data else ("--dataset", "shapes")
     draw = random.Random(options.seed)
-    kinds = [signal.SIGTERM if draw.random() < INTERRUPTED_SHARE else signal.SIGKILL for _ in range(options.kills)]
-    here, began = circumstances(), time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        count = chaos(Path(folder), words, kinds, options.workers, options.seed, SPACE, _show)
-    print(f"{time.monotonic() - began:.0f} s; {here}")
-    return 1 if count.wrong else 0
-
-
-def _show(text: str) -> None:
-    print(text, flush=True)
+    kills = ["SIGTERM" if draw.random() < INTERRUPTED_SHARE else "SIGKILL" for _ in range(options.kills)]
+    return run(options, lambda home, words, emit: chaos(home, words, kills, options.workers, options.seed, emit))
 
 
 if __name__ == "__main__":
