@@ -185,7 +185,9 @@ def _in_a_thread(stop: Stop, awaited: set[signal.Signals]) -> Iterator[None]:
 
 def _receive(stop: Stop, awaited: set[signal.Signals], ended: threading.Event) -> None:
     while not ended.is_set():
-        if signal.sigtimedwait(awaited, 0.2):
+        found = signal.sigtimedwait(awaited, 0.2)
+        # where another signal interrupts it as its time is up, Python returns what happened to be in memory
+        if found and found.si_signo in awaited:
             stop.received()
 
 
