@@ -79,7 +79,7 @@ class SharedOptions(Model):
     @field_validator("store")
     @classmethod
     def _absolute(cls, store: str | None) -> str | None:
-        return None if store is None else _checked("store", store)
+        return None if store is None else checked_location("store", store)
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -91,12 +91,13 @@ class SharedOptions(Model):
     @cached_property
     def location(self) -> str | None:
         """Where trained stages are saved and loaded, as an absolute path or a URL; None for --no-store."""
-        return None if self.no_store else self.store or _checked("MOE_STORE", default_location())
+        return None if self.no_store else self.store or checked_location("MOE_STORE", default_location())
 
 
-def _checked(name: str, location: str) -> str:
+def checked_location(name: str, place: str) -> str:
+    """A location of files as `moe.store.location.checked` has it; a ValueError names the option."""
     try:
-        return checked(location)
+        return checked(place)
     except ValueError as error:
         raise ValueError(f"{name} is {error}") from None
 

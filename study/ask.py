@@ -66,7 +66,9 @@ def parse(arguments: list[str] | None = None) -> AskOptions:
     """Read the command line; invalid options exit with code 2."""
     given = parser().parse_intermixed_args(arguments)
     folder = named(given.folder)
-    return from_options(AskOptions, given, PROGRAM, folder=folder, results=folder.parent, values=dict(given.fields))
+    return from_options(
+        AskOptions, given, PROGRAM, folder=folder, results=str(folder.parent), values=dict(given.fields)
+    )
 
 
 def _field(text: str) -> tuple[str, Any]:

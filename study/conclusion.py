@@ -1,6 +1,5 @@
 """How a study ends: its tables, its summary, the exit code and the command to resume it. No torch, no Ray."""
 
-import os
 import shlex
 from collections.abc import Sequence
 
@@ -11,7 +10,7 @@ from study.analyze.report import report
 from study.analyze.tables import write_all
 from study.definition import Request
 from study.folder import Folder, FolderError
-from study.options import PER_RUN, PROGRAM, RESUME_COMMAND, Options, as_words
+from study.options import PROGRAM, Options, resume_command
 from study.select.refine import replicates
 from study.study import ASK, COMPLETE, FAILED, RUNNING, SEARCH, Record, Study
 
@@ -37,7 +36,7 @@ def check_unchanged(folder: Folder, before: Study | None) -> None:
 def conclude_finished(request: Request) -> Exit | None:
     """Conclude a resumed study that has all its trials already; None if some are missing."""
     options, study = request.options, request.study
-    folder = Folder(options.results / study.name)
+    folder = Folder(options.studies / study.name)
     with folder.locked():
         check_unchanged(folder, request.before)
         return None if missing(study, folder.read_records(study)) else conclude(options, study)
@@ -59,7 +58,7 @@ def conclude(options: Options, study: Study, too_many_failed: bool = False) -> E
     if not (left := missing(study, records)):
         (folder.path / RESUME).unlink(missing_ok=True)
         return Exit.DONE
-    resume = f"Continue it with: {resume_command(options, study)}"
+    resume = f"Continue it with: {resume_command(options, study.name)}"
     if too_many_failed:
         failed = [record for record in records if record.state == FAILED]
         warn(PROGRAM, f"{len(failed)} trials failed; the last: {failed[-1].error}\n{resume}")
@@ -84,7 +83,7 @@ def conclude_asked(options: Options, study: Study, command: str) -> Exit:
 
 def _derive(options: Options, study: Study) -> tuple[Folder, Study, list[Record]]:
     """Write everything that is derived; the folder, the study with its references, and the records."""
-    folder = Folder(options.results / study.name)
+    folder = Folder(options.studies / study.name)
     before = folder.read_study()
     study = study.replace(reference=before.reference)
     if study != before:  # a resume has other budgets, and no trial to run for them
@@ -92,9 +91,3 @@ def _derive(options: Options, study: Study) -> tuple[Folder, Study, list[Record]
     records = folder.read_records(study)
     write_all(folder, study, records)
     return folder, study, records
-
-
-def resume_command(options: Options, study: Study) -> str:
-    """The command that continues a study."""
-    words = [*PROGRAM.split(), "--resume", "--name", study.name, *as_words(options, *PER_RUN)]
-    return os.environ.get(RESUME_COMMAND) or shlex.join(words)

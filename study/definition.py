@@ -94,17 +94,17 @@ def _sized(options: Options, study: Study) -> Study:
 def _folder(options: Options) -> Folder | None:
     """The folder to resume: the one that is named, or the newest if none is; None for a new study."""
     if not options.name:
-        found = study_folders(options.results) if options.resume else []
+        found = study_folders(options.studies) if options.resume else []
         if options.resume and not found:
-            refuse(PROGRAM, f"--resume finds no study in {options.results}; expected one, or --results elsewhere")
+            refuse(PROGRAM, f"--resume finds no study in {options.studies}; expected one, or --results elsewhere")
         return Folder(found[-1]) if found else None
-    folder = Folder(options.results / options.name)
+    folder = Folder(options.studies / options.name)
     if folder.exists() and not (options.resume or options.worker):
         advice = "add --resume to continue it, or choose another name"
         refuse(PROGRAM, f"--name is {options.name}; {folder.path} holds a study already: {advice}")
     if options.resume and not folder.exists():
-        names = ", ".join(path.name for path in study_folders(options.results)) or "none"
-        refuse(PROGRAM, f"--name is {options.name}; expected a study in {options.results}: {names}")
+        names = ", ".join(path.name for path in study_folders(options.studies)) or "none"
+        refuse(PROGRAM, f"--name is {options.name}; expected a study in {options.studies}: {names}")
     return folder if folder.exists() else None
 
 

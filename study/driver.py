@@ -20,13 +20,13 @@ from moe.training.numerics import best_precision
 from study import machine
 from study.analyze.live import LiveTables
 from study.cluster.preflight import check_nodes
-from study.conclusion import RESUME, check_unchanged, conclude, conclude_asked, missing, resume_command
+from study.conclusion import RESUME, check_unchanged, conclude, conclude_asked, missing
 from study.data import folder_of, load_data
 from study.definition import Request, refuse_change
 from study.files import write_text
 from study.folder import Folder, FolderError, free_name
 from study.headless import Headless
-from study.options import Options
+from study.options import Options, resume_command
 from study.rules import Rule
 from study.search import samplers
 from study.search.cost import Costs, calibrate, forecast
@@ -58,7 +58,7 @@ class Driver:
     @cached_property
     def folder(self) -> Folder:
         """The study's folder, which keeps what it read and wrote of it."""
-        return Folder(self.request.options.results / self.study.name)
+        return Folder(self.request.options.studies / self.study.name)
 
     def headline(self) -> str:
         """What the study searches, and how."""
@@ -117,7 +117,7 @@ class Driver:
         ledger = kind(study, records, self._safely(save), self._safely(folder.write_study), options.max_failures)
         folder.write_study(study, self.this_run())
         if asked is None:
-            stop.resume = resume_command(options, study)
+            stop.resume = resume_command(options, study.name)
             write_text(folder.path / RESUME, f"{stop.resume}\n")
             emit(f"  records in {folder.path}; {ledger.max_failures} failed trials would end it")
         progress = Progress(ledger, terminal=interactive(), stopping=lambda: stop.signalled)
@@ -235,7 +235,7 @@ def _ready(request: Request, resources: Resources | None, stop: Stop) -> Driver:
         devices(resources)
         precision = given or best_precision("cuda" if resources.gpus_per_trial else "cpu")
     else:
-        before = Folder(options.results / study.name).read_records(study) if request.before else []
+        before = Folder(options.studies / study.name).read_records(study) if request.before else []
         resources, precision = check_nodes(options, study.space.resources, data, folder_of(study), given, before)
     driver = Driver(request, _with_data(options, study, data, precision), resources, stop)
     if request.asked is None:
@@ -251,7 +251,7 @@ def _with_data(options: Options, study: Study, data: DataSet, precision: Precisi
         had = f"{study.dataset} {study.data[:12]}"
         refuse_change(study, "--data", f"{data.name} {data.fingerprint[:12]}", had)
     return study.replace(
-        name=study.name or free_name(options.results, f"{data.name}-{study.space.name}"),
+        name=study.name or free_name(options.studies, f"{data.name}-{study.space.name}"),
         sampler=samplers.resolve(study.sampler, study.space, study.trials),
         precision=precision,
         dataset=data.name,

@@ -57,7 +57,7 @@ class Headless:
 
     def __init__(self, request: Request, study: Study, job: Job, stop: Stop) -> None:
         self._request, self._options, self._job, self._stop = request, request.options, job, stop
-        self._study, self._folder = study, Folder(self._options.results / study.name)
+        self._study, self._folder = study, Folder(self._options.studies / study.name)
         self._order = grid_order(study.space, study.seed)
         self._instructions = configure_numerics(devices(job.resources)[0], study.precision).instructions
         self._failed_before: int | None = None  # failed trials when this process began

@@ -1,14 +1,16 @@
 """The options of `python -m study.run`. Invalid ones exit with code 2, without torch or Ray."""
 
 import argparse
+import os
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Le
 from pydantic import Field, field_validator
 
-from moe.cli import AUTO, Parser, SharedOptions, add_options, from_options, option, refuse, whole
+from moe.cli import AUTO, Parser, SharedOptions, add_options, checked_location, from_options, option, refuse, whole
 from moe.config import HOLDOUT, Protocol
 from moe.schema import Model, fields
 from study.rules import MOST_CPUS, gpu_share
@@ -52,7 +54,9 @@ class RayOptions(SharedOptions):
     """What every command takes that trains under Ray; None where one is not given."""
 
     program: ClassVar[str] = PROGRAM
-    results: Annotated[Path, Field(title="DIR", description="the folder of all studies")] = Path("results")
+    results: Annotated[
+        str, Field(title="DIR|URL", description="the folder of all studies, or where ./results is copied to")
+    ] = "results"
     gpus_per_trial: Annotated[float | None, Field(title="G", description="by default 1 if there is a GPU, else 0")] = (
         None
     )
@@ -72,6 +76,16 @@ class RayOptions(SharedOptions):
     @classmethod
     def _gpus(cls, gpus: float | None) -> float | None:
         return gpu_share("gpus_per_trial", gpus)
+
+    @field_validator("results")
+    @classmethod
+    def _results(cls, results: str) -> str:
+        return checked_location("results", results) if "://" in results else results or "."
+
+    @property
+    def studies(self) -> Path:
+        """The folder of all studies on this machine, whether they are copied to a URL or not."""
+        return Path("results" if "://" in self.results else self.results)
 
     @field_validator("address")
     @classmethod
@@ -158,6 +172,8 @@ def _check_worker(options: Options) -> None:
         refuse(PROGRAM, "--worker is given without --name; expected the name that all workers of the study are given")
     unfit = {"no_store": "a store that all workers share", "log": "none: only the driver of a study logs"}
     unfit |= {"concurrency": "as many workers as trials at once", "address": "none: workers need no Ray"}
+    if "://" in options.results:
+        refuse(PROGRAM, f"--worker is given with --results {options.results}; expected a folder that all workers see")
     for name, expected in unfit.items():
         if getattr(options, name) != fields(Options)[name].default:
             refuse(PROGRAM, f"--worker is given with {option(name)}; expected {expected}")
@@ -196,6 +212,12 @@ def as_words(options: Model, *names: str) -> list[str]:
         elif value != fields(type(options))[name].default:
             words += [option(name), "all" if (name, value) == ("trials", EVERY_POINT) else str(value)]
     return words
+
+
+def resume_command(options: Options, name: str) -> str:
+    """The command that continues a study."""
+    words = [*PROGRAM.split(), "--resume", "--name", name, *as_words(options, *PER_RUN)]
+    return os.environ.get(RESUME_COMMAND) or shlex.join(words)
 
 
 def _trials(text: str) -> int:

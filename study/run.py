@@ -8,10 +8,12 @@ This module checks the options and imports neither torch nor Ray; `study.driver`
 import sys
 from collections.abc import Sequence
 
+from moe.cli import refuse
 from moe.console import Exit, fail
 from study.definition import define
+from study.folder import Folder
 from study.guard import guarded
-from study.options import PROGRAM, Options, parse
+from study.options import PROGRAM, Options, parse, resume_command
 from study.search.resources import local
 from study.search.stopping import Stop
 
@@ -22,6 +24,20 @@ def main(arguments: Sequence[str] | None = None) -> Exit:
 
 
 def _run(options: Options, command: str, stop: Stop) -> Exit:
+    if "://" not in options.results or options.dry_run:
+        return _run_here(options, command, stop)
+    from study.remote import copied, copy_at_end  # fsspec
+
+    if not options.name:
+        refuse(
+            PROGRAM, f"--results is {options.results} without --name; expected both: a copy has a name from its start"
+        )
+    with copied(options.results, Folder(options.studies / options.name), PROGRAM, stop) as copy:
+        code = _run_here(options, command, stop)
+        return copy_at_end(copy, code, resume_command(options, options.name))
+
+
+def _run_here(options: Options, command: str, stop: Stop) -> Exit:
     request = define(options, command)
     here = options.replace(concurrency=1) if options.worker else options  # one trial in this process
     resources = local(here, request.study.space.resources) if options.address == "local" else None

@@ -4,6 +4,7 @@ import zipfile
 
 import pytest
 
+from moe.store.location import place_at
 from study.cluster import fetch, package
 from study.cluster import jobs as actions
 from study.cluster.options import read
@@ -11,6 +12,7 @@ from study.files import seal
 from study.folder import Folder, FolderError
 from study.machine import ClusterError
 from study.study import Run
+from study.submit import main
 from tests.cluster_helpers import URL, details, jobs
 from tests.study_helpers import STARTED, a_record, a_study
 
@@ -243,6 +245,30 @@ def test_a_fetch_takes_the_results_folder_from_the_job_or_from_the_command(actio
         cluster.server.submitted[-1]["entrypoint"] == "exec sh study/cluster/python.sh -m study.cluster.fetch /other x"
     )
     assert here.exists()
+
+
+def test_what_is_behind_a_url_is_fetched_without_the_cluster(action, there, here, request, capsys, monkeypatch):
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    url = f"memory://{request.node.name}"
+    for name in ("study.json", "trials/0001.json", "figures/gain.png", "weights.pt"):
+        place_at(url).replace(f"x/{name}", (there.path / name).read_bytes())
+    cluster = jobs(details(metadata={"study": "x", "results": url}))
+    assert action(cluster) == 0
+    assert cluster.server.submitted == []
+    words = ("--from", url, "--results", str(here.path.parent))
+    for on in ("ray", "slurm", "kubernetes"):
+        assert main(["fetch", "--on", on, "x", *words]) == 0
+    assert here.read_records(here.read_study()) == [a_record(1)]
+    assert (here.path / "figures" / "gain.png").exists()
+    assert not (here.path / "weights.pt").exists()
+    assert main(["fetch", "y", *words]) == 4
+    there.definition.unlink()
+    there.write_study(a_study(name="x"), a_run(2))
+    place_at(url).replace("x/study.json", there.definition.read_bytes())
+    assert main(["fetch", "x", *words]) == 4
+    printed = capsys.readouterr().err
+    assert "has no study y" in printed
+    assert "holds another study" in printed
 
 
 def test_a_fetch_that_fails_there_prints_the_last_line_of_its_job(action):

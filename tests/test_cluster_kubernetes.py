@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from moe.store.location import place_at
 from study.cluster import attempt, fetch
 from study.folder import Folder
 from study.options import parse
@@ -216,16 +217,20 @@ def test_a_folder_is_fetched_by_a_pod_that_is_removed(phase, kubectl, tmp_path, 
         assert "fetch: it holds no study" in capsys.readouterr().err
 
 
-def test_every_attempt_after_the_first_continues_the_study(tmp_path, monkeypatch):
-    given = []
+@pytest.mark.parametrize("results", ["{folder}", "memory://attempts"])
+def test_every_attempt_after_the_first_continues_the_study(tmp_path, monkeypatch, results):
+    given, results = [], results.format(folder=tmp_path)
     monkeypatch.setattr("study.run.main", lambda words: given.append(words) or 0)
-    words = ["--name", "x", "--results", str(tmp_path)]
+    words = ["--name", "x", "--results", results]
     attempt.main(words)
-    folder = Folder(tmp_path / "x")
-    folder.trials.mkdir(parents=True)
-    folder.write_study(a_study(name="x"), Run(started=STARTED, command="", commit=None, versions={}, store=""))
+    place_at(results).replace("x/study.json", b"{}")
     attempt.main(words)
     assert given == [words, [*words, "--resume"]]
+
+
+def test_results_may_be_behind_a_url(capsys):
+    (job,) = documents(capsys, *GIVEN, "---", "--trials", "9", "--results", "s3://bucket/r")
+    assert parse(shlex.split(job["spec"]["entrypoint"])[3:]).results == "s3://bucket/r"
 
 
 def test_the_command_that_continues_a_study_sizes_the_cluster_as_it_was(capsys):

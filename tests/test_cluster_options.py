@@ -38,7 +38,10 @@ INVALID = [
     ("--address https://head --ca nowhere.pem", "--ca is nowhere.pem: No such file or directory; expected"),
     ("--address https://head --ca .", "--ca is .: Is a directory; expected"),
     ("--address URL -- --data s3://bucket/d", "--data is s3:/bucket/d; expected"),
-    ("--address URL -- --results s3://bucket/r", "--results is s3:/bucket/r; expected"),
+    ("--address URL -- --results s3://me:secret@bucket", "--results is s3://..., with credentials"),
+    ("fetch --from s3://bucket/r", "--from is s3://bucket/r, without NAME; expected"),
+    ("fetch --from s3://me:secret@bucket x", "--from is s3://..., with credentials"),
+    ("fetch x", "--address is missing; expected"),
     ("--address URL -- --trials 0", "--trials is '0'; expected"),
     ("--address URL -- --space nowhere.yaml", "--space 'nowhere.yaml' is"),
     ("--address URL -- --address auto", "--address is auto after --; expected"),
@@ -112,20 +115,21 @@ def test_paths_are_absolute_in_a_job(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.yaml").write_text("epochs: [1, 2]\ntrain_examples: 50\ntest_examples: 50\n")
     run = words(f"--address {URL} -- --results r --data d --store s --space my.yaml")
-    assert (run.results, run.data, run.store) == (tmp_path / "r", tmp_path / "d", str(tmp_path / "s"))
+    assert (run.results, run.data, run.store) == (str(tmp_path / "r"), tmp_path / "d", str(tmp_path / "s"))
     assert run.space == "submitted/my.yaml"
     assert words(f"--address {URL} -- --store s3://bucket/stages").store == "s3://bucket/stages"
-    assert words(f"--address {URL} --").results == tmp_path / "results"
+    assert words(f"--address {URL} --").results == str(tmp_path / "results")
+    assert words(f"--address {URL} -- --results s3://bucket/r").results == "s3://bucket/r"
 
 
 def test_a_resume_takes_over_resources_and_places_that_are_not_given():
     given = "--trials 5 --results /r --data /d --store /s --cpus-per-trial 2 --seed 4 --name x"
     before = parse(given.split())
     run = words(f"resume --address {URL}", before)
-    assert (run.results, run.store, run.cpus_per_trial, run.resume) == (Path("/r"), "/s", 2, True)
+    assert (run.results, run.store, run.cpus_per_trial, run.resume) == ("/r", "/s", 2, True)
     assert (run.trials, run.seed, run.data) == (None, None, None)  # these are in the study's folder
     run = words(f"resume --address {URL} -- --cpus-per-trial 3 --no-store --results /other", before)
-    assert (run.cpus_per_trial, run.store, run.no_store, run.results) == (3, None, True, Path("/other"))
+    assert (run.cpus_per_trial, run.store, run.no_store, run.results) == (3, None, True, "/other")
 
 
 def test_a_job_that_runs_every_point_gets_the_word_for_it():

@@ -11,6 +11,7 @@ from study.cluster import preflight
 from study.cluster.arithmetic import Candidate, choose
 from study.cluster.preflight import Check, Node, Wanted
 from study.machine import ClusterError, versions
+from study.options import parse
 
 WANTED = Wanted(
     folders={"results": "/r", "store": "/s"},
@@ -90,6 +91,11 @@ def test_what_a_node_cannot_use_is_refused_but_for_a_store_that_was_not_asked_fo
     assert {name for name, check in checks.items() if not check.ok} == ({use} if not ok else set())
     assert ok or "node 3 cannot be read; expected" in checks[use].sentence
     assert all(check.ok for check in preflight._usable(WANTED, [a_node()], store_given))
+
+
+def test_nodes_need_no_access_to_results_behind_a_url():
+    wanted = replace(WANTED, folders=preflight._places(parse(["--results", "s3://bucket/r", "--store", "/s"])))
+    assert [check.name for check in preflight._usable(wanted, [a_node()], True)] == ["store", "data"]
 
 
 @pytest.mark.parametrize("location", ["{folder}/results", "memory://check/results"])

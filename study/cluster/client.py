@@ -242,4 +242,5 @@ def find_token() -> tuple[str, str]:
 def _is_study(job: Job) -> bool:
     """Whether a job is one that we submitted as a study; its id becomes part of a URL, its name a folder."""
     ours = re.fullmatch(rf"study-{re.escape(job.study)}-\d+", job.id, re.ASCII)
-    return bool(ours and NAME.fullmatch(job.study) and job.results.startswith("/") and job.results.isprintable())
+    place = re.match("/|(?!file:)[a-z0-9]+://", job.results) and job.results.isprintable()
+    return bool(ours and NAME.fullmatch(job.study) and place)

@@ -14,22 +14,19 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from moe.console import Exit, emit, fail
-from moe.files import read_regular
 from moe.store.files import Local
-from study.files import decode_edited
+from moe.store.location import place_at
+from study.copies import download, finished, sendable
 from study.folder import Folder, FolderError
 from study.machine import ClusterError
-from study.options import NAME
-from study.study import RUNNING, Record
 
 LARGEST = 64 * 2**20  # bytes, compressed; a record takes a few kilobytes
 LARGEST_UNPACKED = 2**30
 MOST_FILES = 1_000_000
-WEIGHTS = (".pt", ".safetensors")
 
 _ELSEWHERE = "choose another --results, or move it away"
 _PREFIX = "study folder: "  # of the line with the archive
@@ -49,7 +46,7 @@ def pack(folder: Path) -> bytes:
     """A study's folder as a compressed archive; raises a `ClusterError` if it holds no study, or too much for a log."""
     if not Folder(folder).exists():
         raise ClusterError(f"{folder} holds no study on the cluster")
-    paths = list(_sendable(folder))
+    paths = list(sendable(folder))
     _check_size(folder, sum(path.stat().st_size for path in paths), LARGEST_UNPACKED)
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as packed:
@@ -63,13 +60,6 @@ def _check_size(folder: Path, size: int, limit: int) -> None:
     if size > limit:
         advice = f"expected at most {limit // 2**20}: copy it by other means"
         raise ClusterError(f"{folder} has {size / 2**20:.0f} MiB to send; {advice}")
-
-
-def _sendable(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        plain = all(NAME.fullmatch(part) for part in path.relative_to(folder).parts)  # no dot first
-        if path.is_file() and not path.is_symlink() and plain and path.suffix not in WEIGHTS:
-            yield path
 
 
 def receive(log: str, failure: str | None, results: Path, name: str) -> Exit:
@@ -100,6 +90,18 @@ def _damaged(error: Exception) -> ClusterError:
     return ClusterError(f"the folder was damaged on the way; fetch it again ({error})")
 
 
+def receive_remote(url: str, results: Path, name: str) -> Exit:
+    """Write the folder behind a URL, and print where it is; raises as `save`, or a PlaceError."""
+    place = place_at(url)
+
+    def get(folder: Path) -> None:
+        if not download(place, Folder(folder)):
+            raise ClusterError(f"{url} has no study {name}")
+
+    emit(f"Study {name}: {_save(get, results, name)} files in {results / name}")
+    return Exit.DONE
+
+
 def save(archive: bytes, results: Path, name: str) -> int:
     """Write the folder in an archive to `results/name`; the number of files.
 
@@ -107,12 +109,16 @@ def save(archive: bytes, results: Path, name: str) -> int:
         ClusterError: what came is damaged.
         FolderError: the folder here holds another study, has more runs, is damaged or in use.
     """
+    return _save(lambda folder: _extract(archive, folder), results, name)
+
+
+def _save(get: Callable[[Path], None], results: Path, name: str) -> int:
     here = Folder(results / name)
     with tempfile.TemporaryDirectory(prefix="study-fetch-") as scratch:
         sent = Folder(Path(scratch) / name)
-        _extract(archive, sent.path)
+        get(sent.path)
         _check_sent(sent)
-        found = list(_sendable(sent.path))
+        found = list(sendable(sent.path))
         with here.locked():
             _check_same(sent, here)
             for path in sorted(found, key=lambda path: path == sent.definition):
@@ -151,17 +157,8 @@ def _check_same(sent: Folder, here: Folder) -> None:
         what = "has more runs than on the cluster" if ours[:1] == theirs[:1] else "holds another study"
         raise FolderError(f"{here.path} {what}; {_ELSEWHERE}")
     for path in sent.trials.glob("*.json"):
-        if (known := _finished(here.trials / path.name)) and known != _finished(path):
+        if (known := finished(here.trials / path.name)) and known != finished(path):
             raise FolderError(f"{here.trials / path.name} is another trial than on the cluster; {_ELSEWHERE}")
-
-
-def _finished(path: Path) -> Record | None:
-    """The record of a finished trial; None for any other file, or none."""
-    try:
-        record = decode_edited(Record, read_regular(path))
-    except (OSError, ValueError):
-        return None
-    return record if record.state != RUNNING else None
 
 
 def _check_inside(path: Path, folder: Path) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from moe.cli import refuse
 from moe.console import Exit, duration, emit, warn
 from study.cluster.client import PYTHON, STOP_S, Job, Jobs, TakenError, Texts
-from study.cluster.fetch import receive
+from study.cluster.fetch import receive, receive_remote
 from study.cluster.logs import Follower
 from study.cluster.options import job_options, new_name, space_file
 from study.cluster.package import zipped
@@ -45,7 +45,7 @@ def submit(request: Request, jobs: Jobs) -> int:
     job_id = next(free for number in itertools.count(1) if (free := f"study-{name}-{number}") not in taken)
     env = {**request.env, RESUME_COMMAND: request.command("resume", name)}
     try:
-        jobs.submit(job_id, command, files, env, {"study": name, "results": str(run.results)})
+        jobs.submit(job_id, command, files, env, {"study": name, "results": run.results})
     except TakenError:
         raise ClusterError(f"another command has just submitted study {name}; nothing was submitted") from None
     except BaseException:
@@ -127,10 +127,12 @@ def stop(request: Request, jobs: Jobs) -> int:
 
 def fetch(request: Request, jobs: Jobs) -> int:
     """Copy a study's records, tables and figures here."""
-    name, source = request.name, request.source and str(request.source.absolute())
+    name, source = request.name, request.source
     if not (name and source):
         job = _pick(jobs.studies(), request)
         name, source = job.study, source or job.results
+    if "://" in source:
+        return receive_remote(source, request.results, name)
     command = ["study.cluster.fetch", source, name]
     job, log = _run(jobs, f"fetch-{uuid.uuid4().hex}", command, zipped(), {}, lambda piece: None)
     failure = None if job.status == "SUCCEEDED" else job.message or f"{job.id} ended as {job.status}"

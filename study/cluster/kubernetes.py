@@ -55,12 +55,12 @@ def submit(request: Request) -> int:
 def options_in_pods(request: Request, name: str) -> Options:
     """The options of study.run in the pods: results and stages are on their volume unless they are elsewhere."""
     run = job_options(request, name, space_folder=SPACE)
-    run = run.replace(results=run.results if request.results_given else SHARED / "results")
+    run = run.replace(results=run.results if request.results_given else str(SHARED / "results"))
     if not (run.store or run.no_store):
         run = run.replace(store=str(SHARED / "stages"))
     for field in ("results", "data"):
         folder = getattr(run, field)
-        if folder and not folder.is_relative_to(SHARED):
+        if folder and "://" not in str(folder) and not Path(folder).is_relative_to(SHARED):
             refuse(PROGRAM, f"--{field} is {folder}; expected a folder in {SHARED}, where the pods have their volume")
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", name):
         refuse(PROGRAM, f"--name is {name}; expected at most 40 of a-z, 0-9 and -, as Kubernetes has names")

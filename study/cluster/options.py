@@ -15,6 +15,7 @@ from typing import get_args
 
 from moe.cli import Parser, add_options, from_options, refuse
 from moe.files import expanded
+from moe.store.location import checked
 from study.cluster.request import ACTIONS, JOB, NOT_GIVEN, OTHERS, PLACE, PROGRAM, SENDS, Action, Kind, Request
 from study.options import DEFAULTS, PER_RUN, Options, parse, space_of, study_name
 from study.space import PRESETS, Space
@@ -59,7 +60,18 @@ def read(arguments: list[str]) -> Request:
     request = from_options(Request, given, PROGRAM, action=action)
     if request.ca:
         request = request.replace(ca=_checked_ca(request.ca, request.address))
+    if action == "fetch" and on == "ray":
+        _check_source(request)
     return _with_run(request, words) if action in SENDS else request
+
+
+def _check_source(request: Request) -> None:
+    """A fetch from a URL needs a name and no cluster, any other one a cluster."""
+    behind_url = "://" in (request.source or "")
+    if behind_url and not request.name:
+        refuse(PROGRAM, f"--from is {request.source}, without NAME; expected both")
+    if not (behind_url or request.address):
+        refuse(PROGRAM, "--address is missing; expected the URL of a dashboard, or --from with that of the results")
 
 
 def _kind(own: list[str]) -> Kind:
@@ -83,7 +95,8 @@ def parser(action: Action = "submit", on: Kind = "ray") -> Parser:
         address = os.environ.get("RAY_API_SERVER_ADDRESS")
         help_text = "of the cluster's dashboard, such as http://head:8265 (default: RAY_API_SERVER_ADDRESS)"
         found.add_argument(
-            "--address", type=_url, default=address, required=not address, metavar="URL", help=help_text
+            "--address", type=_url, default=address or argparse.SUPPRESS, required=not address and action != "fetch",
+            metavar="URL", help=help_text,
         )  # fmt: skip
     for name in JOB[on] if action in SENDS else OTHERS[on].get(action, ()):
         add_options(found, Request, name)
@@ -100,7 +113,10 @@ def parser(action: Action = "submit", on: Kind = "ray") -> Parser:
             found.add_argument("--run", dest="send", action="store_true", help=f"give the file to {command}")
     if action == "fetch":
         help_text = "the results folder on the cluster" + ", for a study from before a restart" * (on == "ray")
-        found.add_argument("--from", dest="source", type=Path, required=on == "slurm", metavar="DIR", help=help_text)
+        help_text += ", or the URL of the results"
+        found.add_argument(
+            "--from", dest="source", type=_place, required=on == "slurm", metavar="DIR|URL", help=help_text
+        )
     return found
 
 
@@ -111,6 +127,13 @@ def _url(text: str) -> str:
     if not re.fullmatch(rf"https?://{host}(:[1-9][0-9]{{0,4}})?{path}", text):
         raise argparse.ArgumentTypeError(f"is {text!r}; expected the URL of a dashboard, such as http://head:8265")
     return text.rstrip("/")
+
+
+def _place(text: str) -> str:
+    try:
+        return checked(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"is {error}") from None
 
 
 def _checked_ca(path: Path, address: str) -> Path:
@@ -139,7 +162,7 @@ def _variable(text: str) -> tuple[str, str]:
 
 def _with_run(request: Request, words: list[str]) -> Request:
     """The request with the options of study.run; the name of the study may be on either side of --."""
-    run = parse(["--results", str(NOT_GIVEN), *words])
+    run = parse(["--results", NOT_GIVEN, *words])
     if run.address != "local":
         refuse(PROGRAM, f"--address is {run.address} after --; expected it before, as the URL of the cluster")
     if run.dry_run:
@@ -151,9 +174,10 @@ def _with_run(request: Request, words: list[str]) -> Request:
         )
     if run.resume and request.action == "submit":
         refuse(PROGRAM, f"--resume is after --; expected {PROGRAM} resume ... [NAME]")
-    for name in ("results", "data"):
-        if re.match(r"[a-z0-9]+:/", place := str(getattr(run, name))):  # a URL, as Path writes it
-            refuse(PROGRAM, f"--{name} is {place}; expected a folder that all nodes have: only --store may be a URL")
+    if re.match(r"[a-z0-9]+:/", place := str(run.data)):  # a URL, as Path writes it
+        refuse(PROGRAM, f"--data is {place}; expected a folder that all nodes have")
+    if request.on == "slurm" and "://" in run.results:
+        refuse(PROGRAM, f"--results is {run.results}; expected a folder that all nodes see: Slurm writes its log there")
     if request.name and run.name not in (None, request.name):
         refuse(PROGRAM, f"--name is {run.name} after --; expected {request.name}, as before")
     if run.space or request.action == "submit":
@@ -193,5 +217,5 @@ def job_options(
         changes |= {name: getattr(before, name) for name in CARRIED if getattr(run, name) == getattr(default, name)}
         if run.store or run.no_store:
             changes |= {"store": run.store, "no_store": run.no_store}
-    results = run.results if request.results_given else before.results if before else Path("results")
-    return run.replace(**changes, results=results.absolute())
+    results = run.results if request.results_given else before.results if before else "results"
+    return run.replace(**changes, results=results if "://" in results else str(Path(results).absolute()))

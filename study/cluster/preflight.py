@@ -96,8 +96,7 @@ def check_nodes(
     Raises:
         ClusterError: a check failed, or Ray does not answer.
     """
-    places = {"results": str(options.results.absolute()), "store": options.location}
-    folders = {use: place for use, place in places.items() if place}
+    folders = _places(options)
     with connected(options.address, None):
         _wait_for_nodes(int(os.environ.get(NODES, "1")))
         on_gpu = allot(options, list(connected_nodes().values()), rules).gpus_per_trial > 0
@@ -120,6 +119,12 @@ def check_nodes(
         present = connected_nodes()
         resources = allot(options, [node for name, node in present.items() if name not in choice.idle], rules)
     return replace(resources, idle=choice.idle), precision or (choice.kind[0] if choice.kind else FLOAT32)
+
+
+def _places(options: RayOptions) -> dict[str, str]:
+    """What every node has to share; results behind a URL concern the driver alone."""
+    results = {} if "://" in options.results else {"results": str(options.studies.absolute())}
+    return {**results, **({"store": options.location} if options.location else {})}
 
 
 def _candidates(options: RayOptions, nodes: list[Node], on_gpu: bool) -> list[Candidate]:
@@ -256,11 +261,13 @@ def _usable(wanted: Wanted, nodes: list[Node], store_given: bool) -> Iterator[Ch
     """The checks of the folders and the data; a store that is not shared is refused only if it was asked for."""
     shared = "expected a writable folder that all nodes share"
     for use, what, expected in (
-        ("results", wanted.folders["results"], shared),
+        ("results", wanted.folders.get("results"), shared),
         ("store", wanted.folders.get("store", "none"), f"{shared}, or a URL"),
         ("data", wanted.dataset, "expected --data with a folder that every node has, or --dataset shapes"),
     ):
         wrong = [f"{node.name} {node.problems[use]}" for node in nodes if use in node.problems]
+        if what is None:
+            continue
         if wrong and use == "store" and not store_given:
             yield Check(use, True, f"{what} is not the same on every node: with --store on shared disk more is reused")
         else:

@@ -41,7 +41,7 @@ OTHERS: dict[Kind, dict[Action, tuple[str, ...]]] = {
     "kubernetes": {"logs": ("follow",), "fetch": ("results", "image", "claim")},
 }
 
-NOT_GIVEN = Path("/dev/null/results")  # in place of --results where it is not given: no folder can be there
+NOT_GIVEN = "/dev/null/results"  # in place of --results where it is not given: no folder can be there
 _TIME = re.compile(r"\d+(:\d\d){0,2}|\d+-\d+(:\d\d){0,2}", re.ASCII)  # as sbatch takes it
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,@:/-]*")  # safe in a shell and in YAML
 
@@ -56,7 +56,7 @@ class Request(Model):
     env: Annotated[dict[str, str], Field(default_factory=dict)]
     follow: Annotated[bool, Field(description="continue until the study ends; Ctrl-C leaves it running")] = False
     results: Annotated[Path, Field(title="DIR", description="the results folder on this machine")] = Path("results")
-    source: Path | None = None  # the results folder on the cluster, for fetch
+    source: str | None = None  # the results folder on the cluster, or behind a URL, for fetch
     send: bool = False  # to the scheduler, instead of printing the file
 
     address: str = ""  # of the dashboard, a URL

@@ -35,19 +35,19 @@ def submit(request: Request) -> int:
         if not word.isprintable():
             refuse(PROGRAM, f"an option is {word!r}, which has a control character; expected none in a file for sbatch")
     text = script(request, name, run)
-    if not written(request, text, ["time"], f"mkdir -p {shlex.quote(str(run.results))} && sbatch FILE"):
+    if not written(request, text, ["time"], f"mkdir -p {shlex.quote(run.results)} && sbatch FILE"):
         return Exit.DONE
-    run.results.mkdir(parents=True, exist_ok=True)  # or Slurm ends the job without a word: its log is there
+    run.studies.mkdir(parents=True, exist_ok=True)  # or Slurm ends the job without a word: its log is there
     job = call("sbatch", "--parsable", content=text).strip().partition(";")[0]
     emit(f"Submitted as job {job}.")
-    results = [] if run.results == Path("results").absolute() else ["--results", str(run.results)]
+    results = [] if run.results == str(Path("results").absolute()) else ["--results", run.results]
     hint(request, name, *results)
     return Exit.DONE
 
 
 def script(request: Request, name: str, run: Options) -> str:
     """The file for sbatch."""
-    size, results = node_size(run, request.nodes), str(run.results)
+    size, results = node_size(run, request.nodes), run.results
     directives = {
         "job-name": f"{JOB}{name}",
         "output": f"{results}/{name}-%j.out",
@@ -133,7 +133,7 @@ def fetch(request: Request) -> int:
     """Copy a study's folder from the shared disk."""
     assert request.source
     assert request.name
-    return receive_archive(pack(request.source / request.name), request.results, request.name)
+    return receive_archive(pack(Path(request.source) / request.name), request.results, request.name)
 
 
 ACTIONS: dict[Action, Callable[[Request], int]] = {

@@ -37,7 +37,7 @@ def parse(arguments: list[str] | None = None) -> ConfirmOptions:
     """Read the command line; invalid options exit with code 2."""
     given = parser().parse_args(arguments)
     folder = named(given.folder)
-    return from_options(ConfirmOptions, given, PROGRAM, folder=folder, results=folder.parent)
+    return from_options(ConfirmOptions, given, PROGRAM, folder=folder, results=str(folder.parent))
 
 
 def parser() -> Parser:

@@ -78,7 +78,7 @@ def _choice(options: ConfirmOptions, folder: Path, study: Study, records: Sequen
     made = json.loads(json.dumps(best(study, choice)))
     aside = {name: made[name] for name in ("study", "why")}  # a copy has another name; why repeats the numbers
     if not isinstance(written, dict) or not _equal({**written, **aside}, made):
-        resume = shlex.join(["--resume", "--name", study.name, "--results", str(options.results)])
+        resume = shlex.join(["--resume", "--name", study.name, "--results", options.results])
         raise FolderError(
             f"{folder / 'best.json'} is not what the study's records give: trials came later, or it was edited; "
             f"python -m study.run {resume} writes it again"
@@ -119,7 +119,7 @@ def _new(
             *([DEFAULT_GAIN] if len(configs) > 1 else []),
         ),
         data=study.data,
-        earlier=openings(options.results, study.data),
+        earlier=openings(options.studies, study.data),
         commit=machine.commit(),
         versions=machine.versions(),
         command=command,

@@ -38,6 +38,7 @@ class Stop:
     is_lost: Callable[[], bool] = lambda: False  # looks now; set while Ray is watched
     started: bool = False  # trials run, or ran: a signal ends the study once they have stopped; before, at once
     conclude: Callable[[], int] | None = None  # set while trials run: writes the tables, and gives the exit code
+    before_exit: Callable[[], object] = lambda: None  # called after it, where the process ends there
     resume: str = ""  # how to go on, for the end without tables
     panel: bool = False  # a live panel shows that a signal came; without one, a line does
     _timer: threading.Timer | None = None
@@ -100,6 +101,7 @@ class Stop:
             code: int = Exit.INTERRUPTED
             try:
                 code = self.conclude()
+                self.before_exit()
             finally:
                 _exit(code)
 
