@@ -9,7 +9,7 @@ from study.analyze.analysis import Analysis
 from study.analyze.report import report
 from study.analyze.tables import write_all
 from study.definition import Request
-from study.folder import Folder, FolderError
+from study.folder import Folder, FolderError, uncollected
 from study.options import PROGRAM, Options, resume_command
 from study.select.refine import replicates
 from study.study import ASK, COMPLETE, FAILED, RUNNING, SEARCH, Record, Study
@@ -39,12 +39,18 @@ def conclude_finished(request: Request) -> Exit | None:
     folder = Folder(options.studies / study.name)
     with folder.locked():
         check_unchanged(folder, request.before)
-        return None if missing(study, folder.read_records(study)) else conclude(options, study)
+        records = folder.read_records(study)
+        return None if missing(study, records) else conclude(options, study, records=records)
 
 
-def conclude(options: Options, study: Study, too_many_failed: bool = False) -> Exit:
-    """Write everything that is derived, and print how the study ended; the exit code."""
-    folder, study, records = _derive(options, study)
+def conclude(
+    options: Options, study: Study, too_many_failed: bool = False, records: list[Record] | None = None
+) -> Exit:
+    """Write everything that is derived from these records, or those in the folder, and print how it ended.
+
+    Returns the exit code.
+    """
+    folder, study, records = _derive(options, study, records)
     if interactive():
         emit(f"\n{report(Analysis(folder, study, records), ROWS, max(LEAST_WIDTH, output_width()), whole=False)}")
     else:
@@ -81,13 +87,14 @@ def conclude_asked(options: Options, study: Study, command: str) -> Exit:
     return Exit.DONE
 
 
-def _derive(options: Options, study: Study) -> tuple[Folder, Study, list[Record]]:
+def _derive(options: Options, study: Study, records: list[Record] | None = None) -> tuple[Folder, Study, list[Record]]:
     """Write everything that is derived; the folder, the study with its references, and the records."""
     folder = Folder(options.studies / study.name)
     before = folder.read_study()
     study = study.replace(reference=before.reference)
     if study != before:  # a resume has other budgets, and no trial to run for them
         folder.write_study(study)
-    records = folder.read_records(study)
-    write_all(folder, study, records)
+    with uncollected():
+        records = folder.read_records(study) if records is None else records
+        write_all(folder, study, records)
     return folder, study, records

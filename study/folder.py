@@ -8,6 +8,7 @@ Both carry checksums. Everything else in the folder is derived from these. Only 
 outside: links are replaced or refused, never followed.
 """
 
+import gc
 import hashlib
 import itertools
 import os
@@ -77,10 +78,11 @@ class Folder:
     def read_records(self, study: Study) -> list[Record]:
         """All trials, by number; raises a FolderError if a record is damaged, or not of this study."""
         records = []
-        for path in self._paths():
-            record, content, _ = _read_record(path, study)
-            self._known[path] = _digest(content)
-            records.append(record)
+        with uncollected():
+            for path in self._paths():
+                record, content, _ = _read_record(path, study)
+                self._known[path] = _digest(content)
+                records.append(record)
         return records
 
     def _paths(self) -> list[Path]:
@@ -144,6 +146,18 @@ class Folder:
     def _check_lock(self) -> None:
         if self._lock:
             self._lock.check()
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Pause the garbage collector, which visits all objects time and again while many are made that stay."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def study_folders(results: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from moe.store.store import Store
 from study.folder import Folder
 from study.space import PRESETS, parse
 from study.study import Run
-from tests.benchmarks import overhead, parity, passes, peer, pipeline, replay, reuse
+from tests.benchmarks import fleet, overhead, parity, passes, peer, pipeline, records, replay, reuse
 from tests.benchmarks.passes import Cost, Trial, assumed
 from tests.study_helpers import STARTED, a_record, a_study
 
@@ -262,5 +262,14 @@ def test_the_comparison_with_the_original_says_how_far_apart_they_are_and_how_fa
     assert times == "Keras' time over ours: 3.50 (3.00–4.00)"
 
 
-def test_so_many_records_are_read_by_the_commands_that_make_everything_else():
-    assert all(seconds > 0 for seconds in overhead.derived(12))
+def test_so_many_records_are_read_by_the_commands_that_make_everything_else(tmp_path):
+    folder = Folder(tmp_path / "free")
+    records.write(folder, parse("large", overhead.SPACE), 12)
+    assert all(seconds > 0 for seconds in records.derived(folder, 12))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "grid"])
+def test_a_driver_serves_more_workers_than_there_are(sampler):
+    figures = fleet.serve(sampler, trials=12, at_once=5)
+    assert all(value > 0 for value in figures.values())
+    assert figures["driver MB"] > 50

@@ -1,4 +1,5 @@
 import errno
+import gc
 import math
 import os
 import subprocess
@@ -14,7 +15,7 @@ from study.files import seal, write_json, write_text
 from study.folder import Folder, FolderError, free_name, study_folders
 from study.lock import InUseError
 from study.study import Run, Study, now
-from tests.study_helpers import a_record, a_study
+from tests.study_helpers import a_folder, a_record, a_study
 
 STUDY = a_study()
 
@@ -202,3 +203,18 @@ def test_without_flock_one_of_many_holds_a_folder_at_a_time(tmp_path, monkeypatc
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(hold_often, range(4)))
     assert max(most) == 1
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_reading_records_leaves_the_garbage_collector_as_it_was(tmp_path, enabled):
+    folder, study, _ = a_folder(tmp_path)
+    (gc.enable if enabled else gc.disable)()
+    try:
+        folder.read_records(study)
+        assert gc.isenabled() == enabled
+        (folder.trials / "0001.json").write_text("{")
+        with pytest.raises(FolderError):
+            folder.read_records(study)
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()

@@ -51,7 +51,10 @@ def main() -> int:
     """Run the command; the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that no file stays half-written
     try:
-        return _analyze(parser().parse_intermixed_args())
+        from study.folder import uncollected
+
+        with uncollected():
+            return _analyze(parser().parse_intermixed_args())
     except KeyboardInterrupt:
         return Exit.CTRL_C
 

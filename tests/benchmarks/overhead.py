@@ -1,6 +1,6 @@
 """What a study costs by itself: trials that cost nothing, under the command that a person runs.
 
-    python -m tests.benchmarks.overhead [--trials 10 100 1000] [--concurrency 2 16 64] [--records 10000] [--rounds 5]
+    python -m tests.benchmarks.overhead [--trials 10 100 1000] [--concurrency 2 16 64] [--rounds 5]
 
 Each run is `python -m study.run` in a process of its own: its Ray, its searcher (TPE over 14,400 points), its ledger,
 records on disk, tables at the end. Only the training is left out: a trial reports its end at once, with a result as
@@ -18,8 +18,6 @@ reports a number. All runs are done once, then all again, round after round; pri
     driver     the driver's most memory before the tables, and by how much it grows with each trial
     worker     the most memory of any worker
     rest       seconds from the last trial's end to that of the command: Ray's end, tables, database
-
-Then, so many records are written down, and read by the two commands that make everything derived from them.
 """
 
 import argparse
@@ -40,12 +38,9 @@ from typing import Any
 from moe.config import Config
 from moe.result import Epoch, Result, StageResult
 from study.folder import Folder
-from study.search.ledger import Ledger
-from study.space import Space, parse
-from study.study import COMPLETE, Record, now
-from study.study import Run as StudyRun
+from study.study import COMPLETE, Record
 from tests.benchmarks.report import circumstances, spread
-from tests.study_helpers import a_result, a_study
+from tests.study_helpers import a_result
 
 SPACE = {
     "epochs": [1, 2, 4, 8, 16, 30],
@@ -115,26 +110,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--concurrency", type=int, nargs="+", default=[2, 16, 64])
-    parser.add_argument("--records", type=int, default=10_000, help="0 leaves the tables out")
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
     here = circumstances()
     cases = [(OURS, *case) for case in itertools.product(asked.trials, asked.concurrency)]
     cases += [(PLAIN, trials, asked.concurrency[0]) for trials in asked.trials]
     found: dict[Case, list[Figures]] = {case: [] for case in cases}
-    tables = []
     for number in range(1, asked.rounds + 1):
         for case in sorted(cases, key=lambda case: case[1:]):  # ours beside the plain one
             found[case].append(run(*case).figures(case[2]))
             told = ", ".join(f"{name} {value:.1f}" for name, value in found[case][-1].items())
             print(f"round {number}: {' '.join(map(str, case))}: {told}", file=sys.stderr, flush=True)
-        if asked.records:
-            tables.append(derived(asked.records))
     print("\n".join([table(found), "", *ratios(found)]))
-    if asked.records:
-        write, draw = (spread(seconds) for seconds in zip(*tables, strict=True))
-        print(f"\n{asked.records} records: trials.csv, best.json, summary.md in {write} s")
-        print(f"(study.run --resume), report and figures in {draw} s (study.analyze)")
     print(f"\n{here}")
 
 
@@ -167,7 +154,7 @@ def run(program: str, trials: int, concurrency: int) -> Run:
         make = _ours if program == OURS else _plain
         command = make(scratch, trials, concurrency)
         began = time.time()
-        _call(command)
+        call(command)
         ended = time.time()
         told = json.loads((scratch / "told.json").read_text())
     first = min(result["at"] for result in told["results"])
@@ -199,7 +186,8 @@ def _plain(scratch: Path, trials: int, concurrency: int) -> list[str]:
     return [*command, str(scratch / "told.json"), str(trials), str(concurrency)]
 
 
-def _call(command: list[str]) -> None:
+def call(command: list[str]) -> None:
+    """Run a command; what it printed ends the benchmark if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\nended with exit code {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -253,12 +241,12 @@ def free(job: Any, config: Config, send: Any) -> None:
     """A trial that costs nothing."""
     if "torch" in sys.modules:
         raise RuntimeError("the worker has loaded torch")
-    result = _result(config).replace(data=job.data).model_dump_json()
+    result = a_result_of(config).replace(data=job.data).model_dump_json()
     send({"result": result, "at": time.time(), "kb": getrusage(RUSAGE_SELF).ru_maxrss})
 
 
-def _result(config: Config) -> Result:
-    """As large as a real one of ten epochs; the gain depends on the config."""
+def a_result_of(config: Config) -> Result:
+    """A result as large as a real one of ten epochs; the gain depends on the config."""
     metrics = dict.fromkeys(("loss", "accuracy", "validation_loss", "validation_accuracy", "seconds"), 1 / 3)
     stage = StageResult(
         epochs=(Epoch(**metrics),) * 10,
@@ -273,35 +261,6 @@ def _result(config: Config) -> Result:
     stages = dict.fromkeys(("baseline", "gate", "artificial", "natural", "mixture"), stage)
     gain = random.Random(json.dumps(config.as_json())).gauss(0.01, 0.02)
     return a_result(gain, config).replace(stages=stages)
-
-
-def derived(records: int) -> tuple[float, float]:
-    """The seconds of the two commands that make tables and database, report and figures from so many records."""
-    with tempfile.TemporaryDirectory(prefix="overhead-") as name:
-        folder = Folder(Path(name) / "free")
-        _write(folder, parse("large", SPACE), records)
-        begun = time.perf_counter()
-        _call([sys.executable, "-m", "study.run", "--resume", "--name", "free", "--results", name])
-        tables = time.perf_counter() - begun
-        begun = time.perf_counter()
-        _call([sys.executable, "-m", "study.analyze", str(folder.path)])
-        figures = time.perf_counter() - begun
-        rows = len((folder.path / "trials.csv").read_text().splitlines()) - 1
-        assert rows == records, f"{rows} rows for {records} records"
-        return tables, figures
-
-
-def _write(folder: Folder, space: Space, records: int) -> None:
-    """The folder of a finished study."""
-    folder.trials.mkdir(parents=True)
-    draws = random.Random(0)
-    ledger = Ledger(a_study(name="free", space=space, trials=records), [], lambda record: None)
-    for _ in range(records):
-        record = ledger.start(space.at(draws.randrange(space.size)))
-        ledger.complete(record.trial, _result(record.config))
-    for record in ledger.records.values():
-        folder.write_record(record)
-    folder.write_study(ledger.study, StudyRun(started=now(), command="", commit=None, versions={}, store="none"))
 
 
 if __name__ == "__main__":
