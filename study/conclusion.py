@@ -11,6 +11,7 @@ from study.analyze.tables import write_all
 from study.definition import Request
 from study.folder import Folder, FolderError, uncollected
 from study.options import PROGRAM, Options, resume_command
+from study.search.reference import wanted_references
 from study.select.refine import replicates
 from study.study import ASK, COMPLETE, FAILED, RUNNING, SEARCH, Record, Study
 
@@ -23,6 +24,11 @@ def missing(study: Study, records: Sequence[Record]) -> int:
     """How many trials still have to become complete, as far as that is known before the next stage of refining."""
     searched = sum(record.state == COMPLETE and record.phase == SEARCH for record in records)
     return max(0, study.search_trials - searched) or len(replicates(study, records))
+
+
+def finished(study: Study, records: Sequence[Record]) -> bool:
+    """Whether a study has all its trials, and the references that these are held against."""
+    return not missing(study, records) and not wanted_references(study, records)
 
 
 def check_unchanged(folder: Folder, before: Study | None) -> None:
@@ -40,7 +46,7 @@ def conclude_finished(request: Request) -> Exit | None:
     with folder.locked():
         check_unchanged(folder, request.before)
         records = folder.read_records(study)
-        return None if missing(study, records) else conclude(options, study, records=records)
+        return conclude(options, study, records=records) if finished(study, records) else None
 
 
 def conclude(

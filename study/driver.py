@@ -20,7 +20,7 @@ from moe.training.numerics import best_precision
 from study import machine
 from study.analyze.live import LiveTables
 from study.cluster.preflight import check_nodes
-from study.conclusion import RESUME, check_unchanged, conclude, conclude_asked, missing
+from study.conclusion import RESUME, check_unchanged, conclude, conclude_asked, finished, missing
 from study.data import folder_of, load_data
 from study.definition import Request, refuse_change
 from study.files import write_text
@@ -33,7 +33,7 @@ from study.search.cost import Costs, calibrate, forecast
 from study.search.ledger import Asked, Ledger
 from study.search.loggers import opened
 from study.search.progress import Progress, showing
-from study.search.reference import missing_references
+from study.search.reference import wanted_references
 from study.search.resources import Resources
 from study.search.searcher import StudySearch
 from study.search.stopping import Stop
@@ -123,8 +123,7 @@ class Driver:
         progress = Progress(ledger, terminal=interactive(), stopping=lambda: stop.signalled)
         stop.panel = progress.terminal
         stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
-        fixed = asked is not None or (records and study.objective == "fair_gain")  # objectives stay as they were
-        references = [] if fixed else missing_references(study)
+        references = [] if asked is not None else wanted_references(study, records)
         loggers = opened(options.loggers, study, folder.path, progress.warned)
         searcher = StudySearch(ledger, progress, stop, self.resources.concurrency, references, loggers)
         tables = LiveTables(folder, study, records)
@@ -211,7 +210,7 @@ def drive(request: Request, resources: Resources | None, stop: Stop) -> Exit:
     with driver.folder.locked():
         check_unchanged(driver.folder, request.before)
         records = driver.folder.read_records(driver.study)
-        wanted = request.asked is not None or missing(driver.study, records) > 0
+        wanted = request.asked is not None or not finished(driver.study, records)
         try:
             too_many_failed = wanted and driver.run_trials(records)
         except KeyboardInterrupt:  # before the first trial

@@ -32,7 +32,7 @@ from study.lock import InUseError
 from study.machine import ClusterError
 from study.search.ledger import MOST_TRIES, Ledger, Point, Verdict
 from study.search.progress import Progress
-from study.search.reference import missing_references
+from study.search.reference import missing_references, wanted_references
 from study.search.samplers import grid_order
 from study.search.stopping import Stop
 from study.search.trial import EpochReport, Job, Row
@@ -129,7 +129,7 @@ class Headless:
             self._joined = True
             self._to_conclude()
         emit(f"  records in {self._folder.path}; each process with this command takes the next trial")
-        missing = [] if records and study.objective == "fair_gain" else missing_references(study)
+        missing = wanted_references(study, records)
         return random.sample(missing, len(missing))
 
     def _to_conclude(self) -> None:
@@ -149,7 +149,7 @@ class Headless:
             self._progress.warned(f"a reference is left out: {rows[-1]['error']}")
             return
         with self._locked() as (study, records):
-            if config in missing_references(study) and not (records and study.objective == "fair_gain"):
+            if config in wanted_references(study, records):
                 self._ledger(study, records).refer(Reference(config=config, accuracy=rows[-1]["accuracy"]))
                 self._to_conclude()
                 self._progress.referred(self._progress.ledger.study.reference[-1])

@@ -10,6 +10,7 @@ from study.analyze.tables import write_all
 from study.folder import Folder
 from study.search.ledger import Ledger
 from study.search.progress import Progress
+from study.search.reference import missing_references
 from study.space import parse
 from study.study import COMPLETE, FAILED, RUNNING, Phase, Record, Reference, Run, State, Study, now
 
@@ -53,8 +54,14 @@ def a_folder(
 
 
 def references(accuracy: float, train_examples: int = 5000) -> tuple[Reference, ...]:
-    """What a study has after its phase reference."""
-    return (Reference(config=Config(train_examples=train_examples), accuracy=accuracy),)
+    """What `a_study` has after its phase reference."""
+    return (Reference(config=Config(epochs=4, train_examples=train_examples), accuracy=accuracy),)
+
+
+def referred(study: Study) -> Study:
+    """A study after its phase reference, whatever its space is."""
+    found = (Reference(config=config, accuracy=0.5) for config in missing_references(study))
+    return study.replace(reference=tuple(found))
 
 
 def a_result(

@@ -46,6 +46,7 @@ def test_ray_is_imported_only_where_trials_are_run_and_jobs_submitted():
         "study.ask",
         "study.space",
         "study.search.trial",
+        "study.search.reference",
         "study.confirm.__main__",
     ],
 )

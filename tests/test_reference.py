@@ -1,13 +1,17 @@
 """The references of a study, as the searcher runs them."""
 
 import pytest
+from ray.tune.search import Searcher
 
+from study.conclusion import finished
+from study.search import searcher
 from study.search.reference import missing_references
 from study.search.searcher import StudySearch
 from study.search.stopping import Stop
 from study.space import PRESETS
+from study.study import Reference
 from tests.search_helpers import Driver
-from tests.study_helpers import a_study, silent
+from tests.study_helpers import a_record, a_study, silent
 
 
 def test_references_run_before_the_first_trial_and_are_saved_as_they_end():
@@ -41,14 +45,42 @@ def test_trials_start_beside_the_references_unless_their_objective_needs_them(ob
     assert (driver.launch()[1] is None) is not waits  # two at a time
 
 
-def test_a_reference_whose_worker_is_lost_is_left_out_with_a_warning():
+def test_a_reference_whose_worker_is_lost_is_trained_again_and_after_three_times_left_out(monkeypatch):
+    monkeypatch.setattr(searcher, "RAY_ENDS_S", 0.0)
     driver = Driver(trials=1)
     progress, configs = silent(driver.ledger), missing_references(driver.ledger.study)
     driver.searcher = StudySearch(driver.ledger, progress, Stop(), 1, configs)
-    trial_id, _ = driver.launch()
-    driver.searcher.on_trial_complete(trial_id, error=True)
+    for _ in range(3):
+        assert not progress.warnings
+        trial_id, suggestion = driver.launch()
+        assert suggestion["reference"]
+        driver.searcher.on_trial_complete(trial_id, error=True)
     assert any("reference is left out" in sentence for sentence in progress.warnings)
     assert "reference" not in driver.launch()[1]
+
+
+def test_a_search_is_not_over_while_a_reference_runs_that_may_be_lost(monkeypatch):
+    monkeypatch.setattr(searcher, "RAY_ENDS_S", 0.0)
+    driver = Driver(trials=1, refine=0)
+    configs = missing_references(driver.ledger.study)
+    driver.searcher = StudySearch(driver.ledger, silent(driver.ledger), Stop(), 2, configs)
+    reference, _ = driver.launch()
+    driver.finish(*driver.launch())
+    assert driver.launch()[1] is None
+    driver.searcher.on_trial_complete(reference, error=True)
+    reference, suggestion = driver.launch()
+    assert suggestion["reference"]
+    driver.searcher.on_trial_result(reference, {"accuracy": 0.5})
+    driver.searcher.on_trial_complete(reference, {"accuracy": 0.5, "done": True})
+    assert driver.launch()[1] == Searcher.FINISHED
+
+
+def test_a_study_without_a_reference_that_it_wants_is_not_finished():
+    study = a_study(trials=1, refine=0)
+    complete = [a_record(1)]
+    assert not finished(study, complete)
+    assert finished(a_study(trials=1, refine=0, objective="fair_gain"), complete)  # its trials were judged without
+    assert finished(study.replace(reference=(Reference(config=missing_references(study)[0], accuracy=0.5),)), complete)
 
 
 def test_a_reference_that_fails_is_left_out_for_its_own_reason_alone():

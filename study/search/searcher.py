@@ -1,5 +1,6 @@
 """The search algorithm that Tune calls: an Optuna study proposes points, and the ledger makes trials of them."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -51,6 +52,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
         self._lost: dict[str, int] = {}  # trials that ended without a report
         self._references = list(references)  # configs whose baselines are trained first
         self._referring: dict[str, Config] = {}  # by Tune's id, those that run
+        self._lost_references: Counter[Config] = Counter()  # how often each lost its worker
         self._add_earlier_trials()
 
     def _add_earlier_trials(self) -> None:
@@ -106,9 +108,9 @@ class StudySearch(Searcher):  # type: ignore[misc]
         if self._references and not self.ledger.closed:
             return None if busy else self._next_reference(trial_id)
         verdict = self.ledger.verdict()
-        if verdict is Verdict.STOP:
+        if verdict is Verdict.STOP and not self._referring:  # a reference may have to be trained again
             return Searcher.FINISHED  # type: ignore[no-any-return]
-        if verdict is Verdict.WAIT or busy or (self._referring and self.ledger.study.objective == "fair_gain"):
+        if verdict is not Verdict.LAUNCH or busy or (self._referring and self.ledger.study.objective == "fair_gain"):
             return None
         proposal, record = self._next()
         self._running[trial_id] = record.trial, proposal
@@ -166,8 +168,8 @@ class StudySearch(Searcher):  # type: ignore[misc]
     def on_trial_complete(self, trial_id: str, result: Row | None = None, error: bool = False) -> None:
         """Tell Optuna how a trial ended; one that was stopped stays as it is, for a resume."""
         if trial_id not in self._running:
-            if self._referring.pop(trial_id, None) and error and not self.stop.now():
-                self._progress.warned(f"a reference is left out: {LOST}")
+            if (config := self._referring.pop(trial_id, None)) and error:
+                self._lose_reference(config)
             self._progress.referring(len(self._references) + len(self._referring))
             return
         number, proposal = self._running.pop(trial_id)
@@ -187,6 +189,16 @@ class StudySearch(Searcher):  # type: ignore[misc]
             self._add(record)
         self._progress.ended(record)
         self._loggers.ended(record)
+
+    def _lose_reference(self, config: Config) -> None:
+        """Train a reference again whose worker was lost, unless that happens time and again."""
+        if self.stop.now() or self.stop.ray_is_gone(within_s=RAY_ENDS_S):
+            return  # a resume trains it
+        self._lost_references[config] += 1
+        if self._lost_references[config] < MOST_TRIES:
+            self._references.append(config)
+        else:
+            self._progress.warned(f"a reference is left out: {LOST}")
 
     @property
     def over(self) -> bool:

@@ -226,7 +226,7 @@ def drive() -> None:
     RayActorManager.add_actor = add_and_count
     StudySearch.on_trial_result = pass_on  # type: ignore[method-assign]
     study.search.tune.evaluate = study.search.tune.refer = free  # type: ignore[attr-defined]
-    study.driver.missing_references = lambda study: []  # type: ignore[attr-defined]
+    study.driver.wanted_references = lambda study, records: []  # type: ignore[attr-defined]
     code = main()
     place.write_text(json.dumps({"marks": marks, "workers": len(workers), "results": results}))
     sys.exit(code)

@@ -19,7 +19,7 @@ from study.space import Space, parse
 from study.study import Run, now
 from tests.benchmarks.overhead import SPACE, a_result_of, call
 from tests.benchmarks.report import circumstances, spread
-from tests.study_helpers import a_study
+from tests.study_helpers import a_study, referred
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def write(folder: Folder, space: Space, records: int) -> None:
     """The folder of a finished study."""
     folder.trials.mkdir(parents=True)
     draws = random.Random(0)
-    ledger = Ledger(a_study(name="free", space=space, trials=records), [], lambda record: None)
+    ledger = Ledger(referred(a_study(name="free", space=space, trials=records)), [], lambda record: None)
     for _ in range(records):
         record = ledger.start(space.at(draws.randrange(space.size)))
         ledger.complete(record.trial, a_result_of(record.config))

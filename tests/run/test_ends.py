@@ -17,7 +17,7 @@ from study.options import parse
 from study.run import main
 from study.study import Run, now
 from tests.run_helpers import furnished
-from tests.study_helpers import a_folder, a_record, a_study
+from tests.study_helpers import a_folder, a_record, a_study, referred
 
 
 def test_a_dry_run_prints_the_plan_and_its_cost_and_writes_nothing(home, command, monkeypatch):
@@ -128,7 +128,7 @@ def test_a_study_that_another_driver_began_or_changed_meanwhile_is_left_to_it(tm
 
 @pytest.mark.parametrize("words", [("--trials", "1"), ("--trials", "3"), ("--refine", "0"), ("--refine-seeds", "2")])
 def test_what_a_resume_changes_is_in_study_json_though_no_trial_is_missing(tmp_path, words):
-    path = a_folder(tmp_path, a_study(name="x", trials=2, refine=0))[0].path
+    path = a_folder(tmp_path, referred(a_study(name="x", trials=2, refine=0)))[0].path
     if words[1] == "3":
         Folder(path).write_record(a_record(3, gain=0.02, epochs=2))
     request = define(parse(["--resume", "--name", "x", "--results", str(tmp_path), *words]), "")
