@@ -96,7 +96,7 @@ class Folder:
         Raises:
             FolderError: another driver wrote it, or holds the folder now.
         """
-        path, text = self.trials / _file_name(record.trial), seal(record.as_json())
+        path, text = self.trials / file_name(record.trial), seal(record.as_json())
         self._check_lock()
         if path in self._known and path.exists():
             if _digest(read_regular(path)) != self._known[path]:
@@ -178,7 +178,8 @@ def named(folder: Path) -> Path:
     return folder if folder.name not in ("", "..") else Path(os.path.abspath(folder))
 
 
-def _file_name(trial: int) -> str:
+def file_name(trial: int) -> str:
+    """Of a trial's record."""
     return f"{trial:04d}.json"
 
 
@@ -189,7 +190,7 @@ def _digest(content: bytes) -> bytes:
 def _read_record(path: Path, study: Study, edited: bool = False) -> tuple[Record, bytes, bool]:
     def check(record: Record) -> None:
         record.check(study)
-        if path.name != (name := _file_name(record.trial)):
+        if path.name != (name := file_name(record.trial)):
             raise ValueError(f"it is trial {record.trial}, whose file is {name}")
 
     return _read(Record, path, edited, check, "move it away and another trial takes its place")

@@ -14,78 +14,79 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from moe.cli import refuse
 from moe.console import Exit, emit, warn
 from moe.files import irregular, read_regular
 from moe.store.files import Local, Place, PlaceError
 from moe.store.location import place_at
-from moe.store.locks import Lease, Leases, Timing
+from moe.store.locks import Lease, Leases, Timing, newest
 from moe.store.tolerant import TolerantFiles
-from study.copies import ELSEWHERE, LARGEST, download, sendable, to_take
+from study.copies import ELSEWHERE, LARGEST, download, finished, sendable, to_take
 from study.folder import Folder, FolderError
+from study.options import PROGRAM, Options, resume_command, space_of
 from study.search.stopping import Stop
 
 LOOK_S = 1.0  # between two looks for what has changed here
 REST_S = 10.0  # after a failure to copy
-END_S = 60.0  # that the end of a study waits for a service that fails
-_CLAIM = ".driver"  # the folder behind the URL with the lease of who copies
+END_S = 60.0  # that the end of a study waits for a file to be copied
+SIGNALLED_S = 15.0  # the same after a signal: what sent it may kill soon
+LEAVE_S = 10.0  # for the lease to be released
+TIMING = Timing(rest_s=10.0)  # beats are back soon after a failure
+_WRITTEN_ONCE = ("trials/", "confirm")  # begin the names of files that are never replaced once they have ended
 
 
 class Copy:
-    """A study's folder behind a URL, held until `release`.
+    """A study's folder behind a URL, which no other driver writes until `release`.
 
     Args:
         place: where all studies are copied to.
         folder: the study here.
         warn: called with a sentence.
-        broken: called with why this driver must stop.
+        stop: told if another driver has taken over.
 
     Raises:
         FolderError: another driver copies there, or the study there is another one, is damaged or cannot be read.
     """
 
     def __init__(
-        self,
-        place: Place,
-        folder: Folder,
-        warn: Callable[[str], None],
-        broken: Callable[[FolderError], None],
-        timing: Timing | None = None,
+        self, place: Place, folder: Folder, warn: Callable[[str], None], stop: Stop, timing: Timing = TIMING
     ) -> None:
-        self._place, self._folder, self._warn, self._broken = place, folder, warn, broken
+        self._place, self._folder, self._warn, self._stop, self._timing = place, folder, warn, stop, timing
         self.where = f"{place.name.rstrip('/')}/{folder.path.name}"
-        self._sent: dict[str, tuple[int, ...]] = {}  # by file, what it was like here when it was equal there
-        self._there: set[str] = set()
-        self._copying, self._over = threading.Lock(), threading.Event()
-        self._timing = timing or Timing()
+        self._claim = f"{folder.path.name}/.driver"  # the lease of who copies is in it
+        self._sent: dict[str, tuple[int, ...]] = {}  # by file that is equal there, what it was like here
+        self._there: set[str] = set()  # all files there
+        self._warned: set[str] = set()
+        self._lacking: str | None = "it does not answer"  # why not all is there, once the study has ended
+        self._ending, self._over = threading.Event(), threading.Event()
+        self._advanced = self._checked = time.monotonic()
         # what fails to be copied is said elsewhere
-        self._leases = Leases(TolerantFiles(place, lambda why: None, self._timing.rest_s), self._timing)
+        self._leases = Leases(TolerantFiles(place, lambda why: None, timing.rest_s), timing)
         self._lease = self._claimed()
+        self._thread = threading.Thread(target=self._work, name="copy", daemon=True)
         try:
             self._fetch()
         except BaseException:
-            self._give_up()
+            self.release()
             raise
-        self._thread = threading.Thread(target=self._keep_copying, name="copy", daemon=True)
         self._thread.start()
 
     def _claimed(self) -> Lease:
         """The lease of this study behind the URL, once no other driver shows a sign of life."""
         began, told = time.monotonic(), False
-        while (lease := self._leases.acquire(f"{self._folder.path.name}/{_CLAIM}")) is None:
-            if (waited := time.monotonic() - began) > self._timing.ttl_s + 2 * self._timing.beat_s:
+        while (lease := self._leases.acquire(self._claim)) is None:
+            if time.monotonic() - began > self._timing.ttl_s + 2 * self._timing.beat_s:
                 self._leases.close()
                 raise FolderError(f"{self.where} is in use by another driver; wait for it or stop it")
             if not told:
-                told = True
-                self._warn(
-                    f"another driver has left {self.where}, or runs: that shows within {self._timing.ttl_s:.0f} s"
-                )
-            time.sleep(min(1.0, self._timing.ttl_s / 10, self._timing.ttl_s - waited + 1))
+                told, shows = True, f"that shows within {self._timing.ttl_s:.0f} s"
+                self._warn(f"another driver has left {self.where}, or still runs; {shows}")
+            time.sleep(min(1.0, self._timing.ttl_s / 10))
         if lease.generation:
             return lease
         self._leases.close()
         try:
-            self._place.create(f"{self._folder.path.name}/{_CLAIM}/write", b"")
+            self._place.create(f"{self._claim}/write", b"")
         except PlaceError as error:
             raise FolderError(f"{self.where} cannot be written ({error}); expected a place that can") from None
         raise FolderError(f"{self.where} cannot be used: it creates no file exclusively, so two drivers could write it")
@@ -108,85 +109,124 @@ class Copy:
             there.read_records(there.read_study())
         except FolderError as error:
             raise FolderError(str(error).replace(str(there.path), self.where)) from None
-        with self._folder.locked():
-            for name in to_take(there, self._folder, self.where, self._there):
-                Local(self._folder.path).replace(name, (there.path / name).read_bytes())
+        try:
+            with self._folder.locked():
+                for name in to_take(there, self._folder, self.where, self._there):
+                    Local(self._folder.path).replace(name, (there.path / name).read_bytes())
+        except PlaceError as error:
+            raise FolderError(f"{self._folder.path} cannot be written ({error})") from None
         equal = (name for name in self._there if _content(there.path / name) == _content(self._folder.path / name))
         self._sent = {name: _state(self._folder.path / name) for name in equal}
 
-    def _keep_copying(self) -> None:
-        while not self._over.wait(LOOK_S):
-            with self._copying:
-                try:
-                    self._copy(self._records())
-                except PlaceError as error:
-                    self._warn_once(error)
-                    self._over.wait(REST_S)
-                except FolderError as error:
-                    self._broken(error)
+    def _work(self) -> None:
+        """Copy what changes; at the end of the study the rest, until all of it is there."""
+        while not self._over.is_set():
+            ending = self._ending.wait(LOOK_S)
+            try:
+                unread = self._copy(self._records())
+                if ending:
+                    self._lacking = unread or self._copy(sendable(self._folder.path))
                     return
+            except PlaceError as error:
+                self._lacking = str(error)
+                later = f"all is in {self._folder.path}, and is copied later"
+                self._warn_once("service", f"{self.where} cannot be written ({error}); {later}")
+                time.sleep(REST_S / 10) if ending else self._ending.wait(REST_S)
+            except FolderError as error:
+                self._lacking, self._stop.broken = str(error), self._stop.broken or error
+                return
 
-    def _warn_once(self, error: PlaceError) -> None:
-        """Say that a copy failed, the first time."""
-        self._warn(f"{self.where} cannot be written ({error}); all is in {self._folder.path}, and is copied later")
-        self._warn_once = lambda error: None  # type: ignore[method-assign]
+    def _warn_once(self, kind: str, sentence: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
+            self._warn(sentence)
 
     def _records(self) -> Iterator[Path]:
         if self._folder.exists():
             yield self._folder.definition
         yield from sorted(self._folder.trials.glob("[0-9]*.json"))
 
-    def _copy(self, paths: Iterable[Path]) -> None:
-        """Copy those of these files that have changed.
+    def _copy(self, paths: Iterable[Path]) -> str | None:
+        """Copy those of these files that have changed; why one could not be read.
 
         Raises:
             PlaceError: a file cannot be written.
-            FolderError: another driver copies there now.
+            FolderError: another driver copies there now, or has copied another one.
         """
+        unread = None
         for path in paths:
-            name = path.relative_to(self._folder.path).as_posix()
-            if irregular(path) or (state := _state(path)) == self._sent.get(name) or not state:
+            name, state = path.relative_to(self._folder.path).as_posix(), _state(path)
+            if not state or irregular(path) or state == self._sent.get(name):
                 continue
-            self._put(name, read_regular(path, LARGEST))
+            if state[-1] > LARGEST:
+                self._warn_once(name, f"{path} is not copied: it has more than {LARGEST // 2**20} MiB")
+                continue
+            try:
+                content = read_regular(path, LARGEST)
+            except OSError as error:
+                unread = f"{path}: {error.strerror or error}"
+                self._warn_once(name, f"{path} cannot be read ({error.strerror or error}), and is copied later")
+                continue
+            self._put(name, content)
             self._sent[name] = state  # from before it was read: if it has changed since, it is copied again
+            self._advanced = time.monotonic()
+        return unread
 
     def _put(self, name: str, content: bytes) -> None:
-        if not self._lease.holds(self._timing.beat_s):
-            raise FolderError(f"{self.where} was taken over by another driver while a study ran in {self._folder.path}")
+        self._check_held()
         at = f"{self._folder.path.name}/{name}"
-        if name in self._there or not name.startswith("trials/"):
+        if not name.startswith(_WRITTEN_ONCE):
             self._place.replace(at, content)
-        elif not self._place.create(at, content) and self._place.read(at) != content:
-            raise FolderError(f"{self._place.name}/{at} was written by another driver meanwhile, and stays as it is")
+        elif name in self._there or not self._place.create(at, content):
+            found = self._place.read(at)
+            if found not in (None, content) and (finished(found or b"") or not name.startswith("trials/")):
+                raise FolderError(f"{self._place.name}/{at} was written by another driver, and stays as it is")
+            self._place.replace(at, content)
         self._there.add(name)
+
+    def _check_held(self) -> None:
+        """Raise a FolderError if another driver has taken over, or a PlaceError where that cannot be known now."""
+        if time.monotonic() - self._checked >= self._timing.beat_s:
+            if newest(self._place, self._claim) > self._lease.generation:
+                taken = "was taken over by another driver while a study ran in"
+                raise FolderError(f"{self.where} {taken} {self._folder.path}")
+            self._checked = time.monotonic()
 
     def finish(self) -> bool:
         """Copy everything, tables and figures included; whether all of it is there."""
-        end, reason = time.monotonic() + END_S, "it does not answer"
-        self._over.set()  # what the thread has not copied is left to this one
-        if self._copying.acquire(timeout=END_S):
-            try:
-                while time.monotonic() < end:
-                    try:
-                        self._copy(sendable(self._folder.path))
-                        return True
-                    except PlaceError as error:
-                        reason = str(error)
-                    time.sleep(min(REST_S, END_S / 10))
-            except FolderError as error:
-                reason = str(error)
-            finally:
-                self._copying.release()
-        self._warn(f"{self.where} lacks files of {self._folder.path} ({reason})")
-        return False
+        self._advanced = time.monotonic()
+        self._ending.set()
+        while self._thread.is_alive():
+            self._thread.join(0.1)
+            if time.monotonic() - self._advanced > (SIGNALLED_S if self._stop.signalled else END_S):
+                break
+        if self._lacking:
+            self._warn(f"{self.where} lacks files of {self._folder.path} ({self._lacking})")
+        return not self._lacking
+
+    def end(self, code: int, command: str) -> int:
+        """Copy everything, and print where it is; the exit code of a study that ended with `code`."""
+        if not self._folder.exists():
+            return code
+        if self.finish():
+            emit(f"A copy is at {self.where}")
+        else:
+            emit(f"Copy the rest with: {command}")
+            code = Exit.ENVIRONMENT if code == Exit.DONE else code
+        self.release()
+        return code
 
     def release(self) -> None:
-        """Leave the place to other drivers."""
+        """Leave the place to other drivers; one that does not answer is left as it is."""
         self._over.set()
-        self._thread.join()
-        self._give_up()
+        self._ending.set()
+        leaving = threading.Thread(target=self._leave, daemon=True)
+        leaving.start()
+        leaving.join(LEAVE_S)
 
-    def _give_up(self) -> None:
+    def _leave(self) -> None:
+        if self._thread.is_alive():
+            self._thread.join()
         self._lease.beat(released=True)
         self._leases.close()
 
@@ -199,7 +239,7 @@ def _content(path: Path) -> bytes | None:
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """What changes when a file is replaced; empty if there is none."""
+    """What changes when a file is replaced, its size last; empty if there is none."""
     try:
         found = path.stat()
     except OSError:
@@ -208,24 +248,39 @@ def _state(path: Path) -> tuple[int, ...]:
 
 
 @contextmanager
-def copied(results: str, folder: Folder, program: str, stop: Stop) -> Iterator[Copy]:
-    """A study's folder while it is copied to where `results` says, and after a hard end of the process too."""
+def copied(options: Options, stop: Stop) -> Iterator[Callable[[Exit], Exit]]:
+    """Copy a study while it runs; yields what its end is passed through, for the exit code.
 
-    def broken(error: FolderError) -> None:
-        stop.broken = stop.broken or error
-
-    copy = Copy(place_at(results), folder, lambda why: warn(program, why), broken)
-    stop.before_exit = copy.finish
+    Raises:
+        FolderError: as `Copy`.
+    """
+    name = options.name
+    if not name:
+        refuse(PROGRAM, f"--results is {options.results}, without --name; expected both where results are copied")
+    folder, place = Folder(options.studies / name), place_at(options.results)
+    _check_begun(options, folder, place)
+    copy, command = Copy(place, folder, lambda why: warn(PROGRAM, why), stop), resume_command(options, name)
+    stop.before_exit = lambda code: copy.end(code, command)
     try:
-        yield copy
+        yield lambda code: Exit(copy.end(code, command))
+    except (OSError, FolderError):
+        copy.end(Exit.ENVIRONMENT, command)
+        raise
     finally:
         copy.release()
 
 
-def copy_at_end(copy: Copy, code: Exit, command: str) -> Exit:
-    """Copy what is left, and print where it is; the exit code of a study that ended with `code`."""
-    if copy.finish():
-        emit(f"A copy is at {copy.where}")
-        return code
-    emit(f"Copy the rest with: {command}")
-    return Exit.ENVIRONMENT if code == Exit.DONE else code
+def _check_begun(options: Options, folder: Folder, place: Place) -> None:
+    """Refuse what cannot be, before anything is written: a new study where one is, or the resume of none."""
+    if options.space:
+        space_of(options.space, options.protocol or "holdout")
+    try:
+        there = place.read(f"{folder.path.name}/study.json") is not None
+        names = ", ".join(place.folders("")) or "none"
+    except PlaceError as error:
+        raise FolderError(f"{options.results} cannot be read ({error})") from None
+    if there and not options.resume:
+        advice = "add --resume to continue it, or choose another name"
+        refuse(PROGRAM, f"--name is {options.name}; {options.results} has such a study already: {advice}")
+    if options.resume and not (there or folder.exists()):
+        refuse(PROGRAM, f"--name is {options.name}; expected a study in {options.results}: {names}")

@@ -8,12 +8,10 @@ This module checks the options and imports neither torch nor Ray; `study.driver`
 import sys
 from collections.abc import Sequence
 
-from moe.cli import refuse
 from moe.console import Exit, fail
 from study.definition import define
-from study.folder import Folder
 from study.guard import guarded
-from study.options import PROGRAM, Options, parse, resume_command
+from study.options import PROGRAM, Options, parse
 from study.search.resources import local
 from study.search.stopping import Stop
 
@@ -26,15 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> Exit:
 def _run(options: Options, command: str, stop: Stop) -> Exit:
     if "://" not in options.results or options.dry_run:
         return _run_here(options, command, stop)
-    from study.remote import copied, copy_at_end  # fsspec
+    from study.remote import copied  # fsspec
 
-    if not options.name:
-        refuse(
-            PROGRAM, f"--results is {options.results} without --name; expected both: a copy has a name from its start"
-        )
-    with copied(options.results, Folder(options.studies / options.name), PROGRAM, stop) as copy:
-        code = _run_here(options, command, stop)
-        return copy_at_end(copy, code, resume_command(options, options.name))
+    with copied(options, stop) as end:
+        return end(_run_here(options, command, stop))
 
 
 def _run_here(options: Options, command: str, stop: Stop) -> Exit:

@@ -224,6 +224,7 @@ def test_every_attempt_after_the_first_continues_the_study(tmp_path, monkeypatch
     words = ["--name", "x", "--results", results]
     attempt.main(words)
     place_at(results).replace("x/study.json", b"{}")
+    monkeypatch.chdir(tmp_path)
     attempt.main(words)
     assert given == [words, [*words, "--resume"]]
 

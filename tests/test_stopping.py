@@ -55,6 +55,11 @@ def test_a_signal_after_the_last_trial_leaves_the_conclusion_its_time():
     assert (done.returncode, done.stdout) == (0, "went on\n")
 
 
+def test_a_hard_end_passes_its_code_through_what_comes_before_it():
+    done = run(first="stop.before_exit = lambda code: print('copied', code, flush=True) or 4")
+    assert (done.returncode, done.stdout) == (4, "concluded\ncopied 75\n")
+
+
 SECOND = "os.kill(os.getpid(), signal.SIGINT); time.sleep(0.2)"
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from moe.schema import Model, decode
+from moe.store.files import Place
 from moe.store.tolerant import TolerantFiles
 
 _LEASE = re.compile(r"lease-(\d{4,})\.json")
@@ -103,7 +104,7 @@ class Lease:
         """Whether no other process has taken over, looked up unless that was done in the last `most_age_s`."""
         if self.generation and not self.over and time.monotonic() - self._checked >= most_age_s:
             self._checked = time.monotonic()
-            self.over = _newest(self.files, self.folder) > self.generation
+            self.over = newest(self.files, self.folder) > self.generation
         return not self.over
 
     def deaths(self) -> int:
@@ -149,10 +150,10 @@ class Leases:
         """The lease of a chain's folder; None if another process holds it."""
         if self._exclusive is False:
             return Lease(self._files, folder, 0)
-        newest = _newest(self._files, folder)
-        if newest and not self._is_free(folder, newest):
+        last = newest(self._files, folder)
+        if last and not self._is_free(folder, last):
             return None
-        path, owner = _path(folder, newest + 1, "json"), Owner.of(os.getpid())
+        path, owner = _path(folder, last + 1, "json"), Owner.of(os.getpid())
         content = owner.model_dump_json().encode()
         created = self._files.create(path, content)
         if not created:
@@ -162,7 +163,7 @@ class Leases:
                 return Lease(self._files, folder, 0)
             if holder is None or holder.token != owner.token:  # with our token in it, only the answer was lost
                 return None
-        lease = Lease(self._files, folder, newest + 1 if self._is_exclusive(path, content) else 0)
+        lease = Lease(self._files, folder, last + 1 if self._is_exclusive(path, content) else 0)
         with self._lock:
             self._held.append(lease)
             if self._thread is None:
@@ -221,7 +222,7 @@ def _path(folder: str, generation: int, kind: str) -> str:
     return f"{folder}/lease-{generation:04d}.{kind}"
 
 
-def _newest(files: TolerantFiles, folder: str) -> int:
+def newest(files: TolerantFiles | Place, folder: str) -> int:
     """The highest generation of a lease; 0 if there is none."""
     return max((int(found[1]) for name in files.files(folder) if (found := _LEASE.fullmatch(name))), default=0)
 

@@ -1,20 +1,29 @@
 """`python -m study.cluster.attempt OPTIONS`: study.run, which continues the study if an earlier attempt began it."""
 
 import sys
-from contextlib import suppress
 
+from moe.console import fail
 from moe.store.files import PlaceError
 from moe.store.location import place_at
 from study import run
-from study.options import parse
+from study.folder import Folder
+from study.options import Options, parse
 
 
 def main(words: list[str]) -> int:
     """Run the study of these options of study.run; the exit code."""
-    options, begun = parse(words), False
-    with suppress(PlaceError):  # the study itself says why its results cannot be used
-        begun = bool(options.name) and place_at(options.results).read(f"{options.name}/study.json") is not None
+    options = parse(words)
+    try:
+        begun = bool(options.name) and _has_begun(options, options.name or "")
+    except PlaceError as error:
+        return fail("attempt", str(error))
     return run.main([*words, "--resume"] if begun else words)
+
+
+def _has_begun(options: Options, name: str) -> bool:
+    if Folder(options.studies / name).exists():
+        return True
+    return "://" in options.results and place_at(options.results).read(f"{name}/study.json") is not None
 
 
 if __name__ == "__main__":

@@ -15,14 +15,17 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from moe.console import Exit, emit, fail
+from moe.files import read_regular
 from moe.store.files import Local
 from moe.store.location import place_at
 from study.copies import download, finished, sendable
 from study.folder import Folder, FolderError
 from study.machine import ClusterError
+from study.study import Record
 
 LARGEST = 64 * 2**20  # bytes, compressed; a record takes a few kilobytes
 LARGEST_UNPACKED = 2**30
@@ -157,8 +160,15 @@ def _check_same(sent: Folder, here: Folder) -> None:
         what = "has more runs than on the cluster" if ours[:1] == theirs[:1] else "holds another study"
         raise FolderError(f"{here.path} {what}; {_ELSEWHERE}")
     for path in sent.trials.glob("*.json"):
-        if (known := finished(here.trials / path.name)) and known != finished(path):
+        if (known := _finished(here.trials / path.name)) and known != _finished(path):
             raise FolderError(f"{here.trials / path.name} is another trial than on the cluster; {_ELSEWHERE}")
+
+
+def _finished(path: Path) -> Record | None:
+    """The record of a finished trial; None for any other file, or none."""
+    with suppress(OSError):
+        return finished(read_regular(path))
+    return None
 
 
 def _check_inside(path: Path, folder: Path) -> None:

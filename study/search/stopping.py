@@ -38,7 +38,7 @@ class Stop:
     is_lost: Callable[[], bool] = lambda: False  # looks now; set while Ray is watched
     started: bool = False  # trials run, or ran: a signal ends the study once they have stopped; before, at once
     conclude: Callable[[], int] | None = None  # set while trials run: writes the tables, and gives the exit code
-    before_exit: Callable[[], object] = lambda: None  # called after it, where the process ends there
+    before_exit: Callable[[int], int] = lambda code: code  # its code goes through it, where the process ends there
     resume: str = ""  # how to go on, for the end without tables
     panel: bool = False  # a live panel shows that a signal came; without one, a line does
     _timer: threading.Timer | None = None
@@ -100,8 +100,7 @@ class Stop:
                 _write(self.lost)
             code: int = Exit.INTERRUPTED
             try:
-                code = self.conclude()
-                self.before_exit()
+                code = self.before_exit(self.conclude())
             finally:
                 _exit(code)
 
