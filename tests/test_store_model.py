@@ -184,7 +184,8 @@ class Story(Watched):
             target = self.place.root / path
             target.mkdir() if how == "folder" else target.symlink_to(self.place.root.parent / "beside")
         elif how != "delete":
-            cut, swap = content[: at % len(content)], self.disk[sorted(self.disk)[at % len(self.disk)]]
+            others = [other for _, other in sorted(self.disk.items()) if other not in (b"a link", b"a folder")]
+            cut, swap = content[: at % len(content)], others[at % len(others)]
             content[at % len(content)] ^= 1
             self.place.replace(path, bytes({"cut": cut, "swap": swap}.get(how, content)))
         self.disk = contents(self.place)

@@ -36,7 +36,7 @@ def checked(location: str) -> str:
             "environment (AWS_SECRET_ACCESS_KEY, AZURE_STORAGE_SAS_TOKEN, GOOGLE_APPLICATION_CREDENTIALS and the like) "
             "or in the service's own file"
         )
-    path = location.removeprefix(f"{scheme}://").rstrip("/").split("/")
+    path = location.removeprefix(f"{scheme}://").strip("/").split("/")
     if "#" in location or not all(part.strip(".") for part in path):
         raise ValueError(f"{location}; expected a URL with a name after each /, such as s3://bucket/folder")
     _check_scheme(location)
