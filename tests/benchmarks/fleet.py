@@ -10,13 +10,14 @@ large as a real one. Printed are median (least–most) over the rounds:
     fill       seconds to propose the first trial of every worker
     propose    milliseconds to propose one after that, of wall time
     end        milliseconds to record a trial's end and tell the sampler
-    trials/s   trials that one driver serves in a second
+    trials/s   trials that one driver serves in a second, while all workers have one
     growth     time of both in the last tenth of the trials after the first `at-once`, against the first tenth of these
     driver MB  the most memory
 """
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import sys
@@ -102,7 +103,7 @@ def _serve(searcher: StudySearch, trials: int, at_once: int) -> Figures:
 
     while len(proposed) < min(trials, at_once):
         propose()
-    fill, began = sum(proposed), time.perf_counter()
+    fill, began, wall = sum(proposed), time.perf_counter(), math.inf
     while running:
         identity, config = running.popleft()
         row = {"result": a_result_of(config).replace(data=searcher.ledger.study.data).model_dump_json()}
@@ -112,14 +113,14 @@ def _serve(searcher: StudySearch, trials: int, at_once: int) -> Figures:
         ended.append(time.perf_counter() - start)
         if len(proposed) < trials:
             propose()
-    wall = time.perf_counter() - began
+            wall = time.perf_counter() - began
     later = [one + other for one, other in zip(proposed[at_once:], ended, strict=False)]
     tenth = max(1, len(later) // 10)
     return {
         "fill s": fill,
         "propose ms": 1000 * sum(proposed[at_once:]) / max(1, trials - at_once),
         "end ms": 1000 * sum(ended) / len(ended),
-        "trials/s": len(ended) / wall,
+        "trials/s": len(later) / wall,
         "growth": sum(later[-tenth:]) / sum(later[:tenth]) if later else 1.0,
         "driver MB": getrusage(RUSAGE_SELF).ru_maxrss / 1024,
     }
