@@ -8,6 +8,7 @@ An invalid option ends the program with exit code 2 and one sentence on stderr: 
 """
 
 import argparse
+import difflib
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -43,6 +44,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and end with exit code 2."""
+        unknown = message.removeprefix("unrecognized arguments: ").split()
+        if message.startswith("unrecognized arguments: "):
+            close = difflib.get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, 1)
+            known = close[0] if close else "one that --help lists" if unknown[0].startswith("-") else "no more words"
+            message = f"{unknown[0]} is not an option; expected {known}"
         refuse(self.prog, message.removeprefix("argument ").replace(": is ", " is ", 1))
 
 

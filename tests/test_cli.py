@@ -135,13 +135,28 @@ class TestStore:
         monkeypatch.setenv("MOE_STORE", "")
         assert parse(SharedOptions, "--no-store").location is None
 
-    @pytest.mark.parametrize("location", ["", __file__, "nowhere://x", "s3://me:secret@bucket"])
+    @pytest.mark.parametrize(
+        "location",
+        ["", __file__, "nowhere://x", "s3://me:secret@bucket", "s3://", "s3://b//r", "s3://b/../r", "s3://b#r"],
+    )
     def test_a_wrong_one_is_refused_under_the_name_of_its_option(self, capsys, location):
         assert refusal(capsys, SharedOptions, "--store", location).startswith(f"{PROGRAM}: --store is ")
 
     def test_a_wrong_one_in_the_environment_is_refused_under_its_name(self, capsys, monkeypatch):
         monkeypatch.setenv("MOE_STORE", __file__)
         assert refusal(capsys, SharedOptions).startswith(f"{PROGRAM}: MOE_STORE is {__file__}")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--stroe=x", "--dta=y"), "--stroe=x is not an option; expected --store"),
+        (("--zzz",), "--zzz is not an option; expected one that --help lists"),
+        (("word",), "word is not an option; expected no more words"),
+    ],
+)
+def test_what_is_no_option_gets_the_one_that_is_closest(words, sentence, capsys):
+    assert refusal(capsys, SharedOptions, *words) == f"{PROGRAM}: {sentence}"
 
 
 @pytest.mark.parametrize("text", ["0", "6", "1.5", "many", ""])

@@ -20,7 +20,7 @@ from rich.filesize import decimal
 from moe.cli import Parser, refuse
 from moe.config import Config
 from moe.console import Exit, emit, fail, table
-from moe.store.files import Place, PlaceError
+from moe.store.files import Local, Place, PlaceError
 from moe.store.location import default_location, place_at
 from moe.store.maintenance import (
     Deleted,
@@ -97,7 +97,8 @@ def _ls(place: Place, options: argparse.Namespace) -> int:
     if options.json:
         emit(json.dumps([_as_json(entry) for entry in entries], indent=2))
     elif not entries:
-        emit(f"The store {place.name} holds no chains yet.")
+        there = not isinstance(place, Local) or place.root.exists()
+        emit(f"The store {place.name} {'holds no chains' if there else 'is not there'} yet.")
     else:
         emit(_table(entries))
         epochs = sum(entry.epochs for entry in entries)

@@ -81,7 +81,7 @@ class TestCommandLine:
 
     def test_a_store_that_is_not_there_holds_nothing(self, tmp_path, capsys):
         for command, said in (
-            (["ls"], "holds no chains"),
+            (["ls"], "is not there yet"),
             (["verify"], "0 files"),
             (["gc", "--max-bytes", "0"], "Freed 0 bytes"),
         ):
