@@ -56,6 +56,7 @@ class Copy:
         self._claim = f"{folder.path.name}/.driver"  # the lease of who copies is in it
         self._sent: dict[str, tuple[int, ...]] = {}  # by file that is equal there, what it was like here
         self._there: set[str] = set()  # all files there
+        self._ended: set[str] = set()  # records that are copied and change no more; they are not looked at each second
         self._warned: set[str] = set()
         self._lacking: str | None = "it does not answer"  # why not all is there, once the study has ended
         self._ending, self._over = threading.Event(), threading.Event()
@@ -144,7 +145,7 @@ class Copy:
     def _records(self) -> Iterator[Path]:
         if self._folder.exists():
             yield self._folder.definition
-        yield from sorted(self._folder.trials.glob("[0-9]*.json"))
+        yield from (path for path in sorted(self._folder.trials.glob("[0-9]*.json")) if path.name not in self._ended)
 
     def _copy(self, paths: Iterable[Path]) -> str | None:
         """Copy those of these files that have changed; why one could not be read.
@@ -169,6 +170,8 @@ class Copy:
                 continue
             self._put(name, content)
             self._sent[name] = state  # from before it was read: if it has changed since, it is copied again
+            if name.startswith("trials/") and finished(content):
+                self._ended.add(path.name)
             self._advanced = time.monotonic()
         return unread
 
