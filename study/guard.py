@@ -1,6 +1,7 @@
 """What a command that can be interrupted does around its work: signals, errors in one sentence, exit codes."""
 
 import errno
+import gc
 import os
 import shlex
 import sys
@@ -48,3 +49,5 @@ def guarded(
         again = f"; continue with: {stop.resume}" if stop.resume else ""  # the folder is there already
         warn(program, f"interrupted; nothing was run{again}")
         return Exit.INTERRUPTED
+    finally:
+        gc.freeze()  # the end of the process visits nothing
