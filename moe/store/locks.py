@@ -104,7 +104,8 @@ class Lease:
         """Whether no other process has taken over, looked up unless that was done in the last `most_age_s`."""
         if self.generation and not self.over and time.monotonic() - self._checked >= most_age_s:
             self._checked = time.monotonic()
-            self.over = newest(self.files, self.folder) > self.generation
+            if newest(self.files, self.folder) > self.generation:
+                self.over = True  # and never False again: it may be released meanwhile
         return not self.over
 
     def deaths(self) -> int:

@@ -11,11 +11,15 @@ import pytest
 
 from moe.scheduler import Scheduler
 from moe.stages import Request
+from moe.store.files import Local
+from moe.store.locks import Leases
+from moe.store.tolerant import TolerantFiles
 from moe.store.writer import LeaseLostError
 from tests.store_helpers import AT_ONCE, Faulty, advance, open_writer, pretend, same, straight
 from tests.store_leases.helpers import (
     BRISK,
     CPU,
+    FOLDER,
     PATIENT,
     SPEC,
     another,
@@ -26,6 +30,30 @@ from tests.store_leases.helpers import (
     task,
     train_when_told,
 )
+
+
+class Listing(Local):
+    """A folder that calls `meanwhile` while its files are listed."""
+
+    def meanwhile(self):
+        """Nothing."""
+
+    def files(self, folder):
+        found = super().files(folder)
+        self.meanwhile()
+        return found
+
+
+def test_a_lease_that_is_released_while_it_is_looked_up_stays_released(tmp_path):
+    place = Listing(tmp_path)
+    leases = Leases(TolerantFiles(place, print, 1.0), PATIENT)
+    lease = leases.acquire(FOLDER)
+    place.meanwhile = lambda: lease.beat(released=True)  # as the thread that commits does
+    assert not lease.holds(0)
+    place.meanwhile = lambda: None
+    leases.beat()
+    assert leases.acquire(FOLDER).generation == 2
+    leases.close()
 
 
 class TestPause:
