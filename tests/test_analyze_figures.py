@@ -1,9 +1,10 @@
 """What the figures show."""
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from study.analyze import figures
+from study.analyze import drawing, figures
 from study.analyze.analysis import examine
 from study.space import PRESETS
 from tests.analyze_helpers import search, write
@@ -81,3 +82,15 @@ def test_each_gain_has_the_interval_of_its_images_and_each_config_with_seeds_tha
     assert np.allclose(bars, 200 * figures.image_halves(examine(folder.path)))
     assert len(seeds.lines[2][0].get_segments()) == 1
     assert any("60.0" in text.get_text() for text in axes.get_legend().get_texts())
+
+
+def test_title_and_caption_lie_over_no_label(tmp_path):
+    folder = write(tmp_path / "all", search(20), space=PRESETS["notebook"])
+    for name, figure in drawing.figures(examine(folder.path)).items():
+        FigureCanvasAgg(figure).draw()
+        labels = [label for axes in figure.axes for label in (axes.xaxis.label, axes.yaxis.label, axes.title)]
+        labels += [label for label in (figure._supxlabel, figure._supylabel) if label]
+        boxes = [label.get_window_extent() for label in labels if label.get_text() and label.get_visible()]
+        for text in figure.texts:
+            if text not in labels:
+                assert not any(text.get_window_extent().overlaps(box) for box in boxes), f"{name}: {text.get_text()}"

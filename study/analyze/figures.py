@@ -170,7 +170,8 @@ def curves(figure: Figure, analysis: Analysis) -> None:
             explain(drawn[0], [f"{who}: epoch {epoch}, {value:.2f} %" for epoch, value in enumerate(line, 1)])
         axes.set_title(name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.supxlabel("epoch", fontsize=13)
+    for axes in panels[len(stages) - 3 : len(stages)]:  # those without a panel below
+        axes.set_xlabel("epoch")
     figure.supylabel("validation accuracy, %", fontsize=13)
     key = [Line2D([], [], color=ORANGE, label="chosen config"), Line2D([], [], color=GREY, label="other configs")]
     for axes in panels[len(stages) :]:
