@@ -44,11 +44,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and end with exit code 2."""
-        unknown = message.removeprefix("unrecognized arguments: ").split()
-        if message.startswith("unrecognized arguments: "):
-            close = difflib.get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, 1)
-            known = close[0] if close else "one that --help lists" if unknown[0].startswith("-") else "no more words"
-            message = f"{unknown[0]} is not an option; expected {known}"
+        start = "unrecognized arguments: "
+        if message.startswith(start):
+            unknown = message.removeprefix(start).split()[0]
+            close = difflib.get_close_matches(unknown.partition("=")[0], self._option_string_actions, 1)
+            known = close[0] if close else "one that --help lists" if unknown.startswith("-") else "no more words"
+            message = f"{unknown} is not an option; expected {known}"
         refuse(self.prog, message.removeprefix("argument ").replace(": is ", " is ", 1))
 
 

@@ -1,7 +1,7 @@
 """Copies of a study's folder on other machines: which files they have, and what of one may replace what of another."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
@@ -50,7 +50,7 @@ def _travels(name: str) -> bool:
     return bool(NAME.fullmatch(name)) and PurePosixPath(name).suffix not in WEIGHTS and name not in NOT_COPIED
 
 
-def to_take(there: Folder, here: Folder, where: str, names: set[str]) -> list[str]:
+def to_take(there: Folder, records: Sequence[Record], here: Folder, where: str, names: set[str]) -> list[str]:
     """Which files to take from there, study.json last: those that lack here, and finished trials that still run here.
 
     Raises:
@@ -61,7 +61,7 @@ def to_take(there: Folder, here: Folder, where: str, names: set[str]) -> list[st
         how = "was continued otherwise than" if ours[:1] == theirs[:1] else "holds another study than"
         raise FolderError(f"{here.path} {how} {where}; {ELSEWHERE}")
     known = {_name(record): record for record in here.read_records(here.read_study())} if here.exists() else {}
-    others = {_name(record): record for record in there.read_records(there.read_study())}
+    others = {_name(record): record for record in records}
     for name in known.keys() & others.keys():
         if known[name] != others[name] and RUNNING not in (known[name].state, others[name].state):
             raise FolderError(f"{here.path / name} is another trial than behind {where}; {ELSEWHERE}")

@@ -23,7 +23,7 @@ from moe.store.locks import Lease, Leases, Timing, newest
 from moe.store.tolerant import TolerantFiles
 from study.copies import ELSEWHERE, LARGEST, download, finished, sendable, to_take
 from study.folder import Folder, FolderError
-from study.options import PROGRAM, Options, resume_command, space_of
+from study.options import DEFAULTS, PROGRAM, Options, resume_command, space_of
 from study.search.stopping import Stop
 
 LOOK_S = 1.0  # between two looks for what has changed here
@@ -107,12 +107,12 @@ class Copy:
 
     def _merge(self, there: Folder) -> None:
         try:
-            there.read_records(there.read_study())
+            records = there.read_records(there.read_study())
         except FolderError as error:
             raise FolderError(str(error).replace(str(there.path), self.where)) from None
         try:
             with self._folder.locked():
-                for name in to_take(there, self._folder, self.where, self._there):
+                for name in to_take(there, records, self._folder, self.where, self._there):
                     Local(self._folder.path).replace(name, (there.path / name).read_bytes())
         except PlaceError as error:
             raise FolderError(f"{self._folder.path} cannot be written ({error})") from None
@@ -276,7 +276,7 @@ def copied(options: Options, stop: Stop) -> Iterator[Callable[[Exit], Exit]]:
 def _check_begun(options: Options, folder: Folder, place: Place) -> None:
     """Refuse what cannot be, before anything is written: a new study where one is, or the resume of none."""
     if options.space:
-        space_of(options.space, options.protocol or "holdout")
+        space_of(options.space, options.protocol or DEFAULTS["protocol"])
     try:
         there = place.read(f"{folder.path.name}/study.json") is not None
         names = ", ".join(place.folders("")) or "none"

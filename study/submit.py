@@ -16,10 +16,10 @@ def main(arguments: list[str] | None = None) -> int:
 
         request = read(sys.argv[1:] if arguments is None else arguments)
         tolerate_encoding()
-        if request.action == "fetch" and "://" in (request.source or ""):
+        if request.action == "fetch" and request.name and request.source and "://" in request.source:
             from study.cluster.fetch import receive_remote
 
-            return receive_remote(request.source or "", request.results, request.name or "")
+            return receive_remote(request.source, request.results, request.name)
         if request.on == "ray":
             from study.cluster import client, jobs
 

@@ -14,7 +14,7 @@ def main(words: list[str]) -> int:
     """Run the study of these options of study.run; the exit code."""
     options = parse(words)
     try:
-        begun = bool(options.name) and _has_begun(options, options.name or "")
+        begun = options.name is not None and _has_begun(options, options.name)
     except PlaceError as error:
         return fail("attempt", str(error))
     return run.main([*words, "--resume"] if begun else words)

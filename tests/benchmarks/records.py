@@ -41,18 +41,8 @@ def main() -> None:
 def derived(folder: Folder, records: int) -> tuple[float, float]:
     """The seconds of the two commands."""
     begun = time.perf_counter()
-    call(
-        [
-            sys.executable,
-            "-m",
-            "study.run",
-            "--resume",
-            "--name",
-            folder.path.name,
-            "--results",
-            str(folder.path.parent),
-        ]
-    )
+    where = ("--name", folder.path.name, "--results", str(folder.path.parent))
+    call([sys.executable, "-m", "study.run", "--resume", *where])
     tables = time.perf_counter() - begun
     begun = time.perf_counter()
     call([sys.executable, "-m", "study.analyze", str(folder.path)])
