@@ -17,6 +17,7 @@ from study.study import ASK, COMPLETE, FAILED, RUNNING, SEARCH, Record, Study
 
 ROWS = 5  # configs at the end of a study in a terminal
 LEAST_WIDTH = 60
+TABLES = ("trials.csv", "epochs.csv", "best.json", "summary.md", "study.db")
 RESUME = "resume.txt"  # in the folder of a study that is not done: the command that continues it, for a lost output
 
 
@@ -61,7 +62,8 @@ def conclude(
         emit(f"\n{report(Analysis(folder, study, records), ROWS, max(LEAST_WIDTH, output_width()), whole=False)}")
     else:
         emit(f"\n{(folder.path / 'summary.md').read_text('utf-8')}")
-    emit(f"Everything is in {folder.path}: trials.csv, epochs.csv, best.json, summary.md, study.db, trials/")
+    written = [name for name in TABLES if (folder.path / name).exists()]  # no best.json without a complete trial
+    emit(f"Everything is in {folder.path}: {', '.join(written)}, trials/")
     complete = sum(record.state == COMPLETE for record in records)
     if complete:
         emit("Next:")
