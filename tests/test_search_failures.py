@@ -5,14 +5,22 @@ import json
 import pytest
 from ray.tune.search import Searcher
 
+from study.search import searcher
 from study.search.stopping import Stop
 from study.study import LOST, STALLED
 from tests.search_helpers import Driver, epoch_row
 from tests.study_helpers import SPACE
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """That Ray is still there is believed at once."""
+    monkeypatch.setattr(searcher, "RAY_ENDS_S", 0.0)
+
+
 @pytest.mark.parametrize("answers", [[True], [False, False, True]], ids=["gone", "going"])
-def test_a_trial_whose_ray_is_gone_is_left_for_a_resume_and_no_other_is_launched(answers):
+def test_a_trial_whose_ray_is_gone_is_left_for_a_resume_and_no_other_is_launched(answers, monkeypatch):
+    monkeypatch.setattr(searcher, "RAY_ENDS_S", 2.0)
     stop = Stop(is_lost=iter(answers).__next__)
     driver = Driver(stop=stop, trials=4)
     trial_id, _ = driver.launch()

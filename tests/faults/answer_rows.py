@@ -15,6 +15,7 @@ from tests.faults.table import Fault
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 Send = Callable[[bytes], object]
+over = threading.Event()  # of the server that answers: its threads end with it
 
 
 class Row(NamedTuple):
@@ -39,7 +40,7 @@ def raw(content: bytes) -> Callable[[Send], object]:
 
 def silence(_: Send) -> None:
     """Nothing, for longer than a command waits."""
-    time.sleep(20)
+    over.wait(20)
 
 
 def drip(first: bytes, piece: bytes) -> Callable[[Send], object]:
@@ -47,9 +48,8 @@ def drip(first: bytes, piece: bytes) -> Callable[[Send], object]:
 
     def act(send: Send) -> None:
         send(first)
-        while True:
+        while not over.wait(0.1):
             send(piece)
-            time.sleep(0.1)
 
     return act
 
@@ -59,7 +59,7 @@ def flood(first: bytes, piece: bytes) -> Callable[[Send], object]:
 
     def act(send: Send) -> None:
         send(first)
-        while True:
+        while not over.is_set():
             send(piece)
 
     return act
@@ -125,10 +125,12 @@ def server(row: Row) -> Iterator[str]:
             while True:
                 threading.Thread(target=answer, args=(listening.accept()[0],), daemon=True).start()
 
+    over.clear()
     threading.Thread(target=listen, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
+        over.set()
         listening.shutdown(socket.SHUT_RDWR)
         listening.close()
 
