@@ -15,20 +15,20 @@ from moe.data import load
 from tests.cli_helpers import outcomes, without
 from tests.run_helpers import SMALL, call, furnished, records, start, until
 
-SPACE = "epochs: [1, 2]\ntrain_examples: [300, 400, 500]\ntest_examples: 50\nuse_large_experts: [false, true]\n"
+SPACE = "epochs: [1, 2]\ntrain_examples: [100, 150, 200, 250]\ntest_examples: 50\n"
 WORKER = (*SMALL, "--trials", "all", "--worker", "--cpus-per-trial", "1")
-POINTS = 12
+POINTS = 8
 COSTS = ["started", "ended", "seconds", "seconds_reused", "epochs_trained", "epochs_reused"]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     folder = furnished(tmp_path_factory.mktemp("headless"))
-    (folder / "twelve.yaml").write_text(SPACE)
+    (folder / "eight.yaml").write_text(SPACE)
     return folder
 
 
-def worker(home, *words, space="twelve.yaml", **environment):
+def worker(home, *words, space="eight.yaml", **environment):
     return start(home, *WORKER, "--space", space, *words, **environment)
 
 
@@ -90,11 +90,13 @@ def test_together_they_find_what_one_finds_alone_and_what_a_pipeline_finds(home,
 
 def test_a_trial_whose_worker_died_three_times_has_failed_and_another_seed_takes_its_place(home):
     words = [*WORKER, "--refine", "0", "--space", "one.yaml", "--name", "deadly"]
-    die = "import os, study.headless as it; it.evaluate = lambda *_: os.kill(os.getpid(), 9)"
-    for _ in range(3):
-        program = f"{die}; from study.run import main; main({words})"
-        died = subprocess.run([sys.executable, "-c", program], cwd=home, capture_output=True, text=True, check=False)
-        assert died.returncode == -9, died.stderr
+    program = (  # each worker a process, which need not import everything again
+        "import os, study.driver, study.headless as it; from study.run import main\n"
+        "it.evaluate = lambda *_: os.kill(os.getpid(), 9)\n"
+        f"for _ in range(3):\n    if not (child := os.fork()): main({words})\n    print(os.waitpid(child, 0)[1], flush=True)"
+    )
+    died = subprocess.run([sys.executable, "-c", program], cwd=home, capture_output=True, text=True, check=False)
+    assert [line for line in died.stdout.splitlines() if line.isdigit()] == ["9"] * 3, died.stderr
     code, printed = call(home, *words)
     assert code == 0, printed
     failed, done = records(home, "deadly")
@@ -114,10 +116,10 @@ def patched(home, patch, *words):
 
 
 def test_interruptions_are_no_deaths(home):
-    interrupt = "def stop(*_): raise KeyboardInterrupt\nit.evaluate = stop"
-    for _ in range(3):
-        code, printed = patched(home, interrupt, "--name", "patient")
-        assert (code, "Continue with" in printed) == (75, True), printed
+    words = [*WORKER, "--refine", "0", "--space", "one.yaml", "--name", "patient"]
+    interrupt = f"def stop(*_): raise KeyboardInterrupt\nit.evaluate = stop\nprint([main({words}) for _ in range(2)])"
+    code, printed = patched(home, interrupt, "--name", "patient")
+    assert (code, printed.count("Continue with")) == (75, 3), printed
     assert patched(home, "", "--name", "patient")[0] == 0
     (done,) = records(home, "patient")
     assert (done["state"], done["config"]["seed"]) == ("complete", 0)

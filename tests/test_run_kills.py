@@ -1,6 +1,7 @@
 """`python -m study.run` under real kills and signals, and what a study finds whatever happened to it."""
 
 import os
+import random
 import signal
 import time
 from pathlib import Path
@@ -10,9 +11,11 @@ import pandas as pd
 import pytest
 
 from moe.machine import cpus
-from tests.run_helpers import ONE_AT_A_TIME, SMALL, below, call, furnished, gone, records, start, until
+from tests.benchmarks.chaos_study import DRIVER, RAYLET, WORKER, Count, Scene, disturbed, repeat, table
+from tests.run_helpers import ONE_AT_A_TIME, SMALL, SPACE, below, call, furnished, gone, records, start, until
 
 GRID = (*SMALL, "--space", "four.yaml", "--sampler", "grid")
+MOST = str(min(2, cpus()))
 
 
 class Killed(NamedTuple):
@@ -36,6 +39,16 @@ def killed(tmp_path_factory):
     return Killed(home, left, before, *call(home, "--resume", "--name", "killed", "--trials", "4", *ONE_AT_A_TIME))
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The folder of a study that nothing happened to, and that had no store."""
+    home = furnished(tmp_path_factory.mktemp("undisturbed"))
+    words = ("--trials", "4", "--name", "without", "--cpus-per-trial", MOST, "--concurrency", "1", "--no-store")
+    code, printed = call(home, *GRID, *words)
+    assert code == 0, printed
+    return home / "results" / "without"
+
+
 def test_a_driver_killed_in_mid_trial_loses_nothing_that_was_finished(killed):
     assert not killed.left  # Ray does not outlive its driver
     assert [record["state"] for record in killed.before] == ["complete", "running"]
@@ -48,16 +61,14 @@ def test_a_driver_killed_in_mid_trial_loses_nothing_that_was_finished(killed):
     assert not (killed.home / "results" / "killed" / ".tune").exists()
 
 
-def test_a_study_finds_the_same_when_killed_with_and_without_the_store_and_on_any_number_of_cpus(killed):
-    most = str(min(2, cpus()))
-    ways = {"without": ("--cpus-per-trial", most, "--concurrency", "1", "--no-store"), "again": ("--concurrency", most)}
-    for name, words in ways.items():
-        code, printed = call(killed.home, *GRID, "--trials", "4", "--name", name, *words)
-        assert code == 0, printed
+def test_a_study_finds_the_same_when_killed_with_and_without_the_store_and_on_any_number_of_cpus(killed, undisturbed):
+    code, printed = call(killed.home, *GRID, "--trials", "4", "--name", "again", "--concurrency", MOST)
+    assert code == 0, printed
     folder = killed.home / "results"
-    tables = {name: pd.read_csv(folder / name / "trials.csv") for name in ("killed", *ways)}
+    found = {"killed": folder / "killed", "again": folder / "again", "without": undisturbed}
+    tables = {name: pd.read_csv(path / "trials.csv") for name, path in found.items()}
     costs = ["started", "ended", "seconds", "seconds_reused", "epochs_trained", "epochs_reused"]
-    for name in ways:
+    for name in ("again", "without"):
         pd.testing.assert_frame_equal(
             tables["killed"].drop(columns=costs), tables[name].drop(columns=costs), check_exact=True
         )
@@ -66,6 +77,17 @@ def test_a_study_finds_the_same_when_killed_with_and_without_the_store_and_on_an
     assert epochs["killed"][1] > 0
     assert sum(epochs["killed"]) == epochs["without"][0] == epochs["again"][1]
     assert f"{epochs['killed'][1]} (" in (folder / "killed" / "summary.md").read_text()
+
+
+def test_kills_of_every_kind_lose_no_record_and_change_no_trial(tmp_path, undisturbed):
+    (tmp_path / "space.yaml").write_text(SPACE)
+    scene, count, draw = Scene(tmp_path, (*SMALL, "--concurrency", "1"), waits_s=(0.3, 1.0)), Count(), random.Random(0)
+    kinds = (WORKER, RAYLET, DRIVER)
+    repeat(scene, table(undisturbed), kinds, lambda left: disturbed(scene, left, draw, count, print), count, emit=print)
+    assert count.wrong == []
+    assert count.kills.total() == len(kinds)
+    assert count.studies >= 1
+    assert count.kept > 0
 
 
 @pytest.mark.parametrize(("number", "complete"), [(signal.SIGTERM, 1), (signal.SIGINT, 0)])

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,29 +141,28 @@ def follow(
     driver: subprocess.Popen[bytes],
     scene: Scene,
     network: Network,
-    kinds: Iterator[str],
+    kinds: list[str],
     draw: random.Random,
     count: NodeCount,
 ) -> None:
     """Let one thing after the other happen, until the driver ends or hangs."""
     changed, records = time.monotonic(), scene.records()
     due: float | None = None  # when the next thing happens
-    kind = next(kinds, None)
     while driver.poll() is None and time.monotonic() - changed < HANG_S:
         time.sleep(0.1)
         if (now := scene.records()) != records:
             changed, records = time.monotonic(), now
-        if kind and due is None and any(b'"state": "running"' in content for content in now.values()):
+        if kinds and due is None and any(b'"state": "running"' in content for content in now.values()):
             due = time.monotonic() + draw.uniform(*WAITS_S)
-        if kind and due is not None and time.monotonic() >= due:
-            happen(kind, network, driver, draw, count)
-            changed, kind, due = time.monotonic(), next(kinds, None), None
+        if kinds and due is not None and time.monotonic() >= due:
+            happen(kinds.pop(0), network, driver, draw, count)
+            changed, due = time.monotonic(), None
     if driver.poll() is None:
         count.wrong.append(f"no record has changed for {HANG_S:.0f} s:\n{scene.tail()}")
         driver.kill()
 
 
-def study(scene: Scene, kinds: Iterator[str], draw: random.Random, count: NodeCount) -> None:
+def study(scene: Scene, kinds: list[str], draw: random.Random, count: NodeCount) -> None:
     """A study from its beginning to its end, on as many clusters as that takes."""
     scene.begin()
     while True:
@@ -185,7 +184,7 @@ def chaos(home: Path, words: Sequence[str], kinds: Sequence[str], seed: int, emi
     (home / "space.yaml").write_text(SPACE)
     scene, draw, quiet, count = Scene(home, tuple(words)), random.Random(seed), NodeCount(), NodeCount()
     study(scene, iter(()), draw, quiet)
-    expected = scene.table()
+    expected = table(scene.folder)
     emit(f"undisturbed: {len(expected)} trials; {quiet}")
     return repeat(scene, expected, kinds, lambda left: study(scene, left, draw, count), count, emit)
 

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,11 +128,12 @@ class Scene:
         """Those of complete trials."""
         return {name: content for name, content in self.records().items() if b'"state": "complete"' in content}
 
-    def table(self) -> pd.DataFrame:
-        """The complete trials in the order of their configs, without what they cost."""
-        trials = pd.read_csv(self.folder / "trials.csv").query("state == 'complete'")
-        trials = trials.drop(columns=[name for name in COSTS if name in trials])
-        return trials.sort_values([name for name in fields(Config) if name in trials]).reset_index(drop=True)
+
+def table(folder: Path) -> pd.DataFrame:
+    """A study's complete trials in the order of their configs, without what they cost."""
+    trials = pd.read_csv(folder / "trials.csv").query("state == 'complete'")
+    trials = trials.drop(columns=[name for name in COSTS if name in trials])
+    return trials.sort_values([name for name in fields(Config) if name in trials]).reset_index(drop=True)
 
 
 def victims(driver: int) -> dict[str, list[int]]:
@@ -158,7 +159,7 @@ def undisturbed(scene: Scene) -> pd.DataFrame:
     with scene.start() as driver:
         if driver.wait():
             raise SystemExit(f"the undisturbed study ended with {driver.returncode}:\n{scene.tail()}")
-    return scene.table()
+    return table(scene.folder)
 
 
 def changes(before: dict[str, bytes], now: dict[str, bytes]) -> list[str]:
@@ -173,16 +174,14 @@ def changes(before: dict[str, bytes], now: dict[str, bytes]) -> list[str]:
 def differences(expected: pd.DataFrame, scene: Scene) -> list[str]:
     """What a study's trials have other than an undisturbed one's."""
     try:
-        pd.testing.assert_frame_equal(expected, scene.table(), check_dtype=False, check_exact=True)
+        pd.testing.assert_frame_equal(expected, table(scene.folder), check_dtype=False, check_exact=True)
     except (AssertionError, OSError) as error:
         return [f"the trials differ from the undisturbed study's: {error}\n{scene.tail()}"]
     return []
 
 
-def disturbed(
-    scene: Scene, kinds: Iterator[str], draw: random.Random, count: Count, emit: Callable[[str], None]
-) -> None:
-    """A study to its end: one process after the other is killed, until `kinds` is spent."""
+def disturbed(scene: Scene, kinds: list[str], draw: random.Random, count: Count, emit: Callable[[str], None]) -> None:
+    """A study to its end: one process after the other is killed; what is left of `kinds` did not happen."""
     scene.begin()
     while True:
         before = scene.finished()
@@ -203,11 +202,11 @@ def disturbed(
 
 
 def _kill_below(
-    driver: subprocess.Popen[bytes], scene: Scene, kinds: Iterator[str], draw: random.Random, count: Count
+    driver: subprocess.Popen[bytes], scene: Scene, kinds: list[str], draw: random.Random, count: Count
 ) -> set[int]:
     """Kill until the driver ends, or hangs; all processes that it was seen to have."""
     family: set[int] = set()
-    changed, records, kind = time.monotonic(), scene.records(), next(kinds, None)
+    changed, records = time.monotonic(), scene.records()
     due = changed + draw.uniform(*START_S) if draw.random() < START_SHARE else None  # else once a trial runs
     while driver.poll() is None and time.monotonic() - changed < HANG_S:
         time.sleep(0.1)
@@ -217,11 +216,11 @@ def _kill_below(
             changed, records = time.monotonic(), now
         if due is None and any(b'"state": "running"' in content for content in now.values()) and WORKER in found:
             due = time.monotonic() + draw.uniform(0.0, draw.choice(scene.waits_s))
-        if kind and due is not None and time.monotonic() >= due and kind in found:
+        if kinds and due is not None and time.monotonic() >= due and kinds[0] in found:
             with suppress(ProcessLookupError):
-                os.kill(draw.choice(found[kind]), signal.SIGKILL)
-                count.kills[kind] += 1
-            kind, due = next(kinds, None), None
+                os.kill(draw.choice(found[kinds[0]]), signal.SIGKILL)
+                count.kills[kinds.pop(0)] += 1
+            due = None
     return family
 
 
@@ -260,13 +259,13 @@ def repeat(
     scene: Scene,
     expected: pd.DataFrame,
     kinds: Sequence[str],
-    disturb: Callable[[Iterator[str]], None],
+    disturb: Callable[[list[str]], None],
     count: Count,
     emit: Callable[[str], None],
 ) -> Count:
     """Disturb one study after the other until every one of `kinds` has happened, or something is wrong."""
     while (spent := count.kills.total()) < len(kinds) and not count.wrong:
-        disturb(iter(kinds[spent:]))
+        disturb(list(kinds[spent:]))
         count.wrong += differences(expected, scene)
         if count.kills.total() == spent:
             count.wrong.append(f"a study ended before a {kinds[spent]} could happen to it")

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from moe.console import Exit
@@ -36,7 +36,7 @@ class WorkerCount(Count):
         return f"{self.kills.total()} kills ({kills}); workers ended with {codes}; {ended}"
 
 
-def disturbed(scene: Scene, kills: Iterator[str], workers: int, draw: random.Random, count: Count) -> None:
+def disturbed(scene: Scene, kills: Sequence[str], workers: int, draw: random.Random, count: Count) -> None:
     """A study to its end, of whose workers one after the other is killed and replaced, until `kills` is spent."""
     scene.begin()
     running = [scene.start(*AS_WORKER) for _ in range(workers)]
