@@ -14,7 +14,6 @@ import itertools
 import os
 import re
 import shlex
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -163,8 +162,7 @@ def uncollected() -> Iterator[None]:
 
 def leave_uncollected() -> None:
     """Let the end of the process visit no objects: with 10,000 records that saves three seconds."""
-    if "triton" not in sys.modules:  # training imports it, and it prints a page about objects that are never freed
-        gc.freeze()
+    gc.freeze()
 
 
 def study_folders(results: Path) -> list[Path]:

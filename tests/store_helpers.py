@@ -165,7 +165,7 @@ class Faulty:
 def children() -> Any:
     """Processes that start at once, with all that a store needs imported, and share no thread with this one."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "torch._dynamo"])  # the latter loads with the first step
+    context.set_forkserver_preload([__name__])
     return context
 
 

@@ -93,7 +93,8 @@ def test_a_trial_whose_worker_died_three_times_has_failed_and_another_seed_takes
     program = (  # each worker a process, which need not import everything again
         "import os, study.driver, study.headless as it; from study.run import main\n"
         "it.evaluate = lambda *_: os.kill(os.getpid(), 9)\n"
-        f"for _ in range(3):\n    if not (child := os.fork()): main({words})\n    print(os.waitpid(child, 0)[1], flush=True)"
+        f"for _ in range(3):\n    if not (child := os.fork()): main({words})\n"
+        "    print(os.waitpid(child, 0)[1], flush=True)"
     )
     died = subprocess.run([sys.executable, "-c", program], cwd=home, capture_output=True, text=True, check=False)
     assert [line for line in died.stdout.splitlines() if line.isdigit()] == ["9"] * 3, died.stderr

@@ -1,5 +1,7 @@
 import io
 import itertools
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,7 +11,8 @@ from moe.data.subset import subset
 from moe.networks import FrozenOutputs
 from moe.pipeline import examples
 from moe.stages import PIPELINE, Request, plan
-from moe.training.loop import Chain, End, Examples, TrainingError, adam, best_epoch, derive_seed, stop_epoch, train
+from moe.training.adam import Adam
+from moe.training.loop import Chain, End, Examples, TrainingError, best_epoch, derive_seed, stop_epoch, train
 from moe.training.numerics import configure_numerics
 
 CPU = torch.device("cpu")
@@ -125,7 +128,7 @@ def test_a_stage_stops_when_patience_ends_and_is_read_at_its_best_epoch(data):
 def stepped(gradients, start):
     """Parameters after steps of our optimizer along these gradients."""
     network = torch.nn.ParameterList([torch.tensor(start)])
-    optimizer = adam(network, 1e-3)
+    optimizer = Adam(network, 1e-3)
     for gradient in gradients:
         network[0].grad = torch.tensor(gradient)
         optimizer.step()
@@ -139,6 +142,41 @@ def test_the_optimizer_is_keras_adam():
 
 def test_the_optimizers_epsilon_is_keras():
     assert float(stepped([[1e-6]], [1.0])) == pytest.approx(1 - 1e-3 * 1e-6 / (1e-6 + 1e-7), abs=1e-7)
+
+
+def test_the_optimizer_gives_the_bits_of_torchs_own_and_continues_from_its_state():
+    def network():
+        torch.manual_seed(0)
+        return torch.nn.Linear(4, 3)
+
+    ours, theirs, resumed = network(), network(), network()
+    optimizer = Adam(ours, 1e-3)
+    expected = torch.optim.Adam(theirs.parameters(), lr=1e-3, eps=1e-7, fused=True)
+    for step in range(1, 5):
+        for each in (ours, theirs):
+            for weight in each.parameters():
+                weight.grad = torch.full_like(weight, 0.1) * step
+        expected.step()
+        if step == 4:
+            resumed.load_state_dict(ours.state_dict())
+            continued = Adam(resumed, 1e-3)
+            continued.restore(optimizer.state)
+            for weight, like in zip(resumed.parameters(), ours.parameters(), strict=True):
+                weight.grad = like.grad
+            continued.step()
+        optimizer.step()
+    for weight, *others in zip(ours.parameters(), theirs.parameters(), resumed.parameters(), strict=True):
+        assert all(torch.equal(weight, other) for other in others)
+    assert optimizer.state["weight/step"] == 4
+
+
+def test_training_does_not_import_torchs_compiler(tmp_path):
+    program = (
+        "import sys; from moe import Config, run; from moe.data import load\n"
+        "run(Config(train_examples=50, test_examples=50), load('shapes'))\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=False).returncode == 0
 
 
 def test_every_seed_stage_epoch_and_purpose_draws_for_itself():

@@ -1,1 +1,1 @@
-"""Training of one stage: the loop, its numerics, and CUDA graphs of its steps."""
+"""Training of one stage: the loop, its optimizer and numerics, and CUDA graphs of its steps."""

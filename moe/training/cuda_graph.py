@@ -33,8 +33,8 @@ def captured(step: Step, generator: Generator, device: torch.device) -> Step:
 class CapturedStep:
     """A step that is captured for each batch size.
 
-    The first batch of a size runs directly, which warms up libraries and makes the optimizer's state; the second is
-    captured; it and all later ones are replayed.
+    The first batch of a size runs directly, which warms up libraries; the second is captured; it and all later ones are
+    replayed.
     """
 
     def __init__(self, step: Step, generator: Generator, capture: Capture) -> None:

@@ -24,6 +24,7 @@ from moe.networks import FrozenOutputs, build
 from moe.result import Epoch
 from moe.stages import STAGES, Checkpoint, Request, Spec
 from moe.store.tensors import State
+from moe.training.adam import Adam
 from moe.training.cuda_graph import captured, synchronize
 
 EVALUATION_BATCH = {"cpu": 100, "cuda": 1000}  # larger batches miss the CPU's cache; a GPU needs them to be busy
@@ -155,9 +156,10 @@ def train(
     """
     spec = request.spec
     network = initial_network(spec).to(device)
-    optimizer = adam(network, spec.learning_rate)
+    optimizer = Adam(network, spec.learning_rate)
     if chain.end is not None:
-        _restore(network, optimizer, chain.end)
+        network.load_state_dict(chain.end.network)
+        optimizer.restore(chain.end.optimizer)
     trainer = Trainer(network, optimizer, examples, spec)
     while not chain.finished(request.epochs):
         began = time.perf_counter()
@@ -180,31 +182,9 @@ def train(
         chain.epochs.append(epoch)
         if uses_last_epoch(spec) or best_epoch(chain.losses) == number:
             chain.weights[number] = {name: value.clone() for name, value in network.state_dict().items()}
-        chain.end = _end(network, optimizer)
+        chain.end = End(network.state_dict(), optimizer.state)  # not copies: the next epoch changes them
         synchronize(device)
         yield epoch
-
-
-def adam(network: nn.Module, learning_rate: float) -> torch.optim.Adam:
-    """Adam with the epsilon of Keras; torch adds it after bias correction, Keras before."""
-    on_gpu = next(network.parameters()).is_cuda
-    return torch.optim.Adam(network.parameters(), lr=learning_rate, eps=1e-7, fused=True, capturable=on_gpu)
-
-
-def _end(network: nn.Module, optimizer: torch.optim.Adam) -> End:
-    """The tensors themselves, not copies: the next epoch changes them."""
-    named = network.named_parameters()
-    state = {f"{name}/{key}": value for name, weight in named for key, value in optimizer.state[weight].items()}
-    return End(network.state_dict(), state)
-
-
-def _restore(network: nn.Module, optimizer: torch.optim.Adam, end: End) -> None:
-    network.load_state_dict(end.network)
-    weights = dict(network.named_parameters())
-    for place, value in end.optimizer.items():
-        name, key = place.rsplit("/", 1)
-        like = weights[name] if value.dim() else value.to(weights[name].device)  # a step count has no memory layout
-        optimizer.state[weights[name]][key] = torch.empty_like(like).copy_(value)
 
 
 def initial_network(spec: Spec) -> nn.Module:
@@ -216,7 +196,7 @@ def initial_network(spec: Spec) -> nn.Module:
 class Trainer:
     """Trains a network on its examples. Nothing waits for the device before the end of an epoch."""
 
-    def __init__(self, network: nn.Module, optimizer: torch.optim.Adam, examples: Examples, spec: Spec) -> None:
+    def __init__(self, network: nn.Module, optimizer: Adam, examples: Examples, spec: Spec) -> None:
         self._examples, self._spec = examples, spec
         device = examples.labels.device
         self._noise = Generator(device)
@@ -238,7 +218,7 @@ class Trainer:
 
 def _learn(
     network: nn.Module,
-    optimizer: torch.optim.Adam,
+    optimizer: Adam,
     examples: Examples,
     stage: str,
     noise: Generator,
@@ -249,7 +229,7 @@ def _learn(
     logits = examples.logits(network, rows, noise)
     labels = examples.labels[rows]
     loss = loss_of(stage, logits, labels)
-    optimizer.zero_grad(set_to_none=True)
+    network.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     sums += torch.stack((loss.detach() * len(rows), (logits.detach().argmax(1) == labels).sum()))

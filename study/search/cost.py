@@ -14,8 +14,9 @@ from moe.config import ARTIFICIAL, CLASSES, HOLDOUT, NATURAL, NOTEBOOK, Config, 
 from moe.console import duration
 from moe.networks import IMAGE, FrozenOutputs
 from moe.stages import PIPELINE, STAGES, plan
+from moe.training.adam import Adam
 from moe.training.cuda_graph import own_stream, synchronize
-from moe.training.loop import Examples, Trainer, adam, evaluate, initial_network
+from moe.training.loop import Examples, Trainer, evaluate, initial_network
 from moe.training.numerics import Numerics, configure_numerics, one_thread
 from study.search.resources import Resources
 from study.search.worker import devices
@@ -126,7 +127,7 @@ def samples(device: torch.device, batch_size: int, precision: Precision) -> Iter
         network = initial_network(spec).to(device)
         examples = Examples(images, labels, frozen if stage == "mixture" else None)
         # it does not learn: once it knew its batch, gradients were denormal numbers, which take several times longer
-        trainer = Trainer(network, adam(network, 0.0), examples, spec)
+        trainer = Trainer(network, Adam(network, 0.0), examples, spec)
         yield Sample(size, stage, network, examples, trainer)
 
 

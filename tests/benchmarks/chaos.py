@@ -259,7 +259,7 @@ class Accidents:
         self.draw = random.Random(scene.seed)
         self.log = Log(Path(scene.folder) / "driver.jsonl")
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["moe.scheduler", "torch._dynamo"])  # the latter loads with the first step
+        self.context.set_forkserver_preload(["moe.scheduler"])
         self.workers = [self.start() for _ in range(scene.processes)]
         self.paused: dict[Any, float] = {}  # until when
 

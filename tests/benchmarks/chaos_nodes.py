@@ -25,7 +25,7 @@ from pathlib import Path
 
 from moe.console import Exit
 from study.study import LOST
-from tests.benchmarks.chaos_study import SPACE, Count, Scene, arguments, repeat, run
+from tests.benchmarks.chaos_study import SPACE, Count, Scene, arguments, repeat, run, table
 from tests.benchmarks.cluster import Cluster, below
 
 WORKER, NODE, PARTITION, DRIVER, HEAD = KINDS = ("worker", "node", "partition", "driver", "head")
@@ -183,7 +183,7 @@ def chaos(home: Path, words: Sequence[str], kinds: Sequence[str], seed: int, emi
     """Compare studies to which these things happen with one that is not disturbed."""
     (home / "space.yaml").write_text(SPACE)
     scene, draw, quiet, count = Scene(home, tuple(words)), random.Random(seed), NodeCount(), NodeCount()
-    study(scene, iter(()), draw, quiet)
+    study(scene, [], draw, quiet)
     expected = table(scene.folder)
     emit(f"undisturbed: {len(expected)} trials; {quiet}")
     return repeat(scene, expected, kinds, lambda left: study(scene, left, draw, count), count, emit)
