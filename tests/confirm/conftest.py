@@ -20,7 +20,7 @@ def here(monkeypatch, data):
 def home(tmp_path_factory):
     """A folder with two studies of the same trial on the built-in shapes."""
     home = tmp_path_factory.mktemp("confirm")
-    choices = {"epochs": 2, "train_examples": 50, "test_examples": 50, "use_large_experts": True}
+    choices = {"train_examples": 50, "test_examples": 50}
     study = a_tiny_study(home, load("shapes").fingerprint, **choices)
     for name in ("straight", "killed"):
         shutil.copytree(study, home / "results" / name)
