@@ -157,8 +157,8 @@ def test_a_database_that_cannot_be_written_is_named_and_the_other_tables_stand(f
     assert (folder.path / "summary.md").exists()
 
 
-def test_ten_thousand_records_are_tabled_in_ten_times_what_json_takes_and_the_database_is_left(tmp_path, capsys):
-    folder = write(tmp_path / "large", search(10_000), space=PRESETS["notebook"])
+def test_thousands_of_records_are_tabled_in_ten_times_what_json_takes_and_the_database_is_left(tmp_path, capsys):
+    folder = write(tmp_path / "large", search(5_000), space=PRESETS["notebook"])
 
     def parse():
         return [json.loads(path.read_bytes()) for path in folder.path.glob("trials/*.json")]
@@ -168,9 +168,9 @@ def test_ten_thousand_records_are_tabled_in_ten_times_what_json_takes_and_the_da
         write_all(folder, study, folder.read_records(study))
 
     least = min(cpu_seconds(parse) for _ in range(3))  # so that the limit is the same on slow machines
-    assert cpu_seconds(table) < 10 * least  # measured: 7, which is 11 s on a slow machine
-    assert len(pd.read_csv(folder.path / "trials.csv")) == 10_000
-    assert "lacks 10000 trials; python -m study.analyze --rebuild" in capsys.readouterr().err
+    assert cpu_seconds(table) < 10 * least  # measured: 7
+    assert len(pd.read_csv(folder.path / "trials.csv")) == 5_000
+    assert "lacks 5000 trials; python -m study.analyze --rebuild" in capsys.readouterr().err
 
 
 def cpu_seconds(work):

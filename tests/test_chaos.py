@@ -46,7 +46,7 @@ class TestTally:
 def test_kills_pauses_and_damage_bring_no_wrong_read_and_little_training_again(tmp_path, monkeypatch):
     for name in NAMES:
         monkeypatch.setitem(STAGES, name, STAGES[name])  # it puts its own networks there
-    count = chaos(Scene(str(tmp_path), seconds=20), emit=lambda _: None)
+    count = chaos(Scene(str(tmp_path), seconds=10), emit=lambda _: None)
     print(count.table())
     assert min(count.kills, count.damaged, count.reads) > 0
     assert (count.wrong, count.failed) == (0, 0), [e for e in events_in(tmp_path) if e["kind"] in ("failed", "raised")]
