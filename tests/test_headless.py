@@ -15,20 +15,20 @@ from moe.data import load
 from tests.cli_helpers import outcomes, without
 from tests.run_helpers import SMALL, call, furnished, records, start, until
 
-SPACE = "epochs: [1, 2]\ntrain_examples: [100, 150, 200, 250]\ntest_examples: 50\n"
+SPACE = "epochs: [1, 2]\ntrain_examples: [150, 200, 250, 300, 350, 400]\ntest_examples: 50\n"
 WORKER = (*SMALL, "--trials", "all", "--worker", "--cpus-per-trial", "1")
-POINTS = 8
+POINTS = 12
 COSTS = ["started", "ended", "seconds", "seconds_reused", "epochs_trained", "epochs_reused"]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     folder = furnished(tmp_path_factory.mktemp("headless"))
-    (folder / "eight.yaml").write_text(SPACE)
+    (folder / "twelve.yaml").write_text(SPACE)
     return folder
 
 
-def worker(home, *words, space="eight.yaml", **environment):
+def worker(home, *words, space="twelve.yaml", **environment):
     return start(home, *WORKER, "--space", space, *words, **environment)
 
 
@@ -96,7 +96,7 @@ def test_a_trial_whose_worker_died_three_times_has_failed_and_another_seed_takes
         f"for _ in range(3):\n    if not (child := os.fork()): main({words})\n"
         "    print(os.waitpid(child, 0)[1], flush=True)"
     )
-    died = subprocess.run([sys.executable, "-c", program], cwd=home, capture_output=True, text=True, check=False)
+    died = subprocess.run([sys.executable, "-c", program], cwd=home, capture_output=True, text=True, timeout=200)
     assert [line for line in died.stdout.splitlines() if line.isdigit()] == ["9"] * 3, died.stderr
     code, printed = call(home, *words)
     assert code == 0, printed
@@ -118,7 +118,8 @@ def patched(home, patch, *words):
 
 def test_interruptions_are_no_deaths(home):
     words = [*WORKER, "--refine", "0", "--space", "one.yaml", "--name", "patient"]
-    interrupt = f"def stop(*_): raise KeyboardInterrupt\nit.evaluate = stop\nprint([main({words}) for _ in range(2)])"
+    twice = f"assert [main({words}) for _ in range(2)] == [75, 75]"
+    interrupt = f"def stop(*_): raise KeyboardInterrupt\nit.evaluate = stop\n{twice}"
     code, printed = patched(home, interrupt, "--name", "patient")
     assert (code, printed.count("Continue with")) == (75, 3), printed
     assert patched(home, "", "--name", "patient")[0] == 0

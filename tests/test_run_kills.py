@@ -81,7 +81,11 @@ def test_a_study_finds_the_same_when_killed_with_and_without_the_store_and_on_an
 
 def test_kills_of_every_kind_lose_no_record_and_change_no_trial(tmp_path, undisturbed):
     (tmp_path / "space.yaml").write_text(SPACE)
-    scene, count, draw = Scene(tmp_path, (*SMALL, "--concurrency", "1"), waits_s=(0.3, 1.0)), Count(), random.Random(0)
+    scene, count, draw = (
+        Scene(tmp_path, (*SMALL, "--concurrency", "1"), waits_s=(0.3, 1.0), apart=True),
+        Count(),
+        random.Random(0),
+    )
     kinds = (WORKER, RAYLET, DRIVER)
     repeat(scene, table(undisturbed), kinds, lambda left: disturbed(scene, left, draw, count, print), count, emit=print)
     assert count.wrong == []

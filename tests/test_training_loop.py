@@ -8,9 +8,10 @@ import torch
 
 from moe.config import Config
 from moe.data.subset import subset
-from moe.networks import FrozenOutputs
+from moe.networks import FrozenOutputs, build, vgg
 from moe.pipeline import examples
 from moe.stages import PIPELINE, Request, plan
+from moe.store.tensors import pack, unpack
 from moe.training.adam import Adam
 from moe.training.loop import Chain, End, Examples, TrainingError, best_epoch, derive_seed, stop_epoch, train
 from moe.training.numerics import configure_numerics
@@ -144,30 +145,37 @@ def test_the_optimizers_epsilon_is_keras():
     assert float(stepped([[1e-6]], [1.0])) == pytest.approx(1 - 1e-3 * 1e-6 / (1e-6 + 1e-7), abs=1e-7)
 
 
-def test_the_optimizer_gives_the_bits_of_torchs_own_and_continues_from_its_state():
-    def network():
-        torch.manual_seed(0)
-        return torch.nn.Linear(4, 3)
-
-    ours, theirs, resumed = network(), network(), network()
+def test_the_optimizer_gives_the_bits_of_torchs_own_and_continues_from_its_stored_state():
+    ours, theirs, resumed = (
+        build(lambda: vgg("small", 10), torch.Generator().manual_seed(0)).requires_grad_() for _ in range(3)
+    )
     optimizer = Adam(ours, 1e-3)
     expected = torch.optim.Adam(theirs.parameters(), lr=1e-3, eps=1e-7, fused=True)
-    for step in range(1, 5):
-        for each in (ours, theirs):
-            for weight in each.parameters():
-                weight.grad = torch.full_like(weight, 0.1) * step
-        expected.step()
-        if step == 4:
-            resumed.load_state_dict(ours.state_dict())
-            continued = Adam(resumed, 1e-3)
-            continued.restore(optimizer.state)
-            for weight, like in zip(resumed.parameters(), ours.parameters(), strict=True):
-                weight.grad = like.grad
-            continued.step()
-        optimizer.step()
-    for weight, *others in zip(ours.parameters(), theirs.parameters(), resumed.parameters(), strict=True):
+    images = torch.rand(4, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    for _ in range(3):
+        step(ours, optimizer, images)
+        step(theirs, expected, images)
+    stored = {
+        f"{name}/{key}": value
+        for name, weight in theirs.named_parameters()
+        for key, value in expected.state[weight].items()
+    }
+    assert {name: (value.dtype, value.stride()) for name, value in optimizer.state.items()} == {
+        name: (value.dtype, value.stride()) for name, value in stored.items()
+    }
+    resumed.load_state_dict(theirs.state_dict())
+    continued = Adam(resumed, 1e-3)
+    continued.restore(unpack(pack(stored)))
+    for network, each in ((ours, optimizer), (theirs, expected), (resumed, continued)):
+        step(network, each, images)
+    for weight, *others in zip(*(network.parameters() for network in (ours, theirs, resumed)), strict=True):
         assert all(torch.equal(weight, other) for other in others)
-    assert optimizer.state["weight/step"] == 4
+
+
+def step(network, optimizer, images):
+    network.zero_grad()
+    network(images).square().sum().backward()
+    optimizer.step()
 
 
 def test_training_does_not_import_torchs_compiler(tmp_path):

@@ -86,6 +86,7 @@ class Scene:
     home: Path
     words: tuple[str, ...]
     waits_s: tuple[float, ...] = WAITS_S
+    apart: bool = False  # whether each kill waits for one more finished trial than the kill before
 
     @property
     def folder(self) -> Path:
@@ -214,7 +215,9 @@ def _kill_below(
         family.update(pid for pids in found.values() for pid in pids)
         if (now := scene.records()) != records:
             changed, records = time.monotonic(), now
-        if due is None and any(b'"state": "running"' in content for content in now.values()) and WORKER in found:
+        ready = not scene.apart or len(scene.finished()) >= count.kills.total()
+        running = any(b'"state": "running"' in content for content in now.values())
+        if due is None and ready and running and WORKER in found:
             due = time.monotonic() + draw.uniform(0.0, draw.choice(scene.waits_s))
         if kinds and due is not None and time.monotonic() >= due and kinds[0] in found:
             with suppress(ProcessLookupError):
@@ -238,18 +241,10 @@ def _runs(pid: int) -> bool:
     return False
 
 
-def chaos(
-    home: Path,
-    words: Sequence[str],
-    kinds: Sequence[str],
-    seed: int,
-    space: str,
-    emit: Callable[[str], None],
-    waits_s: tuple[float, ...] = WAITS_S,
-) -> Count:
+def chaos(home: Path, words: Sequence[str], kinds: Sequence[str], seed: int, emit: Callable[[str], None]) -> Count:
     """Compare studies that are disturbed until every one of `kinds` was killed with one that is not."""
-    (home / "space.yaml").write_text(space)
-    scene, count, draw = Scene(home, tuple(words), waits_s), Count(), random.Random(seed)
+    (home / "space.yaml").write_text(SPACE)
+    scene, count, draw = Scene(home, tuple(words)), Count(), random.Random(seed)
     expected = undisturbed(scene)
     emit(f"undisturbed: {len(expected)} trials")
     return repeat(scene, expected, kinds, lambda left: disturbed(scene, left, draw, count, emit), count, emit)
@@ -296,7 +291,7 @@ def main() -> int:
     """Run it and print what happened; the exit code."""
     options = arguments(__doc__).parse_args()
     kinds = random.Random(options.seed).choices(KINDS, k=options.kills)
-    return run(options, lambda home, words, emit: chaos(home, words, kinds, options.seed, SPACE, emit))
+    return run(options, lambda home, words, emit: chaos(home, words, kinds, options.seed, emit))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ KINDS = {  # of operators, by what their name holds; the first that fits
     "convolution, forward": ("mkldnn_convolution", "convolution"),
     "dense layers": ("addmm", "aten::mm", "mkldnn_linear"),
     "pooling": ("max_pool2d",),
-    "Adam": ("_fused_adam", "Optimizer"),
+    "Adam": ("_fused_adam",),
     "dropout": ("random_", "aten::ge"),
     "copies and casts": ("copy_", "_to_copy", "contiguous", "clone", "cat", "index"),
     "ReLU and products": ("clamp", "threshold", "relu", "aten::mul"),

@@ -37,7 +37,7 @@ def test_a_dry_run_prints_its_plan_and_cost_as_json_alone(home):  # torch and Ra
     assert plan["costs"]["without_store"]["stages"] == 100
     assert plan["costs"]["with_store"]["seconds"] < plan["costs"]["without_store"]["seconds"]
     assert "Data: shapes" in done.stderr
-    assert "leaked" not in done.stderr  # by triton, which torch.optim would import for the calibration
+    assert "leaked" not in done.stderr  # by triton, which a torch.optim.Adam would import for the calibration
 
 
 @pytest.mark.parametrize(
