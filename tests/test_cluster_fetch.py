@@ -112,7 +112,7 @@ def test_a_damaged_study_here_or_there_is_one_sentence(there, here, damaged):
     with pytest.raises(FolderError, match=r"here/x/study.json "):
         fetched(there, here)
     there.definition.write_text(damaged)
-    with pytest.raises(ClusterError, match=r"on the cluster x/study.json "):
+    with pytest.raises(ClusterError, match=r"the fetched x/study.json "):
         fetched(there, here)
 
 
@@ -120,7 +120,7 @@ def test_a_damaged_study_here_or_there_is_one_sentence(there, here, damaged):
 def test_a_damaged_record_there_does_not_replace_a_good_one_here(there, here, damaged):
     fetched(there, here)
     (there.trials / "0001.json").write_text(damaged)
-    with pytest.raises(ClusterError, match=r"on the cluster x/trials/0001.json "):
+    with pytest.raises(ClusterError, match=r"the fetched x/trials/0001.json "):
         fetched(there, here)
     assert here.read_records(here.read_study()) == [a_record(1)]
 
@@ -131,7 +131,7 @@ def test_a_finished_trial_that_is_another_there_stays_as_it_is(there, here, chan
     there.write_record({"gain": a_record(1, 0.02), "running": a_record(1, state="running"),
                         "failed": a_record(1, state="failed")}[change])  # fmt: skip
     there.write_record(a_record(2))
-    with pytest.raises(FolderError, match=r"trials/0001.json is another trial than on the cluster"):
+    with pytest.raises(FolderError, match=r"trials/0001.json is another trial than the fetched one"):
         fetched(there, here)
     assert here.read_records(here.read_study()) == [a_record(1)]
 
@@ -147,7 +147,7 @@ def test_a_record_that_is_damaged_or_unfinished_here_is_replaced(there, here):
 
 def test_a_record_of_another_study_there_is_refused(there, here):
     there.write_record(a_record(2, replicate=3, seed=9))
-    with pytest.raises(ClusterError, match=r"on the cluster x/trials/0002.json .*seed"):
+    with pytest.raises(ClusterError, match=r"the fetched x/trials/0002.json .*seed"):
         fetched(there, here)
     assert not here.exists()
 

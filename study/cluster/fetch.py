@@ -148,7 +148,7 @@ def _check_sent(sent: Folder) -> None:
     try:
         sent.read_records(sent.read_study())
     except FolderError as error:
-        raise ClusterError(f"on the cluster {str(error).replace(str(sent.path), sent.path.name)}") from None
+        raise ClusterError(f"the fetched {str(error).replace(str(sent.path), sent.path.name)}") from None
 
 
 def _check_same(sent: Folder, here: Folder) -> None:
@@ -157,11 +157,11 @@ def _check_same(sent: Folder, here: Folder) -> None:
         return
     ours, theirs = here.read_runs(), sent.read_runs()
     if theirs[: len(ours)] != ours:
-        what = "has more runs than on the cluster" if ours[:1] == theirs[:1] else "holds another study"
+        what = "has more runs than the fetched one" if ours[:1] == theirs[:1] else "holds another study"
         raise FolderError(f"{here.path} {what}; {_ELSEWHERE}")
     for path in sent.trials.glob("*.json"):
         if (known := _finished(here.trials / path.name)) and known != _finished(path):
-            raise FolderError(f"{here.trials / path.name} is another trial than on the cluster; {_ELSEWHERE}")
+            raise FolderError(f"{here.trials / path.name} is another trial than the fetched one; {_ELSEWHERE}")
 
 
 def _finished(path: Path) -> Record | None:
