@@ -1,6 +1,7 @@
 """What a command that can be interrupted does around its work: signals, errors in one sentence, exit codes."""
 
 import errno
+import gc
 import os
 import shlex
 import sys
@@ -8,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from moe.console import Exit, fail, tolerate_lost_output, warn
-from study.folder import FolderError, leave_uncollected
+from study.folder import FolderError
 from study.machine import ClusterError
 from study.options import RayOptions
 from study.search.stopping import Stop, signals
@@ -49,4 +50,4 @@ def guarded(
         warn(program, f"interrupted; nothing was run{again}")
         return Exit.INTERRUPTED
     finally:
-        leave_uncollected()
+        gc.freeze()  # the end of the process visits nothing

@@ -27,8 +27,8 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 
 #: modules that take half a minute or more, the longest first
 LONG = (
-    *("test_cluster", "test_run_kills", "test_faults", "test_training", "test_analyze"),
-    *("test_benchmarks", "test_finished", "test_headless", "test_analyze_tables", "test_ask", "test_tune", "test_tour"),
+    *("test_run_kills", "test_faults", "test_headless", "test_cluster", "test_training", "test_benchmarks"),
+    *("test_analyze", "test_tour", "test_remote_runs", "test_ask", "test_tune"),
 )
 
 

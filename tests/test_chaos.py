@@ -1,7 +1,9 @@
 """The store under kills, pauses and damage, for a while; and how the benchmark of that counts."""
 
 from moe.stages import STAGES
-from tests.benchmarks.chaos import MOST_WASTE, NAMES, Scene, chaos, events_in, tally
+from tests.benchmarks.chaos import MOST_WASTE, chaos
+from tests.benchmarks.chaos_scene import NAMES, Scene
+from tests.benchmarks.chaos_tally import events_in, tally
 
 
 def counted(*events):

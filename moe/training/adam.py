@@ -1,6 +1,6 @@
 """Adam by torch's own update, with its state by name.
 
-There is no `torch.optim.Adam` here: making one imports torch's compiler, which takes a process a second and 100 MB.
+There is no `torch.optim.Adam` here: making one imports torch's compiler, which costs each process a second and 100 MB.
 """
 
 import torch

@@ -4,6 +4,7 @@ options --> records --> model --> report; figures in results/NAME/figures/
 """
 
 import argparse
+import gc
 import json
 import shutil
 import signal
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from moe.cli import Parser, whole
 from moe.console import Exit, emit, fail, tolerate_encoding
-from study.folder import leave_uncollected, uncollected
 
 if TYPE_CHECKING:
     from study.analyze.analysis import Analysis
@@ -52,12 +52,14 @@ def main() -> int:
     """Run the command; the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that no file stays half-written
     try:
+        from study.folder import uncollected
+
         with uncollected():
             return _analyze(parser().parse_intermixed_args())
     except KeyboardInterrupt:
         return Exit.CTRL_C
     finally:
-        leave_uncollected()
+        gc.freeze()  # the end of the process visits nothing: with 10,000 records that saves three seconds
 
 
 def _analyze(options: argparse.Namespace) -> int:
