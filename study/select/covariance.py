@@ -16,19 +16,19 @@ class Precision:
     """
 
     def __init__(self, trials: Trials, scales: Floats, own: float, shared: float) -> None:
-        cells, n = trials.cells, len(trials.values)
+        cells = trials.cells
         _, group, members = np.unique(trials.chains, return_inverse=True, return_counts=True)
         several, replicated = (members > 1)[group], cells.counts > 1
         diagonal = scales**2 * np.where(several, 1 - shared, 1.0)
         if own:
             diagonal = diagonal + np.where(replicated[cells.config_of], 0.0, own)
-        every, blocks = np.arange(n), np.where(several, np.sqrt(shared) * scales, 0.0)
+        self.config_of, self.chain_of = cells.config_of, group  # (trials,)
+        self.blocks = np.where(several, np.sqrt(shared) * scales, 0.0)  # (trials,)
         self.inverse = 1 / diagonal  # (trials,)
-        self.blocks = sparse.csr_array((blocks, (every, group)), shape=(n, len(members)))
-        self.inner = 1 + self.blocks.T.power(2) @ self.inverse  # (chains,)
-        self.configs = sparse.csr_array((np.ones(n), (cells.config_of, every)), shape=(len(cells.counts), n))
-        self.sums = self.configs @ self.inverse  # (configs,)
-        self.shared = sparse.csr_array(self.configs @ sparse.diags_array(self.inverse) @ self.blocks)
+        self.inner = 1 + np.bincount(group, self.blocks**2 * self.inverse)  # (chains,)
+        self.sums = np.bincount(cells.config_of, self.inverse)  # (configs,)
+        shape = len(cells.counts), len(members)
+        self.shared = sparse.csr_array((self.blocks * self.inverse, (cells.config_of, group)), shape=shape)
         self.log_determinant = float(np.log(diagonal).sum() + np.log(self.inner).sum())
         self.replicated = np.flatnonzero(replicated) if own else np.zeros(0, np.int64)
         columns = np.zeros((len(cells.counts), len(self.replicated)))
@@ -48,8 +48,8 @@ class Precision:
     def of_trials(self, values: Floats) -> tuple[Floats, float]:
         """C W times (trials,), and the square of the values under W."""
         weighted = values * self.inverse
-        of_chains = self.blocks.T @ weighted
-        found = self.configs @ weighted - self.shared @ (of_chains / self.inner)
+        of_chains = np.bincount(self.chain_of, self.blocks * weighted)
+        found = np.bincount(self.config_of, weighted) - self.shared @ (of_chains / self.inner)
         part = self.schur @ found[self.replicated]
         square = values @ weighted - of_chains**2 @ (1 / self.inner) - found[self.replicated] @ part
         return np.asarray(found - self.own @ part), float(square)

@@ -23,6 +23,7 @@ from study.select.trials import (
     LEAST_REPLICATES,
     LEAST_SEEDS,
     PRIOR_FREEDOM,
+    Bools,
     Floats,
     Ints,
     Trials,
@@ -161,10 +162,10 @@ def fit(trials: Trials, scales: Floats | None = None) -> Fit:
     cells, features = trials.cells, Features.of(trials)
     relative = noise_scales(trials) if scales is None else scales
     configs, effects, noise = _Average(), _Average(), _Average()
-    for weight, solution, width in _plausible(list(_solutions(trials, features, relative))):
-        configs.add(weight, *solution.of_configs(width))
-        effects.add(weight, *solution.of_effects(width))
-        noise.add(weight, solution.variance[[width]], np.zeros(1))
+    for weights, solution in _plausible(list(_solutions(trials, features, relative))):
+        configs.add(weights, *solution.of_configs())
+        effects.add(weights, *solution.of_effects())
+        noise.add(weights, solution.variance[None], np.zeros(1))
     estimate, error = configs.result()
     if scales is None:  # where an interval is stated, it is no surer than the config's own seeds alone
         own = np.sqrt(own_noise(trials) / cells.counts)
@@ -188,7 +189,7 @@ def fit(trials: Trials, scales: Floats | None = None) -> Fit:
 
 @dataclass(frozen=True)
 class _Solution:
-    """The model solved for one combination of the other widths, and every width of the parameters' effects."""
+    """The model solved for one combination of the other widths, and several widths of the parameters' effects."""
 
     centre: float
     configs: Floats  # (configs, features) along the axes: what multiplies the effects in a config's value
@@ -200,17 +201,20 @@ class _Solution:
     variance: Floats  # (widths,) of the noise
     log_weight: Floats  # (widths,)
 
-    def of_configs(self, width: int) -> tuple[Floats, Floats]:
-        """(configs,) their values and the variances of these."""
-        shrinkage = self.shrinkage[:, width]
-        values = self.centre + self.offsets + self.configs @ (self.projections * shrinkage)
-        return values, self.variance[width] * (self.configs**2 @ shrinkage + self.variances)
+    def of_configs(self) -> tuple[Floats, Floats]:
+        """(configs, widths) their values and the variances of these."""
+        values = (self.centre + self.offsets)[:, None] + self.configs @ (self.projections[:, None] * self.shrinkage)
+        return values, self.variance * (self.configs**2 @ self.shrinkage + self.variances[:, None])
 
-    def of_effects(self, width: int) -> tuple[Floats, Floats]:
-        """(levels,) their effects and the variances of these."""
-        shrinkage = self.shrinkage[:, width]
-        effects = self.contrasts @ (self.projections * shrinkage)
-        return effects, self.variance[width] * (self.contrasts**2 @ shrinkage)
+    def of_effects(self) -> tuple[Floats, Floats]:
+        """(levels, widths) their effects and the variances of these."""
+        effects = self.contrasts @ (self.projections[:, None] * self.shrinkage)
+        return effects, self.variance * (self.contrasts**2 @ self.shrinkage)
+
+    def of_widths(self, kept: Bools) -> "_Solution":
+        """The same for some of the widths."""
+        found = {name: getattr(self, name)[..., kept] for name in ("shrinkage", "variance", "log_weight")}
+        return replace(self, **found)
 
 
 def _solutions(trials: Trials, features: Features, scales: Floats) -> Iterator[_Solution]:
@@ -261,27 +265,28 @@ def _solve(trials: Trials, features: Features, precision: Precision, own: float,
         )
 
 
-def _plausible(solutions: list[_Solution]) -> Iterator[tuple[float, _Solution, int]]:
-    """Each solution and width with a weight above NEGLIGIBLE; the largest weight is 1."""
+def _plausible(solutions: list[_Solution]) -> Iterator[tuple[Floats, _Solution]]:
+    """Each solution for its widths of a weight above NEGLIGIBLE, and these weights; the largest weight is 1."""
     highest = max(solution.log_weight.max() for solution in solutions)
     for solution in solutions:
         weights = np.exp(solution.log_weight - highest)
-        for width in np.flatnonzero(weights > NEGLIGIBLE):
-            yield float(weights[width]), solution, int(width)
+        if (kept := weights > NEGLIGIBLE).any():
+            yield weights[kept], solution.of_widths(kept)
 
 
 class _Average:
-    """The mean and the standard deviation of a mixture of distributions, each with a weight, mean and variance."""
+    """The mean and the standard deviation of mixtures of distributions, each with a weight, means and variances."""
 
     def __init__(self) -> None:
         self._weight, self._first, self._second = 0.0, np.zeros(1), np.zeros(1)
 
-    def add(self, weight: float, mean: Floats, variance: Floats) -> None:
-        self._weight += weight
-        self._first = self._first + weight * mean
-        self._second = self._second + weight * (variance + mean**2)
+    def add(self, weights: Floats, means: Floats, variances: Floats) -> None:
+        """More of them: (n,), and (mixtures, n) each."""
+        self._weight += float(weights.sum())
+        self._first = self._first + means @ weights
+        self._second = self._second + (variances + means**2) @ weights
 
     def result(self) -> tuple[Floats, Floats]:
-        """The mean and the standard deviation."""
+        """(mixtures,) the means and the standard deviations."""
         mean = self._first / self._weight
         return mean, np.sqrt(np.maximum(0.0, self._second / self._weight - mean**2))
