@@ -4,6 +4,7 @@ A field with a description is a column of the results table, under its own name.
 """
 
 import datetime
+from functools import cached_property
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from annotated_types import Ge
@@ -84,8 +85,15 @@ class Study(Model):
 
     def reference_accuracy(self, config: Config) -> float | None:
         """The best reference with as many training examples; None before the phase reference."""
-        found = (each.accuracy for each in self.reference if each.config.train_examples == config.train_examples)
-        return max(found, default=None)
+        return self._best_references.get(config.train_examples)
+
+    @cached_property
+    def _best_references(self) -> dict[int, float]:
+        """The accuracy of the best reference by its training examples."""
+        best: dict[int, float] = {}
+        for config, accuracy in ((each.config, each.accuracy) for each in self.reference):
+            best[config.train_examples] = max(accuracy, best.get(config.train_examples, accuracy))
+        return best
 
     def value(self, record: "Record", objective: Objective) -> float:
         """An objective of a complete trial.

@@ -12,7 +12,7 @@ from pathlib import Path
 from moe.console import warn
 from moe.files import NOFOLLOW, NONBLOCK
 from study.analyze.database import Database
-from study.analyze.tables import csv, epochs, frame
+from study.analyze.tables import epochs_csv, trials_csv
 from study.files import write_text
 from study.folder import Folder
 from study.study import RUNNING, Record, Study
@@ -75,8 +75,8 @@ class LiveTables:
         if not (ended or whole):
             return
         put = write_text if whole else _append
-        for name, table in (("trials.csv", frame(study, ended)), ("epochs.csv", epochs(ended))):
-            self._try(name, partial(put, text=csv(table, header=whole)))
+        for name, text in (("trials.csv", trials_csv(study, ended, whole)), ("epochs.csv", epochs_csv(ended, whole))):
+            self._try(name, partial(put, text=text))
         self._try("study.db", lambda path: self._update(study, [*ended, *running]))
 
     def _update(self, study: Study, records: Sequence[Record]) -> None:

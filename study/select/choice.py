@@ -7,12 +7,14 @@ is no estimate: of many noisy values the largest is biased upward (winner's curs
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from statistics import fmean
 
 import numpy as np
 
 from moe.config import Config
 from moe.result import Result
+from moe.schema import fields
 from study.select.interval import Crossed, crossed
 from study.select.model import Fit, fit
 from study.select.trials import LEAST_SEEDS, Bools, Ints, Trials
@@ -21,6 +23,7 @@ from study.study import REFINE, SEARCH, Objective, Record, Study
 COVERS = "new seeds and new images"
 CLAIM = "validation, selected: the choice is the best of several; study.confirm makes a claim"
 FEW_EPOCHS = 2  # up to so many, trainings differ more between seeds
+UNSEEN = {"use_large_experts", "use_large_gating_mlp", "epochs"}  # fields that do not tell a baseline's chain
 USUAL_IMAGE_SHARE = 0.3  # of the images' noise that stays over seeds, until replicates show it; .04 was measured
 
 
@@ -159,10 +162,9 @@ def _crossed(records: Sequence[Record], objective: Objective) -> Crossed:
 
 def _chains(complete: Iterable[Record]) -> Ints:
     """(trials,) a number for the baseline's chain of each: its config and seed, whatever the epoch."""
-    unseen = {"use_large_experts": False, "use_large_gating_mlp": False, "epochs": 1}
-    numbers: dict[Config, int] = {}
-    found = [numbers.setdefault(record.config.replace(**unseen), len(numbers)) for record in complete]
-    return np.array(found, dtype=np.int64)
+    seen = attrgetter(*(name for name in fields(Config) if name not in UNSEEN))
+    numbers: dict[tuple[object, ...], int] = {}
+    return np.array([numbers.setdefault(seen(record.config), len(numbers)) for record in complete], dtype=np.int64)
 
 
 def _noisy(complete: Iterable[Record]) -> Bools:

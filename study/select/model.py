@@ -70,12 +70,12 @@ class Fit:
     means: Floats  # (configs,) as observed
     rest: float  # variance of the trials' values around the sums of the parameters' own effects
 
-    @property
+    @cached_property
     def trials(self) -> Floats:
         """(configs,) trials of each."""
         return np.bincount(self.config_of).astype(float)
 
-    @property
+    @cached_property
     def half(self) -> Floats:
         """(configs,) half the 95 % interval of the estimate; nan where a config has too few seeds to state it."""
         # a config's own noise is known from its own trials and the prior of `noise_scales`

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from study.analyze.tables import csv, frame, summary
+from study.analyze.tables import summary, trials_csv
 from tests.faults.table import Fault
 from tests.study_helpers import a_record, a_study
 
@@ -15,7 +15,7 @@ from tests.study_helpers import a_record, a_study
 def in_csv(text: str, shown: str, folder: Path) -> None:
     """The cell of a trial that failed with this error."""
     record = a_record(1, state="failed").replace(error=text)
-    rows = list(reader.DictReader(io.StringIO(csv(frame(a_study(), [record])), newline="")))
+    rows = list(reader.DictReader(io.StringIO(trials_csv(a_study(), [record]), newline="")))
     assert [row["error"] for row in rows] == [shown]
 
 
@@ -29,7 +29,7 @@ def in_markdown(text: str, forbidden: str, folder: Path) -> None:
 
 def no_errors(folder: Path) -> None:
     """A table without failed trials."""
-    table = pd.read_csv(io.StringIO(csv(frame(a_study(), [a_record(1), a_record(2, state="running")]))))
+    table = pd.read_csv(io.StringIO(trials_csv(a_study(), [a_record(1), a_record(2, state="running")])))
     assert table["error"].tolist() == ["none", "none"]
     assert table["gain"].dtype == "float64"
     assert table["gain"][0] == 0.01
@@ -37,7 +37,7 @@ def no_errors(folder: Path) -> None:
 
 def negative(folder: Path) -> None:
     """A number is no formula."""
-    assert ",-0.01," in csv(frame(a_study(), [a_record(1, -0.01)]))
+    assert ",-0.01," in trials_csv(a_study(), [a_record(1, -0.01)])
 
 
 CELLS = {
