@@ -5,19 +5,24 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 
+import study.headless
 from moe import pipeline
 from moe.config import Config
 from moe.data import load
+from study.run import main
 from tests.cli_helpers import outcomes, without
 from tests.run_helpers import SMALL, call, furnished, records, start, until
 
-SPACE = "epochs: [1, 2]\ntrain_examples: [150, 200, 250, 300, 350, 400]\ntest_examples: 50\n"
+SPACE = "epochs: [1, 2]\ntrain_examples: [50, 60, 70, 80, 90, 100]\ntest_examples: 50\n"
 WORKER = (*SMALL, "--trials", "all", "--worker", "--cpus-per-trial", "1")
 POINTS = 12
+ONE = (*WORKER, "--refine", "0", "--space", "one.yaml")
 COSTS = ["started", "ended", "seconds", "seconds_reused", "epochs_trained", "epochs_reused"]
 
 
@@ -88,8 +93,8 @@ def test_together_they_find_what_one_finds_alone_and_what_a_pipeline_finds(home,
     assert again.as_json()["score"] == result["score"]
 
 
-def test_a_trial_whose_worker_died_three_times_has_failed_and_another_seed_takes_its_place(home):
-    words = [*WORKER, "--refine", "0", "--space", "one.yaml", "--name", "deadly"]
+def test_a_trial_whose_worker_died_three_times_has_failed_and_another_seed_takes_its_place(home, here):
+    words = [*ONE, "--name", "deadly"]
     program = (  # each worker a process, which need not import everything again
         "import os, study.driver, study.headless as it; from study.run import main\n"
         "it.evaluate = lambda *_: os.kill(os.getpid(), 9)\n"
@@ -98,7 +103,7 @@ def test_a_trial_whose_worker_died_three_times_has_failed_and_another_seed_takes
     )
     died = subprocess.run([sys.executable, "-c", program], cwd=home, capture_output=True, text=True, timeout=200)
     assert [line for line in died.stdout.splitlines() if line.isdigit()] == ["9"] * 3, died.stderr
-    code, printed = call(home, *words)
+    code, printed = here("--name", "deadly")
     assert code == 0, printed
     failed, done = records(home, "deadly")
     assert (failed["state"], done["state"]) == ("failed", "complete")
@@ -106,63 +111,78 @@ def test_a_trial_whose_worker_died_three_times_has_failed_and_another_seed_takes
     assert (failed["config"]["seed"], done["config"]["seed"]) == (0, 1)
 
 
-def patched(home, patch, *words):
-    """A worker on one point in which this is done first; its exit code and errors."""
-    program = (
-        "import os, sys, study.headless as it; from study.run import main; train = it.evaluate\n"
-        f"{patch}\nsys.exit(main({[*WORKER, '--refine', '0', '--space', 'one.yaml', *words]}))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], cwd=home, capture_output=True, text=True, check=False)
-    return done.returncode, done.stderr
+@pytest.fixture
+def here(home, monkeypatch, capsys):
+    """A worker on one point, in this process; its exit code and errors."""
+    monkeypatch.setenv("MOE_STORE", str(home / "stages"))
+    monkeypatch.chdir(home)
+
+    def run(*words):
+        try:
+            code = main([*ONE, *words])
+        finally:
+            torch.set_num_threads(1)
+        return code, capsys.readouterr().err
+
+    return run
 
 
-def test_interruptions_are_no_deaths(home):
-    words = [*WORKER, "--refine", "0", "--space", "one.yaml", "--name", "patient"]
-    twice = f"assert [main({words}) for _ in range(2)] == [75, 75]"
-    interrupt = f"def stop(*_): raise KeyboardInterrupt\nit.evaluate = stop\n{twice}"
-    code, printed = patched(home, interrupt, "--name", "patient")
-    assert (code, printed.count("Continue with")) == (75, 3), printed
-    assert patched(home, "", "--name", "patient")[0] == 0
+def test_interruptions_are_no_deaths(home, here, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study.headless, "evaluate", stop)
+        for _ in range(3):
+            code, printed = here("--name", "patient")
+            assert (code, printed.count("Continue with")) == (75, 1), printed
+    assert here("--name", "patient")[0] == 0
     (done,) = records(home, "patient")
     assert (done["state"], done["config"]["seed"]) == ("complete", 0)
 
 
-def test_a_study_that_is_moved_away_is_not_begun_again(home):
-    move = "def move(*rest): os.rename('results/here', 'results/there'); train(*rest)\nit.evaluate = move"
-    code, printed = patched(home, move, "--name", "here")
+def test_a_study_that_is_moved_away_is_not_begun_again(home, here, monkeypatch):
+    train = study.headless.evaluate
+
+    def move(*rest):
+        (home / "results" / "here").rename(home / "results" / "there")
+        train(*rest)
+
+    monkeypatch.setattr(study.headless, "evaluate", move)
+    code, printed = here("--name", "here")
     assert (code, "was moved or replaced" in printed) == (4, True), printed
     assert not (home / "results" / "here" / "trials").exists()
     assert [record["state"] for record in records(home, "there")] == ["running"]
 
 
 @pytest.mark.parametrize("kind", ["link", "file"])
-def test_nothing_is_written_through_what_stands_in_place_of_the_leases(home, tmp_path, kind):
+def test_nothing_is_written_through_what_stands_in_place_of_the_leases(home, here, tmp_path, kind):
     place = home / "results" / kind / ".leases"
     place.parent.mkdir(parents=True)
     place.symlink_to(tmp_path) if kind == "link" else place.write_text("mine")
-    code, printed = patched(home, "", "--name", kind)
+    code, printed = here("--name", kind)
     assert (code, len(printed.splitlines())) == (4, 1), printed
     assert not list(tmp_path.iterdir())
     assert kind == "link" or place.read_text() == "mine"
 
 
-def test_a_trial_that_ends_unexpectedly_is_recorded_and_ends_its_worker_with_the_command_to_go_on(home):
-    fail = "import moe.pipeline\ndef fail(*_, **__): raise RuntimeError('broken')\nmoe.pipeline.run = fail"
-    code, printed = patched(home, fail, "--name", "broken")
+def test_a_trial_that_ends_unexpectedly_is_recorded_and_ends_its_worker_with_the_command_to_go_on(
+    home, here, monkeypatch
+):
+    def fail(*_, **__):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(pipeline, "run", fail)
+    code, printed = here("--name", "broken")
     assert (code, "continue with: " in printed) == (4, True), printed
     assert "RuntimeError" in records(home, "broken")[0]["error"]
 
 
-def test_a_worker_on_another_kind_of_machine_is_refused(home):
-    words = [*WORKER, "--refine", "0", "--space", "one.yaml", "--name", "kinds"]
-    assert call(home, *words)[0] == 0
-    other = (
-        "import study.headless as it; from types import SimpleNamespace as N; from study.run import main; "
-        "it.configure_numerics = lambda *_: N(instructions='others'); "
-        f"raise SystemExit(main({[*words, '--trials', '2', '--sampler', 'grid']}))"
-    )
-    refused = subprocess.run([sys.executable, "-c", other], cwd=home, capture_output=True, text=True, check=False)
-    assert (refused.returncode, "or --mixed" in refused.stderr) == (4, True), refused.stderr
+def test_a_worker_on_another_kind_of_machine_is_refused(home, here, monkeypatch):
+    assert here("--name", "kinds")[0] == 0
+    monkeypatch.setattr(study.headless, "configure_numerics", lambda *_: SimpleNamespace(instructions="others"))
+    code, printed = here("--name", "kinds", "--trials", "2", "--sampler", "grid")
+    assert (code, "or --mixed" in printed) == (4, True), printed
     assert len(records(home, "kinds")) == 1
 
 
