@@ -1,11 +1,13 @@
 """The tables and the database of a study while it runs."""
 
 import time
+from functools import partialmethod
 
 import optuna
 import pandas as pd
 import pytest
 
+from study.analyze import live
 from study.analyze.live import LiveTables
 from study.analyze.tables import rebuild, write_all
 from tests.analyze_helpers import trained, write
@@ -45,6 +47,29 @@ def test_tables_and_database_have_every_trial_soon_after_its_end(folder):
     resumed = LiveTables(folder, study, [FAILED, DONE])
     assert read(folder) == ([1, 2], [2], [1, 2])
     resumed.close()
+
+
+def test_a_resumed_study_has_each_trial_in_its_database_under_its_number_as_it_ends(folder):
+    study = a_study()
+    write_all(folder, study, [DONE.replace(trial=1)])
+    tables = LiveTables(folder, study, [DONE.replace(trial=1)])
+    for number in (2, 3):
+        tables.add(study, RUNNING[0].replace(trial=number))
+        tables.add(study, FAILED.replace(trial=number))
+        tables._write()
+        assert read(folder)[2] == [*range(1, number + 1)]
+    tables.close()
+
+
+def test_a_database_that_lacks_too_many_trials_is_left_for_a_rebuild(folder, monkeypatch):
+    monkeypatch.setattr(live.Database, "update", partialmethod(live.Database.update, most=1))
+    tables = LiveTables(folder, a_study(), [FAILED, DONE])
+    tables.add(a_study(), RUNNING[0].replace(trial=3))
+    tables.add(a_study(), FAILED.replace(trial=3))
+    tables.close()
+    assert read(folder) == ([1, 2, 3], [2], [])
+    database = optuna.load_study(study_name="example", storage=f"sqlite:///{folder.path / 'study.db'}")
+    assert database.trials == []
 
 
 def test_rows_get_the_references_that_came_after_them(folder):

@@ -94,6 +94,7 @@ class Database:
         logging.getLogger("optuna").setLevel(logging.WARNING)
         self._path = folder.path / "study.db"
         self._trials: Trials | None = None  # read when needed
+        self._updated = False  # whether `update` was called
         with self._errors():
             for beside in ("", "-journal", "-wal", "-shm"):  # SQLite follows links
                 if (file := self._path.with_name(self._path.name + beside)).is_symlink() or irregular(file):
@@ -111,7 +112,7 @@ class Database:
         """Add what it lacks of these trials; 0, or how many it lacks where these are too many.
 
         Args:
-            records: the trials that have ended since the last call, or all, and those that run.
+            records: the trials that have ended since the last call, in the first one all, and those that run.
             note: about the study, for the dashboard.
             most: trials to add; where more are missing, none is added.
 
@@ -125,8 +126,8 @@ class Database:
                     self._study.set_user_attr(name, value)
             if note:
                 self._write_note(note, had.get(NOTE, ""))
-            ended = sum(record.state in (COMPLETE, FAILED) for record in records)
-            if self._trials is None and had.get(ENDED, 0) == ended:
+            first, self._updated = not self._updated, True
+            if first and had.get(ENDED, 0) == sum(record.state in (COMPLETE, FAILED) for record in records):
                 return 0
             self._trials = self._trials or Trials(self._study, self._storage)
             if len(lacking := self._trials.lacking(records)) > most:

@@ -81,7 +81,8 @@ class LiveTables:
 
     def _update(self, study: Study, records: Sequence[Record]) -> None:
         self._database = self._database or Database(self._folder, study)
-        self._database.update(study, records)
+        if self._database.update(study, records):  # it lacks so many that only a rebuild adds them
+            self._broken.add("study.db")
 
     def _try(self, name: str, write: Callable[[Path], None]) -> None:
         if name in self._broken:
