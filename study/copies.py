@@ -3,9 +3,12 @@
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
+from moe.files import read_regular
 from moe.store.files import Local, Place, PlaceError
+from study.confirm.plan import SeedRecord
 from study.files import decode_edited
 from study.folder import Folder, FolderError, file_name
 from study.options import NAME
@@ -15,6 +18,7 @@ LARGEST = 2**30  # bytes of a study
 AT_ONCE = 16  # requests, where many files are fetched
 WEIGHTS = (".pt", ".safetensors")
 NOT_COPIED = ("resume.txt",)  # it is true for one machine, until the study is done
+WRITTEN_ONCE = ("trials/", "confirm")  # begin the names of files that are never replaced once they have ended
 ELSEWHERE = "choose another --name, or move one of them away"
 
 
@@ -51,7 +55,7 @@ def _travels(name: str) -> bool:
 
 
 def to_take(there: Folder, records: Sequence[Record], here: Folder, where: str, names: set[str]) -> list[str]:
-    """Which files to take from there, study.json last: those that lack here, and finished trials that still run here.
+    """Which files to take from there, study.json last: those that lack here, and those that are not settled here.
 
     Raises:
         FolderError: the study here is another one, or is damaged, or a finished trial here is another one there.
@@ -67,9 +71,32 @@ def to_take(there: Folder, records: Sequence[Record], here: Folder, where: str, 
             raise FolderError(f"{here.path / name} is another trial than behind {where}; {ELSEWHERE}")
     wanted = {name for name in names if not os.path.lexists(here.path / name)}
     wanted |= {name for name, record in known.items() if record.state == RUNNING and name in others}
+    wanted |= {name for name in names - others.keys() if _settled(there, name) and _settled(here, name) is False}
     if len(theirs) > len(ours):
         wanted.add("study.json")
     return sorted(wanted, key=lambda name: (name == "study.json", name))
+
+
+def _settled(folder: Folder, name: str) -> bool | None:
+    """Whether a file of a folder never changes again; None where it cannot be read, or may change at any time."""
+    if not name.startswith(WRITTEN_ONCE):
+        return None
+    with suppress(OSError):
+        return settled(name, read_regular(folder.path / name, LARGEST))
+    return None
+
+
+def settled(name: str, content: bytes) -> bool:
+    """Whether a file whose name is one of `WRITTEN_ONCE` never changes again.
+
+    A trial that runs does, and a seed of a confirmation whose predictions are not scored yet.
+    """
+    if name.startswith("trials/"):
+        return finished(content) is not None
+    try:
+        return decode_edited(SeedRecord, content).predicted is None
+    except ValueError:
+        return True  # its plan, or its result
 
 
 def _name(record: Record) -> str:

@@ -112,26 +112,27 @@ class Driver:
             folder.write_record(record)
             tables.add(ledger.study, record)
 
-        asked, stop.resume = self.request.asked, self.request.command
+        asked = self.request.asked
         kind = Ledger if asked is None else partial(Asked, asked)
         ledger = kind(study, records, self._safely(save), self._safely(folder.write_study), options.max_failures)
+        progress = Progress(ledger, terminal=interactive(), stopping=lambda: stop.signalled)
+        loggers = opened(options.loggers, study, folder.path, progress.warned)  # before there is a study: it may fail
+        stop.resume = self.request.command
         folder.write_study(study, self.this_run())
         if asked is None:
             stop.resume = resume_command(options, study.name)
             write_text(folder.path / RESUME, f"{stop.resume}\n")
             emit(f"  records in {folder.path}; {ledger.max_failures} failed trials would end it")
-        progress = Progress(ledger, terminal=interactive(), stopping=lambda: stop.signalled)
         stop.panel = progress.terminal
         stop.deadline = time.monotonic() + 3600 * options.hours if options.hours else None
         references = [] if asked is not None else wanted_references(study, records)
-        loggers = opened(options.loggers, study, folder.path, progress.warned)
         searcher = StudySearch(ledger, progress, stop, self.resources.concurrency, references, loggers)
         tables = LiveTables(folder, study, records)
 
         def conclude_early() -> Exit:
             hide()
             tables.close()
-            return self.conclude()
+            return self.conclude()  # loggers stay open: their services may hang
 
         with showing(progress) as hide, stop.while_trials_run(conclude_early):
             scratch = folder.path.resolve() / ".tune"

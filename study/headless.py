@@ -65,7 +65,8 @@ class Headless:
         self._progress = Progress(Ledger(study, [], self._folder.write_record), terminal=False)
         timing = Timing(stuck_s=60 * self._options.stall_minutes)
         place = Local(self._folder.path / ".leases")
-        files = TolerantFiles(place, lambda why: self._progress.warned(f"{place.name}: {why}"), timing.rest_s)
+        twice = "another worker may train the same trial"
+        files = TolerantFiles(place, lambda why: self._progress.warned(why), timing.rest_s, place.name, twice)
         self._leases, self._lease = Leases(files, timing), Lease(files, "", 0, over=True)  # the one that is held
         self._joined = False
 
@@ -182,6 +183,7 @@ class Headless:
                     if self._lease.deaths() < MOST_TRIES:
                         return ledger.restart(record)
                     ledger.fail(record.trial, DIED)
+                    self._progress.warned(f"trial {record.trial} failed: {DIED}")
                     self._lease.beat(released=True)
             if (verdict := ledger.verdict()) is not Verdict.LAUNCH:
                 return verdict

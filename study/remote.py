@@ -21,7 +21,7 @@ from moe.store.files import Local, Place, PlaceError
 from moe.store.location import place_at
 from moe.store.locks import Lease, Leases, Timing, newest
 from moe.store.tolerant import TolerantFiles
-from study.copies import ELSEWHERE, LARGEST, download, finished, sendable, to_take
+from study.copies import ELSEWHERE, LARGEST, WRITTEN_ONCE, download, finished, sendable, settled, to_take
 from study.folder import Folder, FolderError
 from study.options import DEFAULTS, PROGRAM, Options, resume_command, space_of
 from study.search.stopping import Stop
@@ -32,7 +32,6 @@ END_S = 60.0  # that the end of a study waits for a file to be copied
 SIGNALLED_S = 15.0  # the same after a signal: what sent it may kill soon
 LEAVE_S = 10.0  # for the lease to be released
 TIMING = Timing(rest_s=10.0)  # beats are back soon after a failure
-_WRITTEN_ONCE = ("trials/", "confirm")  # begin the names of files that are never replaced once they have ended
 
 
 class Copy:
@@ -61,9 +60,7 @@ class Copy:
         self._lacking: str | None = "it does not answer"  # why not all is there, once the study has ended
         self._ending, self._over = threading.Event(), threading.Event()
         self._advanced = self._checked = time.monotonic()
-        # what fails to be copied is said elsewhere
-        self._leases = Leases(TolerantFiles(place, lambda why: None, timing.rest_s), timing)
-        self._lease = self._claimed()
+        self._leases, self._lease = self._claimed()
         self._thread = threading.Thread(target=self._work, name="copy", daemon=True)
         try:
             self._fetch()
@@ -72,25 +69,34 @@ class Copy:
             raise
         self._thread.start()
 
-    def _claimed(self) -> Lease:
+    def _claimed(self) -> tuple[Leases, Lease]:
         """The lease of this study behind the URL, once no other driver shows a sign of life."""
+        for _ in range(2):  # the place may fail once
+            leases, lease = self._acquired()
+            if lease.generation:
+                return leases, lease
+            leases.close()
+            try:
+                self._place.create(f"{self._claim}/write", b"")
+                self._place.remove(f"{self._claim}/write")
+            except PlaceError as error:
+                raise FolderError(f"{self.where} cannot be written ({error}); expected a place that can") from None
+        raise FolderError(f"{self.where} cannot be used: it creates no file exclusively, so two drivers could write it")
+
+    def _acquired(self) -> tuple[Leases, Lease]:
+        """The same; of generation 0 where the place fails."""
+        # what fails to be copied is said elsewhere
+        leases = Leases(TolerantFiles(self._place, lambda why: None, self._timing.rest_s), self._timing)
         began, told = time.monotonic(), False
-        while (lease := self._leases.acquire(self._claim)) is None:
+        while (lease := leases.acquire(self._claim)) is None:
             if time.monotonic() - began > self._timing.ttl_s + 2 * self._timing.beat_s:
-                self._leases.close()
+                leases.close()
                 raise FolderError(f"{self.where} is in use by another driver; wait for it or stop it")
             if not told:
                 told, shows = True, f"that shows within {self._timing.ttl_s:.0f} s"
                 self._warn(f"another driver has left {self.where}, or still runs; {shows}")
             time.sleep(min(1.0, self._timing.ttl_s / 10))
-        if lease.generation:
-            return lease
-        self._leases.close()
-        try:
-            self._place.create(f"{self._claim}/write", b"")
-        except PlaceError as error:
-            raise FolderError(f"{self.where} cannot be written ({error}); expected a place that can") from None
-        raise FolderError(f"{self.where} cannot be used: it creates no file exclusively, so two drivers could write it")
+        return leases, lease
 
     def _fetch(self) -> None:
         """Bring here what is there and lacks here."""
@@ -178,11 +184,11 @@ class Copy:
     def _put(self, name: str, content: bytes) -> None:
         self._check_held()
         at = f"{self._folder.path.name}/{name}"
-        if not name.startswith(_WRITTEN_ONCE):
+        if not name.startswith(WRITTEN_ONCE):
             self._place.replace(at, content)
         elif name in self._there or not self._place.create(at, content):
             found = self._place.read(at)
-            if found not in (None, content) and (finished(found or b"") or not name.startswith("trials/")):
+            if found not in (None, content) and settled(name, found or b""):
                 raise FolderError(f"{self._place.name}/{at} was written by another driver, and stays as it is")
             self._place.replace(at, content)
         self._there.add(name)

@@ -22,10 +22,20 @@ class TolerantFiles:
     Args:
         warn: called with a sentence.
         rest_s: the longest such while.
+        name: of the place, for people.
+        cost: what a failure brings, likewise.
     """
 
-    def __init__(self, place: Place, warn: Callable[[str], None], rest_s: float) -> None:
+    def __init__(
+        self,
+        place: Place,
+        warn: Callable[[str], None],
+        rest_s: float,
+        name: str = "the store",
+        cost: str = "what it lacks is trained again",
+    ) -> None:
         self.place = place
+        self._name, self._cost = name, cost
         self._warn = warn
         self._rest_s = rest_s
         self._rests_until: dict[str, float] = {}  # by kind of operation
@@ -66,7 +76,7 @@ class TolerantFiles:
             ended = time.monotonic()
             self._rests_until[kind] = ended + min(self._rest_s, BACK_OFF * (ended - began))
             if kind != "deleted":
-                self.warn_once(kind, f"the store cannot be {kind} ({error}); what it lacks is trained again")
+                self.warn_once(kind, f"{self._name} cannot be {kind} ({error}); {self._cost}")
             return default
 
     def warn_once(self, kind: str, sentence: str) -> None:

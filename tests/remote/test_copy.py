@@ -4,11 +4,13 @@ import os
 
 import pytest
 
-from study.files import seal
+from study.confirm.plan import SeedRecord
+from study.files import seal, write_text
 from study.folder import Folder, FolderError
+from study.search.stopping import Stop
 from study.study import COMPLETE, RUNNING
 from tests.remote.helpers import a_folder, content, copying, eventually, there
-from tests.study_helpers import a_record, a_study
+from tests.study_helpers import STARTED, a_record, a_study
 
 
 def test_records_are_copied_as_they_change_and_all_else_at_the_end(place, tmp_path):
@@ -77,6 +79,35 @@ def test_a_damaged_record_there_is_named_and_not_fetched(place, tmp_path, damage
     with pytest.raises(FolderError, match=r"there/x/trials/0001\.json is damaged"), copying(place, folder):
         pass
     assert not folder.path.exists()
+
+
+def test_a_seed_of_a_confirmation_is_replaced_once_it_is_scored_and_never_again(place, tmp_path):
+    one, two = a_folder(tmp_path / "one", a_record(1)), Folder(tmp_path / "two" / "x")
+    for folder in (one, two):  # copied before it is scored
+        put_seed(folder, predicted={"baseline": ""}) if folder is one else None
+        with copying(place, folder) as copy:
+            assert copy.finish()
+    scored = put_seed(one, right={"baseline": ""})
+    with copying(place, one) as copy:
+        assert copy.finish()
+    assert there(place)["confirm/choice-0500.json"].decode() == scored
+    with copying(place, two):
+        assert content(two) == content(one)
+    put_seed(two, right={"baseline": "AA=="})
+    with copying(place, two, stop := Stop()) as copy:
+        assert not copy.finish()
+    assert "was written by another driver" in str(stop.broken)
+    assert there(place) == content(one)
+
+
+def put_seed(folder, **found):
+    """Write a seed of a confirmation; its text."""
+    config = a_record(1).config
+    common = {"role": "choice", "config": config, "started": STARTED, "ended": STARTED, "seconds": 1.0}
+    text = seal(SeedRecord(**common, state="complete", **found).as_json())
+    folder.subfolder("confirm")
+    write_text(folder.path / "confirm" / "choice-0500.json", text)
+    return text
 
 
 def test_files_of_something_else_are_no_study(place, tmp_path):

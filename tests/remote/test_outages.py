@@ -5,6 +5,7 @@ import time
 import pytest
 
 from moe.console import Exit
+from moe.store.files import PlaceError
 from study import remote
 from study.folder import Folder, FolderError
 from study.search.stopping import Stop
@@ -52,6 +53,20 @@ def test_a_place_that_cannot_be_written_or_locks_nothing_is_refused_at_once(plac
     place.failing, place.create = False, lambda path, content: place.replace(path, content) or True
     with pytest.raises(FolderError, match="creates no file exclusively"), copying(place, Folder(tmp_path / "x")):
         pass
+
+
+def test_a_place_that_fails_once_is_tried_again(place, tmp_path):
+    create, failures = place.create, ["once"]
+
+    def fails_once(path, content):
+        if failures:
+            raise PlaceError(f"{place.name}: it fails {failures.pop()}")
+        return create(path, content)
+
+    place.create = fails_once
+    with copying(place, a_folder(tmp_path, a_record(1))) as copy:
+        assert copy.finish()
+    assert not failures
 
 
 def test_a_first_copy_that_breaks_off_can_be_continued(place, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import time
 import pytest
 
 import study.driver
+import study.search.loggers
 from study.conclusion import check_unchanged, conclude_finished
 from study.definition import define
 from study.folder import Folder, FolderError
@@ -74,6 +75,18 @@ def test_too_many_failed_trials_are_exit_code_3_with_the_reason(tmp_path, monkey
     assert "trial 2: the loss is nan" in printed.out
 
 
+def test_a_logger_that_cannot_be_used_leaves_no_study(tmp_path, monkeypatch, capsys):
+    def broken(*_):
+        raise OSError("no such service")
+
+    with monkeypatch.context() as patch:
+        patch.setitem(study.search.loggers.LOGGERS, "tensorboard", broken)
+        assert in_process(tmp_path, patch, lambda *_: None, "--log", "tensorboard") == 4
+    assert "--log tensorboard cannot be used: OSError: no such service" in capsys.readouterr().err
+    assert not (tmp_path / "results" / "x" / "study.json").exists()
+    assert in_process(tmp_path, monkeypatch, lambda *_: None) == 75  # under the same name
+
+
 def test_a_full_disk_ends_it_with_4_and_one_sentence(tmp_path, monkeypatch, capsys):
     def fill(searcher, *_):
         searcher.ledger.start({})
@@ -94,7 +107,7 @@ def test_a_signal_between_the_study_and_its_first_trial_ends_it_with_tables_too(
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("study.driver.opened", interrupted)
+    monkeypatch.setattr("study.driver.wanted_references", interrupted)
     assert in_process(tmp_path, monkeypatch, lambda *_: None) == 75
     printed = capsys.readouterr()
     assert "--resume --name x" in printed.err
@@ -103,11 +116,11 @@ def test_a_signal_between_the_study_and_its_first_trial_ends_it_with_tables_too(
     assert {path.name for path in (tmp_path / "results" / "x").iterdir()} >= {"resume.txt", "trials.csv", "summary.md"}
 
 
-def in_process(folder, monkeypatch, search):
+def in_process(folder, monkeypatch, search, *words):
     """The exit code of a study of four trials in which this stands for the search under Ray."""
     monkeypatch.setattr(study.driver, "search", search)
     monkeypatch.chdir(furnished(folder))
-    return main(["--dataset", "shapes", "--space", "one.yaml", "--name", "x", "--trials", "4"])
+    return main(["--dataset", "shapes", "--space", "one.yaml", "--name", "x", "--trials", "4", *words])
 
 
 def test_a_cluster_that_does_not_answer_is_one_sentence_and_exit_code_4_within_seconds(home, command):
