@@ -266,6 +266,13 @@ def test_figures_that_cannot_be_written_are_one_sentence_after_the_tables(tmp_pa
     assert command(folder.path, "--no-figures")[::2] == (0, "")
 
 
+def test_json_is_json_whatever_texts_of_others_hold(tmp_path, command):
+    odd = "a\xa0b\x7f\x1b[1m"
+    folder = write(tmp_path / "a\xa0b", [a_record(1), a_record(2, state="failed").replace(error=odd)])
+    (found,) = json.loads(command(folder.path, "--no-figures", "--json")[1])
+    assert found["study"] == "a\xa0b"
+
+
 def test_json_has_the_choice_each_config_and_each_effect(tmp_path, command):
     folder = write(tmp_path / "s", [*search(12), a_record(13, state="failed", test_examples=2000)], **NOTEBOOK)
     (found,) = json.loads(command(folder.path, "--no-figures", "--json")[1], parse_constant=pytest.fail)

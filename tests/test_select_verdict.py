@@ -89,6 +89,15 @@ def test_what_is_missing_is_a_number_of_seeds_for_the_comparisons_that_are_open(
     assert f"about {seeds_needed(POINT, sure(1.1, half=1.5).noise, IMAGES)} fresh seeds" in found.missing
 
 
+def test_what_is_missing_is_more_seeds_than_those_that_did_not_decide():
+    ten = decide(0.5, (1, 1, 1), half=0.6)  # ten resolve a point, and this is half of one
+    assert ten.word == "inconclusive"
+    assert seeds_needed(POINT, sure(0.5, half=0.6).noise, IMAGES) <= 10
+    half = seeds_needed(POINT / 2, sure(0.5, half=0.6).noise, IMAGES)
+    assert f"about {half} fresh seeds would resolve 0.5 points" in ten.missing
+    assert half > 10
+
+
 def test_few_or_failed_seeds_give_no_verdict():
     assert decide(3, (1, 1, 1), seeds=7, planned=7).word == "no verdict"
     assert decide(3, (1, 1, 1), seeds=8, planned=10).word == "no verdict"

@@ -80,7 +80,7 @@ def _analyze(options: argparse.Namespace) -> int:
                 rebuild(folder)
         analyses = [examine(path) for path in options.studies]
         if options.json:
-            emit(json.dumps([as_json(analysis) for analysis in analyses], indent=2, ensure_ascii=False))
+            emit(json.dumps([as_json(analysis) for analysis in analyses], indent=2))
         else:
             _print(analyses, options.rows)
         for analysis in analyses if options.figures else ():

@@ -28,12 +28,12 @@ from study.analyze.markup import table, terms
 from study.analyze.report import estimated, notes
 from study.analyze.tables import settings, standing
 from study.confirm.outcome import Outcome
-from study.confirm.plan import confirmations
+from study.confirm.plan import CHOICE, confirmations
 from study.confirm.report import headline
 from study.confirm.report import report as confirmed
 from study.files import write_text
 from study.folder import FolderError
-from study.select.choice import points, shown
+from study.select.choice import Choice, brief, points, shown
 from study.study import FAILED
 
 MOST_ROWS = 1000  # in the table of trials; with more of them the figures are pictures
@@ -101,7 +101,7 @@ def page(analysis: Analysis) -> str:
         _verdict(analysis, outcome),
         _figures(analysis),
         _cost(analysis),
-        classes(analysis, outcome),
+        classes(analysis, outcome if outcome and _of_choice(outcome, analysis.choice) else None),
         _tables(analysis),
     )
     body = "\n".join(chain([f"<h1>{title}</h1>"], *sections))
@@ -118,9 +118,17 @@ def _newest_outcome(analysis: Analysis) -> Outcome | None:
     return None
 
 
+def _of_choice(outcome: Outcome, choice: Choice | None) -> bool:
+    """Whether a confirmation is of the config that is chosen now, whatever its seeds."""
+    return choice is not None and outcome.configs[CHOICE].config.replace(seed=choice.config.seed) == choice.config
+
+
 def _verdict(analysis: Analysis, outcome: Outcome | None) -> Iterator[str]:
     choice = analysis.choice
     if outcome:
+        if not _of_choice(outcome, choice):
+            other = brief(outcome.configs[CHOICE].config)
+            yield f'<p class="first">The newest confirmation is of another config than is chosen now: {other}.</p>'
         yield f'<p class="first">{escape(headline(outcome))}</p>'
         words = escape(confirmed(outcome, analysis.study.dataset))
         yield f"<details><summary>The confirmation</summary><pre>{words}</pre></details>"

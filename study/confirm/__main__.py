@@ -38,13 +38,16 @@ def _run(options: ConfirmOptions, command: str, stop: Stop) -> Exit:
     refuse_data_for_shapes(PROGRAM, study, options.data)
     resources = local(options, study.space.resources) if options.address == "local" else None
     # pandas and Optuna, once the options are checked; and threads must not start before signals are received
+    from study.confirm.plan import digest
     from study.confirm.planning import planned
 
     with nullcontext() if options.dry_run else folder.locked():
         records = folder.read_records(study)
         confirmation, plan = planned(options, folder.path, study, records, command)
         if confirmation.result.exists():
-            again = f"{confirmation.path} is finished; --again makes another confirmation, with other seeds"
+            same = plan.choice == digest(folder.path / "best.json")
+            what = "is finished" if same else "is finished, and best.json has changed since"
+            again = f"{confirmation.path} {what}; --again makes another confirmation, with other seeds"
             return _show(options, study, confirmation, again)
         from study.confirm.run import confirm  # torch and Ray, once the plan stands
 

@@ -88,12 +88,15 @@ def judge(gain: Crossed, controls: Mapping[str, Control], margin: float, planned
 
 
 def _missing(undecided: Mapping[str, Crossed], margin: float) -> str:
-    """How many seeds would decide these comparisons."""
-    needed = [seeds_needed(margin, each.noise, each.images) for each in undecided.values()]
-    if any(seeds is None for seeds in needed):
-        return f"no number of seeds resolves {amount(margin)} on {next(iter(undecided.values())).images} images"
-    most = max(seeds for seeds in needed if seeds is not None)
-    return f"about {most} fresh seeds would resolve {amount(margin)} in these comparisons"
+    """How many seeds would decide these comparisons: more than those that did not."""
+    seeds, images = next((each.seeds, each.images) for each in undecided.values())
+    for size in (margin, margin / 2, margin / 4):
+        needed = [seeds_needed(size, each.noise, images) for each in undecided.values()]
+        if any(number is None for number in needed):
+            return f"no number of seeds resolves {amount(size)} on {images} images"
+        if (most := max(number for number in needed if number is not None)) > seeds:
+            return f"about {max(most, LEAST_SEEDS)} fresh seeds would resolve {amount(size)} in these comparisons"
+    return f"so many seeds resolve {amount(size)} in most cases; these differences are smaller"
 
 
 def _low(difference: Crossed) -> float:

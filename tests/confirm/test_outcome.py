@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 
 from moe.arms import ARMS
+from study.analyze.analysis import examine
+from study.analyze.html import page
+from study.analyze.tables import write_all
 from study.confirm.__main__ import main
 from study.confirm.plan import CHOICE
 from study.confirm.price import seconds, seen
 from study.confirm.report import report
+from study.select.choice import brief
 from tests.confirm.helpers import finish, plan_of
 from tests.study_helpers import a_folder, a_record
 
@@ -23,6 +27,24 @@ def test_a_finished_confirmation_is_shown_again(tmp_path, capsys):
     assert "Verdict: improves" in capsys.readouterr().out
     assert main([str(folder.path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["verdict"] == "improves"
+
+
+def test_a_confirmation_of_another_config_than_the_choice_is_said_to_be_that(tmp_path, capsys):
+    folder, study, records = a_folder(tmp_path)
+    confirmation, plan = plan_of(tmp_path)
+    confirmation.write_plan(plan)
+    outcome = finish(confirmation, plan)
+    by_class, of_another = "The confirmation on", "is of another config than is chosen now"
+    html = page(examine(folder.path))
+    assert (by_class in html, of_another in html) == (True, False)
+    folder.write_record(a_record(3, gain=0.2, epochs=2))
+    write_all(folder, study, [*records, a_record(3, gain=0.2, epochs=2)])
+    html = page(examine(folder.path))
+    assert by_class not in html
+    assert f"{of_another}: {brief(outcome.configs[CHOICE].config)}" in html
+    assert html.index(of_another) < html.index("Verdict: improves")
+    assert main([str(folder.path)]) == 0
+    assert "best.json has changed since; --again" in capsys.readouterr().out
 
 
 def test_a_damaged_result_is_one_sentence(tmp_path, capsys):
