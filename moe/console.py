@@ -81,28 +81,13 @@ def tolerate_encoding() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-class _Silent(io.RawIOBase):
+class _Silent(io.FileIO):
     """A file descriptor to which every write succeeds: what cannot be written is dropped."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def fileno(self) -> int:
-        """The file descriptor."""
-        return self._descriptor
-
-    def isatty(self) -> bool:
-        """Whether it is a terminal."""
-        return os.isatty(self._descriptor)
-
-    def writable(self) -> bool:
-        """True."""
-        return True
 
     def write(self, data: Any) -> int:
         """Write what can be written."""
         with suppress(OSError):
-            return os.write(self._descriptor, data)
+            return super().write(data) or len(data)  # None where a pipe is full and not waited for
         return len(data)
 
 
@@ -127,7 +112,7 @@ def _silent(stream: TextIO | None, own: TextIO | None) -> TextIO:
         return stream
     with suppress(OSError):
         stream.flush()
-    writer = io.BufferedWriter(_Silent(stream.fileno()))
+    writer = io.BufferedWriter(_Silent(stream.fileno(), "w", closefd=False))
     return io.TextIOWrapper(writer, encoding=stream.encoding, errors="replace", line_buffering=True)
 
 

@@ -49,6 +49,16 @@ def test_what_the_encoding_lacks_is_replaced():
     assert (done.returncode, done.stdout) == (0, "? 1\n")
 
 
+def test_what_a_full_pipe_cannot_take_is_dropped_where_lost_output_is_tolerated():
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    done = python("from moe.console import *; tolerate_lost_output(); print('x' * 1_000_000, flush=True)", writing)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        assert {*pipe.read()} == {*b"x"}
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_failure_is_named_on_stderr(capsys):
     assert fail("python -m moe", "no data") == 4
     assert capsys.readouterr() == ("", "python -m moe: no data\n")
