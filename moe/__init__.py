@@ -18,7 +18,7 @@ from moe.result import Result
 
 if TYPE_CHECKING:
     from moe.pipeline import run
-    from moe.store import Store
+    from moe.store.store import Store
 
 __all__ = ["Config", "Result", "Store", "run"]
 

@@ -89,7 +89,7 @@ def _train(config: Config, options: SharedOptions, files: argparse.Namespace) ->
     from moe.data import DataError, load
     from moe.pipeline import train_mixture
     from moe.progress import bars
-    from moe.store import Store
+    from moe.store.store import Store
     from moe.training.loop import TrainingError
     from moe.training.numerics import available_devices, best_precision
 

@@ -138,7 +138,7 @@ def _weights(subgates, branch, images):
 def test_predictions_do_not_depend_on_test_labels_or_on_a_store(tiny, data, tmp_path):
     from dataclasses import replace
 
-    from moe.store import Store
+    from moe.store.store import Store
 
     shuffled = replace(data, test_labels=torch.zeros_like(data.test_labels))
     alone = run_controls(tiny, data, devices=[CPU])

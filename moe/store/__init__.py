@@ -9,21 +9,4 @@
 
 A chain appears whole or not at all: its files are written first, its manifest last, and no manifest is overwritten.
 Only what matches its SHA-256 is read. Leases save work only: two processes that train one chain get the same bits.
-
-`from moe.store import Store` imports torch; `moe.store` alone does not.
 """
-
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from moe.store.store import Store
-
-__all__ = ["Store"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"{__name__} has no {name!r}; it has {', '.join(__all__)}")
-    from moe.store import store
-
-    return getattr(store, name)

@@ -15,7 +15,7 @@ from moe.export import ExportError, Origin, how_to_predict, save
 from moe.pipeline import train_mixture
 from moe.progress import bars
 from moe.result import Result
-from moe.store import Store
+from moe.store.store import Store
 from moe.training.loop import TrainingError
 from moe.training.numerics import available_cpus, available_devices, configure_numerics, device_name
 from study import machine

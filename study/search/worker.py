@@ -12,7 +12,7 @@ from torch import OutOfMemoryError
 from moe import pipeline
 from moe.config import BFLOAT16, Config
 from moe.data import DataError, DataSet, load
-from moe.store import Store
+from moe.store.store import Store
 from moe.training.loop import TrainingError
 from moe.training.numerics import available_gpus, best_precision
 from study.machine import ClusterError
