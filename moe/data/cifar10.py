@@ -29,6 +29,7 @@ FORMS = (
     "or train/ and test/ with a folder of PNGs for each class"
 )
 OFFICIAL = "cifar10-official"  # names batches, archive and download in the cache: their images are the same
+UNOFFICIAL = "cifar10-2-"  # begins the names of all others
 LEVELS = 3  # below the folder that is named
 MOST_ENTRIES = 300_000  # names that are looked at
 MOST_REPEATED = 0.01  # of the test images may be train images as well
@@ -39,11 +40,27 @@ _MATLAB = re.compile(r"(data_batch_\d|test_batch)\.mat")
 
 @dataclass(frozen=True)
 class Source:
-    """CIFAR-10 that was found; reading raises a `DataError` where it cannot be had."""
+    """CIFAR-10 that was found."""
 
     where: str  # in words
     name: str  # in the cache
-    read: Callable[[], Arrays]
+    decode: Callable[[], Arrays]
+
+    def read(self) -> Arrays:
+        """All images and labels.
+
+        Raises:
+            DataError: they cannot be had or are of other sizes, or, in a form that is not official, test images are
+                train images too.
+        """
+        with _one_sentence(self.where):
+            arrays = self.decode()
+        if self.name != OFFICIAL and (repeated := arrays.repeated()) > MOST_REPEATED * ROWS["test"]:
+            raise DataError(f"{self.where} has {repeated} test images that are train images too; expected other ones")
+        if not arrays.well_formed():
+            sizes = f"{len(arrays.train_images)} train and {len(arrays.test_images)} test images"
+            raise DataError(f"{self.where} has {sizes}; expected {ROWS['train']} and {ROWS['test']}")
+        return arrays
 
 
 @dataclass(frozen=True)
@@ -87,13 +104,13 @@ def missing(folder: str | Path | None) -> str | None:
 def online() -> Source:
     """The official archive on the network."""
 
-    def read() -> Arrays:
-        with _one_sentence(official.URL), tempfile.TemporaryDirectory(prefix="cifar10-") as folder:
+    def decode() -> Arrays:
+        with tempfile.TemporaryDirectory(prefix="cifar10-") as folder:
             archive = Path(folder) / official.ARCHIVE
             download(official.URL, official.MD5[official.ARCHIVE], archive)
             return official.read_pickles(official.in_archive(archive, official.PICKLES), official.URL)
 
-    return Source(official.URL, OFFICIAL, read)
+    return Source(official.URL, OFFICIAL, decode)
 
 
 def _walk(place: Path) -> Iterator[Listing]:
@@ -144,7 +161,7 @@ def _in_batches(listing: Listing) -> Source | None:
             official.check_md5(listing.path / name, file, name)
     read = official.in_folder(listing.path)
     where = f"the official batches in {listing.path}"
-    return Source(where, OFFICIAL, _whole(where, lambda: official.read_pickles(read, listing.path)))
+    return Source(where, OFFICIAL, lambda: official.read_pickles(read, listing.path))
 
 
 def _in_archive(listing: Listing) -> Source | None:
@@ -164,19 +181,21 @@ def _in_archive(listing: Listing) -> Source | None:
 
 
 def _binary_archive(path: Path) -> Source:
-    def read() -> Arrays:
+    def decode() -> Arrays:
         return official.read_binaries(official.in_archive(path, official.BINARIES), path)
 
-    return _source(f"the binary version in {path}", _digest([path]), read)
+    return Source(f"the binary version in {path}", f"{UNOFFICIAL}{_digest([path])}", decode)
 
 
 def _official_archive(path: Path) -> Source:
     if not path.name.endswith(".tar"):  # without gzip it has no official md5, but its batches have
         with open_regular(path, official.MOST_ARCHIVE) as file:
             official.check_md5(path, file, official.ARCHIVE)
-    where = f"the official archive {path}"
-    read = _whole(where, lambda: official.read_pickles(official.in_archive(path, official.PICKLES), path))
-    return Source(where, OFFICIAL, read)
+
+    def decode() -> Arrays:
+        return official.read_pickles(official.in_archive(path, official.PICKLES), path)
+
+    return Source(f"the official archive {path}", OFFICIAL, decode)
 
 
 def _in_binaries(listing: Listing) -> Source | None:
@@ -186,7 +205,7 @@ def _in_binaries(listing: Listing) -> Source | None:
         raise DataError(f"{listing.path / missing[0]} is missing; expected {', '.join(official.BINARIES)}")
     where, read = f"the binary version in {listing.path}", official.in_folder(listing.path)
     paths = [listing.path / name for name in official.BINARIES]
-    return _source(where, _digest(paths), lambda: official.read_binaries(read, listing.path))
+    return Source(where, f"{UNOFFICIAL}{_digest(paths)}", lambda: official.read_binaries(read, listing.path))
 
 
 def _in_parquet(listing: Listing) -> Source | None:
@@ -194,8 +213,8 @@ def _in_parquet(listing: Listing) -> Source | None:
     if not any(shards.values()):
         return None
     parquet.check(shards, listing.path)
-    digest = _digest([path for paths in shards.values() for path in paths])
-    return _source(f"Parquet files in {listing.path}", digest, lambda: parquet.read(shards))
+    name = f"{UNOFFICIAL}{_digest([path for paths in shards.values() for path in paths])}"
+    return Source(f"Parquet files in {listing.path}", name, lambda: parquet.read(shards))
 
 
 def _in_classes(listing: Listing) -> Source | None:
@@ -205,7 +224,8 @@ def _in_classes(listing: Listing) -> Source | None:
     if not all(images.NAMES[0] in each for each in folders.values()):
         return None
     files = {half: images.list_half(listing.path / half, half, folders[half]) for half in ROWS}
-    return _source(f"images by class in {listing.path}", images.digest(files), lambda: images.read(files))
+    name = f"{UNOFFICIAL}{images.digest(files)}"
+    return Source(f"images by class in {listing.path}", name, lambda: images.read(files))
 
 
 def _digest(paths: Sequence[Path]) -> str:
@@ -214,32 +234,6 @@ def _digest(paths: Sequence[Path]) -> str:
         with open_regular(path, official.MOST_ARCHIVE) as file:
             digest.update(path.parent.name.encode() + path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
-
-
-def _source(where: str, digest: str, read: Callable[[], Arrays]) -> Source:
-    """A source that is not official: its test images must not be train images."""
-
-    def checked() -> Arrays:
-        arrays = read()
-        if (repeated := arrays.repeated()) > MOST_REPEATED * ROWS["test"]:
-            raise DataError(f"{where} has {repeated} test images that are train images too; expected other ones")
-        return arrays
-
-    return Source(where, f"cifar10-2-{digest}", _whole(where, checked))
-
-
-def _whole(where: str, read: Callable[[], Arrays]) -> Callable[[], Arrays]:
-    """A reader whose arrays are as long as CIFAR-10's, and whose errors are one sentence."""
-
-    def checked() -> Arrays:
-        with _one_sentence(where):
-            arrays = read()
-        if not arrays.well_formed():
-            sizes = f"{len(arrays.train_images)} train and {len(arrays.test_images)} test images"
-            raise DataError(f"{where} has {sizes}; expected {ROWS['train']} and {ROWS['test']}")
-        return arrays
-
-    return checked
 
 
 def _seen(listings: Sequence[Listing]) -> str:
