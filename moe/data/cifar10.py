@@ -138,16 +138,13 @@ def _walk(place: Path) -> Iterator[Listing]:
 
 def _list(folder: Path) -> Listing:
     with os.scandir(folder) as entries:
-        names = {entry.name: _is_folder(entry) for entry in entries if entry.name[0] != "."}
+        names = {
+            each.name: os.path.isdir(each) if each.is_symlink() else each.is_dir()  # a link in a circle is no folder
+            for each in entries
+            if each.name[0] != "."
+        }
     folders = frozenset(name for name, is_folder in names.items() if is_folder)
     return Listing(folder, frozenset(names) - folders, folders)
-
-
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link in a circle
-        return False
 
 
 def _in_batches(listing: Listing) -> Source | None:
