@@ -56,7 +56,9 @@ def check(shards: Mapping[str, list[Path]], folder: Path) -> None:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
             if (other := seen.setdefault(digest.hexdigest(), path)) != path:
                 raise DataError(f"{path} is the same as {other}; expected each image once")
-            rows += _rows(path)
+            with _opened(path) as file:
+                _columns(file.schema_arrow, path)  # which checks them and the classes
+                rows += int(file.metadata.num_rows)
         if rows != ROWS[half]:
             raise DataError(f"{', '.join(map(str, paths))} has {rows} {half} images; expected {ROWS[half]}")
 
@@ -69,13 +71,6 @@ def _check_complete(paths: list[Path]) -> None:
             all_names = (f"{stem}{index:0{len(number)}}-of-{count}.parquet" for index in range(min(int(count), 1000)))
             if missing := next((name for name in all_names if name not in names), None):
                 raise DataError(f"{path.with_name(missing)} is missing; expected {int(count)} files like {path.name}")
-
-
-def _rows(path: Path) -> int:
-    """How many rows a file has, by its footer; its columns and classes are checked."""
-    with _opened(path) as file:
-        _columns(file.schema_arrow, path)
-        return int(file.metadata.num_rows)
 
 
 @contextmanager
