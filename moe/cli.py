@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
         """Print what is wrong and end with exit code 2."""
         start = "unrecognized arguments: "
         if message.startswith(start):
-            unknown = message.removeprefix(start).split()[0]
+            unknown = next(iter(message.removeprefix(start).split()), repr(message.removeprefix(start)))
             close = difflib.get_close_matches(unknown.partition("=")[0], self._option_string_actions, 1)
             known = close[0] if close else "one that --help lists" if unknown.startswith("-") else "no more words"
             message = f"{unknown} is not an option; expected {known}"

@@ -80,6 +80,11 @@ def test_an_invalid_value_is_one_sentence_with_option_value_and_what_is_valid(ca
         assert part in sentence
 
 
+@pytest.mark.parametrize("word", ["", " "])
+def test_a_word_of_no_letters_is_refused_in_one_sentence(capsys, word):
+    assert refusal(capsys, Example, word) == f"{PROGRAM}: {word!r} is not an option; expected no more words"
+
+
 def test_help_has_description_range_choices_and_default_of_each_field():
     text = " ".join(parser_of(Example).format_help().split())
     for part in (
