@@ -19,7 +19,7 @@ from rich.filesize import decimal
 
 from moe.cli import Parser, refuse
 from moe.config import Config
-from moe.console import Exit, emit, fail, table
+from moe.console import Exit, emit, fail, table, tolerate_encoding
 from moe.store.files import Local, Place, PlaceError
 from moe.store.location import default_location, place_at
 from moe.store.maintenance import (
@@ -48,6 +48,7 @@ _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]*)", re.IGNORECASE)
 def main(arguments: Sequence[str] | None = None) -> int:
     """List, check or shrink a store; the exit code."""
     options = parser().parse_args(arguments)
+    tolerate_encoding()
     try:
         place = place_at(default_location() if options.store is None else options.store)
     except ValueError as error:

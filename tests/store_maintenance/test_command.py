@@ -79,6 +79,12 @@ class TestCommandLine:
         os.close(writing)
         assert (done.returncode, done.stderr) == (0, "")
 
+    def test_what_the_encoding_lacks_is_replaced(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+        done = self.call(tmp_path, "--store", str(tmp_path / "ü"), "ls")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert str(tmp_path / "?") in done.stdout
+
     def test_a_store_that_is_not_there_holds_nothing(self, tmp_path, capsys):
         for command, said in (
             (["ls"], "is not there yet"),
