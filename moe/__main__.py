@@ -83,7 +83,7 @@ def _json_file(text: str) -> Path:
 
 
 def _train(config: Config, options: SharedOptions, files: argparse.Namespace) -> Exit:
-    """Train the mixture of a config, print it, and write the files that are named."""
+    """Train the mixture of a config, write the files that are named, and print it."""
     from torch import OutOfMemoryError
 
     from moe.data import DataError, load
@@ -102,7 +102,6 @@ def _train(config: Config, options: SharedOptions, files: argparse.Namespace) ->
         with Store(options.location, warn=partial(warn, PROGRAM)) if options.location else nullcontext() as store:
             with bars(config.epochs) as on_epoch:
                 trained = train_mixture(config, data, store, on_epoch=on_epoch)
-            emit(str(trained.result))
             _write(trained, files.json, files.save)
     except (DataError, TrainingError, OutOfMemoryError, ExportError) as error:
         return fail(PROGRAM, str(error))
@@ -110,19 +109,25 @@ def _train(config: Config, options: SharedOptions, files: argparse.Namespace) ->
 
 
 def _write(trained: "TrainedMixture", json_file: Path | None, mixture_file: Path | None) -> None:
-    """Write the files that the options name, first the one that cannot be had again without training.
+    """Write the files that the options name, first the one that cannot be had again without training, and then print.
 
     Raises:
-        ExportError: one cannot be written.
+        ExportError: a file cannot be written; the result is printed nevertheless.
+        SystemExit: the output cannot be written; the files are.
     """
-    if mixture_file:
-        save(mixture_file, trained.networks, trained.result, Origin.here(shlex.join([*PROGRAM.split(), *sys.argv[1:]])))
-        emit(how_to_predict(mixture_file))
-    if json_file:
-        try:
-            json_file.write_text(json.dumps(trained.result.as_json(), indent=2, allow_nan=False) + "\n")
-        except OSError as error:
-            raise ExportError(f"--json is {json_file}; it cannot be written: {error.strerror}") from None
+    lines = [str(trained.result)]
+    try:
+        if mixture_file:
+            origin = Origin.here(shlex.join([*PROGRAM.split(), *sys.argv[1:]]))
+            save(mixture_file, trained.networks, trained.result, origin)
+            lines.append(how_to_predict(mixture_file))
+        if json_file:
+            try:
+                json_file.write_text(json.dumps(trained.result.as_json(), indent=2, allow_nan=False) + "\n")
+            except OSError as error:
+                raise ExportError(f"--json is {json_file}; it cannot be written: {error.strerror}") from None
+    finally:
+        emit("\n".join(lines))
 
 
 if __name__ == "__main__":

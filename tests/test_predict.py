@@ -85,6 +85,25 @@ def test_the_mixture_is_saved_though_the_json_file_cannot_be(cache, tmp_path):
     assert load(tmp_path / "m.safetensors").description.result.dataset == "shapes"
 
 
+def test_the_files_are_whole_before_the_table_is_printed_and_it_is_printed_though_one_fails(
+    cache, tmp_path, monkeypatch
+):
+    printed = []
+
+    def emit(text):
+        printed.append((text, (tmp_path / "m.safetensors").exists()))
+
+    monkeypatch.setattr("moe.__main__.emit", emit)
+    assert train([*TRAIN, "--json", "/dev/full", "--save", str(tmp_path / "m.safetensors")]) == 4
+    (data, before), *rest = printed
+    assert data.startswith("Data: ")
+    assert not before
+    assert all(saved for _, saved in rest)
+    lines = "\n".join(text for text, _ in rest).splitlines()
+    assert lines[0].split()[0] == "stage"
+    assert "python -m moe predict" in lines[-1]
+
+
 def test_pictures_are_classified_and_unreadable_ones_named(folder):
     done = call("predict", "m.safetensors", "broken.png", *SIZES, "nowhere.png", cwd=folder)
     assert done.returncode == 4
