@@ -49,6 +49,8 @@ def main(arguments: Sequence[str]) -> Exit:
         else:
             emit(f"{headline(options.file, saved.description)}\n")
             emit(predictions(paths, predicted, saved.description.classes))
+    elif options.json:
+        emit("[]")
     for sentence in errors:
         warn(PROGRAM, sentence)
     return Exit.ENVIRONMENT if errors else Exit.DONE

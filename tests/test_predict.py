@@ -131,6 +131,12 @@ def test_pictures_are_classified_and_unreadable_ones_named(folder):
         assert line.removeprefix(name).split() == expected
 
 
+def test_no_readable_picture_is_an_empty_list_in_json(predict):
+    code, printed, errors = predict("m.safetensors", "broken.png", "--json")
+    assert (code, json.loads(printed)) == (4, [])
+    assert "broken.png" in errors
+
+
 def test_a_picture_named_twice_has_two_rows(predict):
     code, printed, _ = predict("m.safetensors", "small.png", "small.png")
     assert code == 0
