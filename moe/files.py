@@ -83,6 +83,13 @@ def expanded(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def user_cache() -> Path:
+    """`MOE_CACHE`, or else the user's cache folder."""
+    import platformdirs
+
+    return expanded(os.environ.get("MOE_CACHE") or platformdirs.user_cache_dir("moe"))
+
+
 def replace_file(path: Path, content: bytes, mode: int | None = None) -> None:
     """Write a file that appears whole and replaces what was there; a link is replaced, not followed."""
     with _partial(path, content, mode) as partial:

@@ -15,6 +15,7 @@ from moe.data import cache as caches
 from moe.data import load
 from moe.data.dataset import ROWS, Arrays
 from moe.data.subset import subset
+from moe.files import user_cache
 from moe.schema import decode
 from study import machine
 from study.analyze.analysis import examine
@@ -39,7 +40,7 @@ def data(tmp_path_factory):
         patch.setenv("MOE_STORE", "/nowhere")
         halves = [coloured(count, seed) for seed, count in enumerate(ROWS.values(), 1)]
         arrays = [part for images, labels in halves for part in (np.moveaxis(images.numpy(), 1, 3), labels.numpy())]
-        caches.save(caches.default_folder(), "shapes-1", Arrays(*map(np.ascontiguousarray, arrays)))
+        caches.save(user_cache(), "shapes-1", Arrays(*map(np.ascontiguousarray, arrays)))
         yield load("shapes")
 
 

@@ -6,7 +6,6 @@
 A file appears whole or not at all. A damaged one is written anew.
 """
 
-import os
 import time
 import uuid
 import warnings
@@ -23,13 +22,6 @@ from moe.files import open_regular
 
 MOST = 1 << 30  # bytes of a data set
 STALE_S = 24 * 3600  # no writer takes that long; an older partial file is from one that was killed
-
-
-def default_folder() -> Path:
-    """`MOE_CACHE`, or else the user's cache folder."""
-    import platformdirs
-
-    return Path(os.environ.get("MOE_CACHE") or platformdirs.user_cache_dir("moe"))
 
 
 def load(folder: Path, name: str, framework: str = "pt") -> Arrays | None:

@@ -11,7 +11,7 @@ from moe.config import DATASETS
 from moe.data import cache as caches
 from moe.data import cifar10, shapes
 from moe.data.dataset import Arrays, DataError, DataSet
-from moe.files import expanded
+from moe.files import expanded, user_cache
 
 
 def load(
@@ -32,7 +32,7 @@ def load(
     """
     if dataset not in DATASETS:
         raise ValueError(f"dataset is {dataset!r}; expected one of {', '.join(DATASETS)}")
-    cache = cache or caches.default_folder()
+    cache = cache or user_cache()
     named = folder or os.environ.get("CIFAR10_DIR")
     source = "shapes, drawn by code"
     if dataset != "shapes":

@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from moe.files import user_cache
 from moe.store.files import Local, Place, Remote
 
 AZURE = ("abfs", "abfss", "az")  # where container@account is the normal form, and no secret
@@ -12,10 +13,7 @@ _USER = re.compile(r"://([^/?#]*)@")
 
 def default_location() -> str:
     """`MOE_STORE`, or else the folder `stages` in the user's cache, which all studies of a user share."""
-    import platformdirs
-
-    cache = Path(os.environ.get("MOE_CACHE") or platformdirs.user_cache_dir("moe"))
-    return os.environ.get("MOE_STORE") or str(cache / "stages")
+    return os.environ.get("MOE_STORE") or str(user_cache() / "stages")
 
 
 def checked(location: str) -> str:

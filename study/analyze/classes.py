@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe.config import CLASS_NAMES, NOTEBOOK
-from moe.data.cache import default_folder, find
+from moe.data.cache import find
 from moe.data.subset import split
+from moe.files import user_cache
 from moe.store.location import default_location
 from study.analyze.analysis import Analysis
 from study.analyze.markup import Cell, shaded
@@ -81,7 +82,7 @@ def _left_out(analysis: Analysis, what: str, lacking: str) -> str:
 
 def _scored_images(study: Study, record: Record) -> Scored | None:
     """The images that score a complete trial, from this machine's cache of data; None where it lacks them."""
-    arrays = find(default_folder(), study.data)
+    arrays = find(user_cache(), study.data)
     if arrays is None:
         return None
     if study.protocol == NOTEBOOK:

@@ -29,6 +29,15 @@ def test_a_second_load_maps_what_the_first_decoded(parquet, tmp_path, monkeypatc
     assert not mapped.exists() or entries(tmp_path)[0] in mapped.read_text()
 
 
+def test_the_cache_may_be_named_below_the_home_folder(parquet, content, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MOE_CACHE", "~/x")
+    assert same_images(load("cifar10", parquet), content)
+    assert len([*(tmp_path / "home" / "x").iterdir()]) == 1
+    assert not (tmp_path / "~").exists()
+
+
 def test_other_files_have_another_entry(parquet, content, tmp_path):
     before = load("cifar10", parquet)
     write_parquet(parquet / "test-00000-of-00001.parquet", content.test_images[::-1], content.test_labels[::-1])
