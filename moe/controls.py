@@ -9,7 +9,6 @@ compares the predictions with them.
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,15 +37,6 @@ class Controlled:
     predicted: Predicted
 
 
-class _Trained(NamedTuple):
-    """All stages of a config and its controls, by name; of the controls' mixture, only the subgates."""
-
-    result: Result
-    stages: Mapping[str, TrainedStage]
-    in_place: Mapping[str, TrainedStage]  # by expert, the generalist at as many updates
-    subgates: TrainedStage  # over those
-
-
 def run_controls(
     config: Config,
     data: DataSet,
@@ -56,15 +46,16 @@ def run_controls(
 ) -> Controlled:
     """Train a config and its controls, and predict the test images; arguments and errors as of `moe.run`."""
     devices = devices or available_devices()
-    trained = _train(config, data, store, devices, on_epoch)
+    result, stages = _train(config, data, store, devices, on_epoch)
     with one_thread():
-        predicted = _predict(trained, members(config), data.test_images.to(devices[0]), devices)
-    return Controlled(trained.result, 1 + len(members(config)), predicted)
+        predicted = _predict(stages, members(config), data.test_images.to(devices[0]), devices)
+    return Controlled(result, 1 + len(members(config)), predicted)
 
 
 def _train(
     config: Config, data: DataSet, store: Store | None, devices: Sequence[torch.device], on_epoch: OnEpoch | None
-) -> _Trained:
+) -> tuple[Result, dict[str, TrainedStage]]:
+    """The run of the pipeline, and what a config and its controls train, by name as in `predictions`."""
     mixture = train_mixture(config, data, store, devices, on_epoch)
     numerics = configure_numerics(devices[0], config.precision)
     requests = plan(config, data.fingerprint, numerics)
@@ -83,7 +74,8 @@ def _train(
             subgates, _ = train_subgates(requests["mixture"], frozen, images, scheduler, devices)
     finally:
         scheduler.store.flush()
-    return _Trained(mixture.result, stages, in_place, subgates)
+    weights = {"weights": stages.pop("mixture"), "generalists' weights": subgates}
+    return mixture.result, {**stages, **{f"in place of {name}": stage for name, stage in in_place.items()}, **weights}
 
 
 def _in_place_of(expert: TrainedStage, generalist: TrainedStage, images: Subset) -> TrainedStage:
@@ -130,12 +122,11 @@ def products(network: nn.Module) -> int:
     return total
 
 
-def _predict(trained: _Trained, members: Sequence[str], images: Tensor, devices: Sequence[torch.device]) -> Predicted:
+def _predict(
+    stages: Mapping[str, TrainedStage], members: Sequence[str], images: Tensor, devices: Sequence[torch.device]
+) -> Predicted:
     """What all arms predict for (N, 3, 32, 32) bytes."""
-    in_place = {f"in place of {name}": stage for name, stage in trained.in_place.items()}
-    subgates = {"weights": trained.stages["mixture"], "generalists' weights": trained.subgates}
-    named = {**{name: stage for name, stage in trained.stages.items() if name != "mixture"}, **in_place, **subgates}
-    distinct = {stage.checkpoint: stage for stage in named.values()}  # a generalist may stand in as it is
+    distinct = {stage.checkpoint: stage for stage in stages.values()}  # a generalist may stand in as it is
 
     def output(stage: TrainedStage) -> Tensor:
         with one_thread():
@@ -143,7 +134,7 @@ def _predict(trained: _Trained, members: Sequence[str], images: Tensor, devices:
 
     with ThreadPoolExecutor(len(side_by_side(devices, len(distinct)))) as pool:
         outputs = dict(zip(distinct, pool.map(output, distinct.values()), strict=True))
-    return predictions({name: outputs[stage.checkpoint] for name, stage in named.items()}, members)
+    return predictions({name: outputs[stage.checkpoint] for name, stage in stages.items()}, members)
 
 
 def predictions(outputs: Mapping[str, Tensor], members: Sequence[str]) -> Predicted:

@@ -19,37 +19,36 @@ CPU = torch.device("cpu")
 def run(tiny, data):
     """A config and its controls: the trained networks, and what was predicted for the test images."""
     config = tiny.replace(epochs=3)
-    trained = controls._train(config, data, None, [CPU], None)
-    predicted = controls._predict(trained, members(config), data.test_images, [CPU])
-    return config, trained, predicted
+    result, stages = controls._train(config, data, None, [CPU], None)
+    predicted = controls._predict(stages, members(config), data.test_images, [CPU])
+    return config, result, stages, predicted
 
 
 def test_generalists_differ_from_the_baseline_and_are_as_good(run):
-    _, trained, _ = run
-    stages = [trained.stages[name] for name in ("baseline", *GENERALISTS)]
-    first, *others = ([value.clone() for value in stage.network.state_dict().values()] for stage in stages)
+    trained = [run[2][name] for name in ("baseline", *GENERALISTS)]
+    first, *others = ([value.clone() for value in stage.network.state_dict().values()] for stage in trained)
     assert all(not torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True) if a.dim() > 1)
-    accuracies = [stage.chain.epochs[-1].validation_accuracy for stage in stages]
+    accuracies = [stage.chain.epochs[-1].validation_accuracy for stage in trained]
     assert max(accuracies) - min(accuracies) < 0.35  # of 20 images
     assert not torch.equal(others[0][0], others[1][0])
 
 
 def test_the_run_is_that_of_the_pipeline_alone(run, data):
-    config, trained, _ = run
+    config, result, _, _ = run
     alone = train_mixture(config, data, devices=[CPU]).result
-    assert trained.result.score == alone.score
-    assert trained.result.right == alone.right
+    assert result.score == alone.score
+    assert result.right == alone.right
 
 
 def test_a_generalist_stands_in_after_as_many_updates_as_the_expert(run, tiny):
-    _, trained, _ = run
+    _, _, stages, _ = run
     # 24 images of 60 are artificial, 36 natural: two batches of 20 an epoch each, against three
-    for expert, generalist in zip(("artificial", "natural"), trained.in_place.values(), strict=True):
-        epoch = trained.stages[expert].checkpoint.epoch
-        assert generalist.task.request.epochs == {1: 1, 2: 1, 3: 2}[epoch]
-    names = [checkpoint.stage for checkpoint in trained.subgates.chain.spec.inputs]
+    for expert in ("artificial", "natural"):
+        epoch = stages[expert].checkpoint.epoch
+        assert stages[f"in place of {expert}"].task.request.epochs == {1: 1, 2: 1, 3: 2}[epoch]
+    names = [checkpoint.stage for checkpoint in stages["generalists' weights"].chain.spec.inputs]
     assert names == ["baseline", "gate", *GENERALISTS]
-    assert trained.subgates.chain.spec.address != trained.stages["mixture"].chain.spec.address
+    assert stages["generalists' weights"].chain.spec.address != stages["weights"].chain.spec.address
 
 
 def test_products_of_the_small_network():
@@ -79,11 +78,10 @@ def outputs64(network, images):
 
 
 def test_every_arm_is_right_where_a_float64_computation_is(run, data):
-    _, trained, predicted = run
+    _, _, stages, predicted = run
     images, labels, rows = data.test_images[:100], data.test_labels[:100].numpy(), np.arange(100)
-    frozen = {name: stage for name, stage in trained.stages.items() if name != "mixture"}
-    p = {name: outputs64(_vgg(stage), images) for name, stage in frozen.items()}
-    place = {name: outputs64(_vgg(stage), images) for name, stage in trained.in_place.items()}
+    p = {name: outputs64(_vgg(stage), images) for name, stage in stages.items() if "weights" not in name}
+    place = {name: p[f"in place of {name}"] for name in ("artificial", "natural")}
     natural, truth = p["gate"][:, 1] >= p["gate"][:, 0], np.isin(labels, NATURAL)
     implied = p["baseline"][:, NATURAL].sum(1) >= p["baseline"][:, ARTIFICIAL].sum(1)
     baseline, two = p["baseline"], (p["baseline"] + p["generalist-1"]) / 2
@@ -95,7 +93,7 @@ def test_every_arm_is_right_where_a_float64_computation_is(run, data):
         weights = [_weights(subgates, branch, images) for branch in ("artificial", "natural")]
         return (np.where(gate[:, None, None], weights[1], weights[0]) * np.stack((general, expert(of, gate)), 2)).sum(2)
 
-    own, others = trained.stages["mixture"], trained.subgates
+    own, others = stages["weights"], stages["generalists' weights"]
     expected = {
         "baseline": baseline,
         "mixture": mixture(p, own, natural),
