@@ -8,7 +8,6 @@ included, needs no further training or prediction.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +18,6 @@ from moe.config import NATURAL
 Classes = NDArray[np.uint8]  # (N,) predicted classes, or 1 where a gate picks the natural branch
 Predicted = Mapping[str, Classes]  # by network, of each branch "network/artificial" and "network/natural"
 
-ARTIFICIAL_GATE: Final = "artificial"
-NATURAL_GATE: Final = "natural"
 GATE, IMPLIED, TRUTH = "gate", "implied", "truth"
 
 
@@ -98,4 +95,4 @@ def right(arm: Arm, predicted: Predicted, labels: NDArray[np.int64]) -> Bools:
 
 def _gated(network: str, gate: str, predicted: Predicted, labels: NDArray[np.int64]) -> Classes:
     natural = np.isin(labels, NATURAL) if gate == TRUTH else predicted[gate].astype(bool)
-    return np.where(natural, predicted[f"{network}/{NATURAL_GATE}"], predicted[f"{network}/{ARTIFICIAL_GATE}"])
+    return np.where(natural, predicted[f"{network}/natural"], predicted[f"{network}/artificial"])

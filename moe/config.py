@@ -14,6 +14,7 @@ from moe.schema import Model
 
 ARTIFICIAL = (0, 1, 8, 9)  # airplane, automobile, ship, truck
 NATURAL = (2, 3, 4, 5, 6, 7)  # bird, cat, deer, dog, frog, horse
+SUPERCLASSES = ("artificial", "natural")  # each with an expert of that name
 CLASSES = 10
 
 #: per data set, its classes in words

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from moe.arms import ARTIFICIAL_GATE, NATURAL_GATE, Predicted
-from moe.config import ARTIFICIAL, CLASSES, NATURAL, Config
+from moe.arms import Predicted
+from moe.config import ARTIFICIAL, CLASSES, NATURAL, SUPERCLASSES, Config
 from moe.data import DataSet
 from moe.data.subset import Subset, subset
 from moe.networks import ARTIFICIAL_BRANCH, IMAGE, NATURAL_BRANCH, blend, picks_natural
@@ -24,8 +24,6 @@ from moe.scheduler import OnEpoch, TrainedStage
 from moe.stages import GENERALISTS, MEMBERS, PIPELINE, STAGES, plan, request
 from moe.store.store import Store
 from moe.training.numerics import available_devices, configure_numerics, one_thread
-
-EXPERTS = ("artificial", "natural")
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def _train(
             stages = {**mixture.stages, **train_frozen(wanted, images, scheduler, devices)}
             in_place = {
                 expert: _in_place_of(stages[expert], stages[name], images)
-                for expert, name in zip(EXPERTS, GENERALISTS, strict=True)
+                for expert, name in zip(SUPERCLASSES, GENERALISTS, strict=True)
             }
             frozen = {"baseline": stages["baseline"], "gate": stages["gate"], **in_place}
             subgates, _ = train_subgates(requests["mixture"], frozen, images, scheduler, devices)
@@ -154,10 +152,7 @@ def predictions(outputs: Mapping[str, Tensor], members: Sequence[str]) -> Predic
         "two networks": averaged.argmax(1),
         "matched": mean(baseline, *(outputs[name] for name in members)).argmax(1),
     }
-    for gate, branch, name in (
-        (ARTIFICIAL_GATE, ARTIFICIAL_BRANCH, "artificial"),
-        (NATURAL_GATE, NATURAL_BRANCH, "natural"),
-    ):
+    for name, branch in zip(SUPERCLASSES, (ARTIFICIAL_BRANCH, NATURAL_BRANCH), strict=True):
         expert, in_place = outputs[name], outputs[f"in place of {name}"]
         weights, general_weights = outputs["weights"][branch], outputs["generalists' weights"][branch]
         of_branch = {
@@ -168,7 +163,7 @@ def predictions(outputs: Mapping[str, Tensor], members: Sequence[str]) -> Predic
             "exchanged experts": blend(torch.stack((baseline, in_place), 2), weights),
             "exchanged baseline": blend(torch.stack((averaged, expert), 2), weights),
         }
-        found |= {f"{arm}/{gate}": output.argmax(1) for arm, output in of_branch.items()}
+        found |= {f"{arm}/{name}": output.argmax(1) for arm, output in of_branch.items()}
     return {name: values.to(torch.uint8).cpu().numpy() for name, values in found.items()}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe.cli import Parser
-from moe.config import HOLDOUT
+from moe.config import HOLDOUT, SUPERCLASSES
 from moe.console import PIPE_WIDTH, Exit, emit, fail, output_width, table, tolerate_encoding, warn
 from moe.export import Description, ExportError
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m moe predict"
 ORDER = ("gate", "baseline", "artificial", "natural", "mixture")  # as an image goes through the mixture
-SUPERCLASSES = ("artificial", "natural")
 
 
 def main(arguments: Sequence[str]) -> Exit:

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from moe.__main__ import main as train
-from moe.config import CLASS_NAMES
+from moe.config import CLASS_NAMES, SUPERCLASSES
 from moe.export import load
 from moe.pictures import load as load_picture
 from moe.pipeline import probabilities
-from moe.predict import ORDER, SUPERCLASSES, main, predictions
+from moe.predict import ORDER, main, predictions
 from tests.test_pictures import painted
 
 STAGES = ("gate", "baseline", "artificial", "natural", "mixture")

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from moe.config import CLASS_NAMES, CLASSES, NATURAL
+from moe.config import CLASS_NAMES, CLASSES, NATURAL, SUPERCLASSES
 from moe.kept import kept_probabilities
 from moe.stages import plan
 from moe.store.location import place_at
@@ -24,7 +24,6 @@ from study.analyze.markup import shaded
 from study.study import Record, Run, Study
 
 Probabilities = dict[str, NDArray[np.float32]]  # by stage, (N, outputs)
-SUPERCLASSES = ("artificial", "natural")
 EACH = 4  # images of a kind
 
 
