@@ -11,7 +11,6 @@ import math
 import random
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
@@ -30,14 +29,14 @@ from study.files import write_text
 from study.folder import Folder, FolderError
 from study.lock import InUseError
 from study.machine import ClusterError
-from study.search.ledger import MOST_TRIES, Ledger, Point, Verdict
+from study.search.ledger import MOST_TRIES, Ledger, Verdict
 from study.search.progress import Progress
 from study.search.reference import missing_references, wanted_references
 from study.search.samplers import grid_order
 from study.search.stopping import Stop
 from study.search.trial import EpochReport, Job, Row
 from study.search.worker import devices, evaluate, refer
-from study.study import ASK, FAILED, RUNNING, SEARCH, Record, Reference, Run, Study
+from study.study import ASK, FAILED, RUNNING, Record, Reference, Run, Study
 
 POLL_S = 2.0  # between two looks for a trial, while those that others train may be enough
 TELL_S = 10.0  # of waiting for the folder, after which that is said
@@ -187,7 +186,7 @@ class Headless:
                     self._lease.beat(released=True)
             if (verdict := ledger.verdict()) is not Verdict.LAUNCH:
                 return verdict
-            record = ledger.next_planned() or ledger.start(self._next_point(ledger))
+            record = ledger.next_planned() or ledger.start(ledger.next_of_grid(self._order))
             return record if self._hold(record) else Verdict.WAIT
 
     def _hold(self, record: Record) -> bool:
@@ -200,13 +199,6 @@ class Headless:
             raise FolderError(f"{where} cannot be used; expected a folder in which files can be created exclusively")
         self._lease = lease
         return True
-
-    def _next_point(self, ledger: Ledger) -> Point:
-        """What the sampler grid proposes: of the points with the fewest trials the first one in its order."""
-        space, default = ledger.study.space, ledger.study.space.nearest({})
-        searched = [record for record in ledger.records.values() if record.phase == SEARCH and not record.repeatable]
-        trials = Counter(space.position(ledger.point(record)) for record in searched)
-        return space.at(min(self._order, key=trials.__getitem__)) if trials[space.position(default)] else default
 
     def _train(self, record: Record) -> None:
         """Train a trial, and record how it ended.

@@ -6,17 +6,30 @@ from study.analyze.tables import write_all
 from study.files import seal, unseal
 from study.folder import Folder
 from study.search.ledger import Asked, Ledger, Verdict
+from study.search.samplers import grid_order
 from study.select.refine import Replicate
+from study.space import PRESETS, parse
 from study.study import LOST, Record
-from tests.study_helpers import a_record, a_result, a_study
+from tests.study_helpers import SPACE, a_record, a_result, a_study
 
 POINT = {"epochs": 0, "use_large_experts": 0}
 OTHER = {"epochs": 1, "use_large_experts": 0}
+ORDER = [3, 0, 5, 4, 2, 1]
 
 
 @pytest.fixture
 def saved():
     return []
+
+
+def grid(ledger, order, trials):
+    """The positions of so many trials that a grid starts, each of which completes."""
+    started = []
+    for _ in range(trials):
+        record = ledger.start(ledger.next_of_grid(order))
+        started.append(ledger.study.space.position(ledger.point(record)))
+        complete(ledger, record.trial, 0.01)
+    return started
 
 
 def complete(ledger, number, gain):
@@ -203,3 +216,55 @@ def test_a_trial_that_was_asked_for_is_none_of_the_search_nor_of_refining(saved)
     lucky = [a_record(90 + n, 0.4, replicate=n, epochs=2, phase="ask") for n in range(1, 4)]
     before, after = (a_ledger(saved, *trials, trials=2, refine=2).wanted() for trials in (leaders, leaders + lucky))
     assert before == after
+
+
+def test_a_grid_takes_the_default_first_and_every_point_once_in_each_round_and_in_the_same_order(saved):
+    rest = [3, 5, 4, 2, 1]
+    assert grid(a_ledger(saved), ORDER, 18) == [0, *rest, *ORDER, *ORDER]
+    assert [record.replicate for record in saved[::2]] == [0] * 6 + [1] * 6 + [2] * 6
+
+
+def test_a_grid_over_nothing_is_one_point_over_and_over(saved):
+    ledger = a_ledger(saved, space=parse("one", {"epochs": 2}))
+    assert grid(ledger, grid_order(ledger.study.space, 0), 12) == [0] * 12
+
+
+def test_a_grid_goes_on_in_its_order_after_a_resume(saved):
+    space = PRESETS["notebook"]
+    order, first = grid_order(space, 7), a_ledger(saved, space=space)
+    straight = grid(a_ledger([], space=space), order, 50)
+    before = grid(first, order, 20)
+    assert before + grid(a_ledger(saved, *first.records.values(), space=space), order, 30) == straight
+
+
+def test_a_grid_skips_points_that_are_complete_running_or_failed(saved):
+    running = a_record(3, state="running", epochs=4)
+    ledger = a_ledger(saved, a_record(1), a_record(2, state="failed", epochs=2, use_large_experts=True), running)
+    late = ledger.start(SPACE.at(2))
+    assert grid(ledger, ORDER, 3) == [5, 1, 3]
+    assert [ledger.records[number].state for number in (3, late.trial)] == ["running", "running"]
+
+
+@pytest.mark.parametrize("point", [POINT, SPACE.at(3)])
+@pytest.mark.parametrize("times", [1, 2, 3, 4])
+def test_a_grid_takes_a_point_again_whose_worker_was_lost_unless_it_is_lost_again_and_again(saved, point, times):
+    ledger = a_ledger(saved)
+    if point != POINT:
+        ledger.start(POINT)
+    for _ in range(times):
+        ledger.fail(ledger.start(point).trial, LOST)
+    assert (ledger.next_of_grid(ORDER) == point) == (times < 3)
+
+
+def test_a_grid_takes_the_lost_seed_of_a_later_round_again(saved):
+    ledger = a_ledger(saved)
+    grid(ledger, ORDER, 7)
+    lost = ledger.start(ledger.next_of_grid(ORDER))
+    ledger.fail(lost.trial, LOST)
+    again = ledger.start(ledger.next_of_grid(ORDER))
+    assert again.config == lost.config
+
+
+def test_trials_that_were_asked_for_or_refine_are_none_of_a_grid(saved):
+    ledger = a_ledger(saved, a_record(1, phase="ask"), a_record(2, phase="refine"), trials=20)
+    assert grid(ledger, ORDER, 6) == [0, 3, 5, 4, 2, 1]

@@ -114,13 +114,15 @@ def test_the_progress_gets_the_warnings_of_any_row():
     assert warnings == ["first", "second", "third"]
 
 
-def test_a_resume_takes_up_what_was_in_flight_first_and_counts_what_was_done():
+@pytest.mark.parametrize("sampler", ["tpe", "grid"])
+def test_a_resume_takes_up_what_was_in_flight_first_and_counts_what_was_done(sampler):
     interrupted = a_record(2, state="running", epochs=4, replicate=1, use_large_experts=True)
-    driver = Driver(a_record(1), interrupted, a_record(3, state="failed", epochs=2), trials=3)
+    driver = Driver(a_record(1), interrupted, a_record(3, state="failed", epochs=2), trials=3, sampler=sampler)
     configs = driver.run()
     assert configs[0] == interrupted.config.as_json()
     assert sorted(driver.ledger.records) == [1, 2, 3, 4]
     assert len(configs) == 2
+    assert driver.ledger.records[2].config == interrupted.config
     assert driver.ledger.records[1] == a_record(1)
 
 
@@ -142,9 +144,10 @@ def test_a_deadline_stops_launching_in_time_for_another_trial_to_end():
     assert Driver(stop=Stop(deadline=time.monotonic() - 1)).launch()[1] == Searcher.FINISHED
 
 
-def test_the_driver_spends_little_on_a_trial_of_a_long_study():
+@pytest.mark.parametrize("sampler", ["tpe", "grid"])
+def test_the_driver_spends_little_on_a_trial_of_a_long_study(sampler):
     records = [a_record(n, 0.001 * (n % 7), replicate=n // 6, epochs=(1, 2, 4)[n % 3]) for n in range(1, 1001)]
-    driver = Driver(*records, trials=1010)
+    driver = Driver(*records, trials=1010, sampler=sampler)
     began = time.perf_counter()
     assert len(driver.run()) == 10
     assert (time.perf_counter() - began) / 10 < 0.25  # 0.014 on a machine at rest, mostly TPE's own work

@@ -7,7 +7,7 @@ The search comes first: each proposed point on every seed of the study. Then the
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from itertools import count
 from typing import Any
@@ -158,6 +158,24 @@ class Ledger:
                 if self._open(point, replicate):
                     return self._start(point, replicate, SEARCH)
         return None
+
+    def next_of_grid(self, order: Sequence[int]) -> Point:
+        """Of the points with the fewest trials the first one in this order; before all, the notebook's default.
+
+        A trial whose worker was lost counts once its seed was lost again and again.
+        """
+        space = self.study.space
+        trials = ((at, self.records[number]) for at, numbers in self._numbers_at.items() for number in numbers)
+        searched = [(at, record) for at, record in trials if record.phase == SEARCH]
+        times = Counter(at for at, _ in searched)
+        lost = Counter((at, record.replicate) for at, record in searched if record.repeatable)
+        for (at, _), tries in lost.items():
+            times[at] -= min(tries, MOST_TRIES - 1)
+        default = space.nearest({})
+        if not times[space.position(default)]:
+            return default
+        fewest = min(times.values()) if len(times) == space.size else 0
+        return space.at(next(at for at in order if times[at] == fewest))
 
     def start(self, point: Point) -> Record:
         """Add a new trial: the next replicate of a point."""

@@ -1,4 +1,4 @@
-"""The search algorithm that Tune calls: an Optuna study proposes points, and the ledger makes trials of them."""
+"""The search algorithm that Tune calls: an Optuna study or a grid proposes points; the ledger makes trials of them."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from moe.schema import decode, fields
 from study.search.ledger import MOST_TRIES, Ledger, Verdict
 from study.search.loggers import Loggers
 from study.search.progress import Progress
-from study.search.samplers import AGAIN, distributions, make
+from study.search.samplers import distributions, grid_order, make
 from study.search.stopping import Stop
 from study.search.trial import EpochReport, Row
 from study.study import COMPLETE, FAILED, LOST, NOT_RUN, RUNNING, SEARCH, STALLED, Record, Reference
@@ -42,7 +42,8 @@ class StudySearch(Searcher):  # type: ignore[misc]
         study = ledger.study
         super().__init__(metric=study.objective, mode="max")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = make(study.sampler, study.space, study.seed, len(ledger.records))
+        self._order = grid_order(study.space, study.seed) if study.sampler == "grid" else []  # else Optuna proposes
+        sampler = None if self._order else make(study.sampler, study.seed, len(ledger.records))
         self.optuna_study = optuna.create_study(sampler=sampler, direction="maximize")
         self.ledger, self.stop = ledger, stop
         self._progress, self._concurrency = progress, concurrency
@@ -53,7 +54,8 @@ class StudySearch(Searcher):  # type: ignore[misc]
         self._references = list(references)  # configs whose baselines are trained first
         self._referring: dict[str, Config] = {}  # by Tune's id, those that run
         self._lost_references: Counter[Config] = Counter()  # how often each lost its worker
-        self._add_earlier_trials()
+        if not self._order:
+            self._add_earlier_trials()
 
     def _add_earlier_trials(self) -> None:
         """Give Optuna the trials of earlier runs; the notebook's default comes first, unless it was tried."""
@@ -127,10 +129,13 @@ class StudySearch(Searcher):  # type: ignore[misc]
         ledger = self.ledger
         if record := ledger.next_planned():
             return None, record
+        if self._order:
+            left = ledger.interrupted
+            return None, ledger.restart(left[0]) if left else ledger.start(ledger.next_of_grid(self._order))
         proposal = self.optuna_study.ask(self._distributions)
         if ledger.interrupted:
             return proposal, ledger.restart(ledger.interrupted[0])
-        for _ in range(0 if ledger.study.sampler == "grid" else MAX_REPEATS):  # the grid repeats points on purpose
+        for _ in range(MAX_REPEATS):
             if not ledger.tried(proposal.params) or ledger.exhausted():
                 break
             self._tell(proposal, ledger.mean_objective(proposal.params))
@@ -182,10 +187,9 @@ class StudySearch(Searcher):  # type: ignore[misc]
             return
         if proposal:
             if self._worth_repeating(record):
-                proposal.set_user_attr(AGAIN, True)
                 self.optuna_study.enqueue_trial(self.ledger.point(record))
             self._tell(proposal, self.ledger.value(record))
-        elif record.phase == SEARCH and not record.repeatable:
+        elif not self._order and record.phase == SEARCH and not record.repeatable:
             self._add(record)
         self._progress.ended(record)
         self._loggers.ended(record)

@@ -21,8 +21,7 @@ import optuna
 from numpy.typing import NDArray
 from optuna.trial import TrialState
 
-from moe.config import Config
-from study.search.samplers import distributions, make
+from study.search.samplers import distributions, grid_order, make
 from study.space import PRESETS, Space
 
 TRIALS = {"notebook": 50, "full": 200}
@@ -109,8 +108,11 @@ def ridge(rows: Floats, gains: Floats, wanted: Floats) -> Floats:
 
 def search(world: World, sampler: str, trials: int) -> float:
     """Run a study in the world; returns the CPU seconds that its suggestions took."""
-    study = optuna.create_study(direction="maximize", sampler=make(sampler, world.space, world.seed))
-    study.enqueue_trial(world.space.nearest(dict(Config())))
+    order = grid_order(world.space, world.seed) if sampler == "grid" else []
+    study = optuna.create_study(direction="maximize", sampler=None if order else make(sampler, world.seed))
+    study.enqueue_trial(world.space.nearest({}))
+    for position in order[: trials + 1]:  # no more trials than points
+        study.enqueue_trial(world.space.at(position))
     start = time.process_time()
     for _ in range(trials):
         trial, position = suggest(study, world)
