@@ -49,15 +49,16 @@ def printed(archive: bytes) -> str:
 
 
 def unpack(log, results, name):
-    return fetch.save(fetch.archive_in(log), results, name)
+    return fetch.receive_archive(fetch.archive_in(log), results, name)
 
 
 def fetched(there, here):
-    return fetch.save(fetch.pack(there.path), here.path.parent, here.path.name)
+    return fetch.receive_archive(fetch.pack(there.path), here.path.parent, here.path.name)
 
 
-def test_a_folder_is_fetched_as_it_is_without_hidden_files_and_weights(there, here):
-    assert fetched(there, here) == 4
+def test_a_folder_is_fetched_as_it_is_without_hidden_files_and_weights(there, here, capsys):
+    assert fetched(there, here) == 0
+    assert capsys.readouterr().out == f"Study x: 4 files in {here.path}\n"
     for name in ("study.json", "trials/0001.json", "trials.csv", "figures/gain.png"):
         assert (here.path / name).read_bytes() == (there.path / name).read_bytes()
     assert {path.name for path in here.path.iterdir()} == {"study.json", "trials", "trials.csv", "figures"}
@@ -77,7 +78,8 @@ def test_a_later_fetch_replaces_what_has_changed(there, here):
 
 def test_the_job_prints_the_folder_in_one_line_or_a_sentence(there, here, capsys):
     assert fetch.main([str(there.path.parent), "x"]) == 0
-    assert unpack(f"noise{capsys.readouterr().out}noise", here.path.parent, "x") == 4
+    assert unpack(f"noise{capsys.readouterr().out}noise", here.path.parent, "x") == 0
+    assert "Study x: 4 files in" in capsys.readouterr().out
     assert fetch.main([str(there.path.parent), "y"]) == 4
     assert "holds no study" in capsys.readouterr().err
 
@@ -190,7 +192,7 @@ def test_an_archive_that_was_cut_writes_nothing(there, here):
     archive = fetch.pack(there.path)
     for content in (archive[:-20], archive[:-8] + bytes(8)):
         with pytest.raises(ClusterError, match="damaged on the way"):
-            fetch.save(content, here.path.parent, "x")
+            fetch.receive_archive(content, here.path.parent, "x")
     assert not here.path.exists()
 
 
@@ -206,7 +208,7 @@ def test_nothing_is_written_outside_the_folder_and_no_hidden_file(name, there, h
     with zipfile.ZipFile(archive, "a") as packed:
         packed.writestr(zipfile.ZipInfo(name), "no record")
     before = set(there.path.parent.parent.rglob("*"))
-    fetch.save(archive.getvalue(), here.path.parent, "x")
+    fetch.receive_archive(archive.getvalue(), here.path.parent, "x")
     new = {path for path in there.path.parent.parent.rglob("*") if path not in before} - {here.path.parent, here.path}
     assert all(path.is_relative_to(here.path) for path in new)
     assert not [path.name for path in new if path.name.startswith(".")]
@@ -217,7 +219,7 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     with zipfile.ZipFile(archive, "w") as packed:
         packed.writestr(".", "no record")
     with pytest.raises(ClusterError):
-        fetch.save(archive.getvalue(), tmp_path / "here", "x")
+        fetch.receive_archive(archive.getvalue(), tmp_path / "here", "x")
     assert list(tmp_path.iterdir()) == []
 
 

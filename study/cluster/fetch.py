@@ -66,16 +66,20 @@ def _check_size(folder: Path, size: int, limit: int) -> None:
 
 
 def receive(log: str, failure: str | None, results: Path, name: str) -> Exit:
-    """Write the folder that a job printed, unless that failed, and print where it is; raises as `save`."""
+    """Write the folder that a job printed, unless that failed, and print where it is; raises as `receive_archive`."""
     if failure is not None:
         raise ClusterError((log.strip() or failure).rpartition("\n")[2][:300])
     return receive_archive(archive_in(log), results, name)
 
 
 def receive_archive(archive: bytes, results: Path, name: str) -> Exit:
-    """Write the folder in an archive, and print where it is; raises as `save`."""
-    emit(f"Study {name}: {save(archive, results, name)} files in {results / name}")
-    return Exit.DONE
+    """Write the folder in an archive to `results/name`, and print where it is.
+
+    Raises:
+        ClusterError: what came is damaged.
+        FolderError: the folder here holds another study, has more runs, is damaged or in use.
+    """
+    return _save(lambda folder: _extract(archive, folder), results, name)
 
 
 def archive_in(log: str) -> bytes:
@@ -94,28 +98,17 @@ def _damaged(error: Exception) -> ClusterError:
 
 
 def receive_remote(url: str, results: Path, name: str) -> Exit:
-    """Write the folder behind a URL, and print where it is; raises as `save`, or a PlaceError."""
+    """Write the folder behind a URL, and print where it is; raises as `receive_archive`, or a PlaceError."""
     place = place_at(url)
 
     def get(folder: Path) -> None:
         if not download(place, Folder(folder)):
             raise ClusterError(f"{url} has no study {name}")
 
-    emit(f"Study {name}: {_save(get, results, name)} files in {results / name}")
-    return Exit.DONE
+    return _save(get, results, name)
 
 
-def save(archive: bytes, results: Path, name: str) -> int:
-    """Write the folder in an archive to `results/name`; the number of files.
-
-    Raises:
-        ClusterError: what came is damaged.
-        FolderError: the folder here holds another study, has more runs, is damaged or in use.
-    """
-    return _save(lambda folder: _extract(archive, folder), results, name)
-
-
-def _save(get: Callable[[Path], None], results: Path, name: str) -> int:
+def _save(get: Callable[[Path], None], results: Path, name: str) -> Exit:
     here = Folder(results / name)
     with tempfile.TemporaryDirectory(prefix="study-fetch-") as scratch:
         sent = Folder(Path(scratch) / name)
@@ -127,8 +120,9 @@ def _save(get: Callable[[Path], None], results: Path, name: str) -> int:
             for path in sorted(found, key=lambda path: path == sent.definition):
                 at = path.relative_to(sent.path)
                 _check_inside(here.path / at, here.path)
-                Local(here.path).replace(str(at), path.read_bytes())
-    return len(found)
+                Local(here.path).replace(at.as_posix(), path.read_bytes())
+    emit(f"Study {name}: {len(found)} files in {here.path}")
+    return Exit.DONE
 
 
 def _extract(archive: bytes, folder: Path) -> None:

@@ -155,7 +155,7 @@ def fetched_record(content: bytes, folder: Path) -> None:
     (sent.trials / "0001.json").write_bytes(content)
     (sent.path / "summary.md").write_text("new")
     with contextlib.suppress(ClusterError, FolderError):
-        fetch.save(fetch.pack(sent.path), here.path.parent, "x")
+        fetch.receive_archive(fetch.pack(sent.path), here.path.parent, "x")
         raise AssertionError("it was saved")
     assert {path: path.read_bytes() for path in here.path.rglob("*.json")} == before
     assert not (here.path / "summary.md").exists()
