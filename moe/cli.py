@@ -109,6 +109,14 @@ def checked_location(name: str, place: str) -> str:
         raise ValueError(f"{name} is {error}") from None
 
 
+def location(text: str) -> str:
+    """An option's location of files, as `moe.store.location.checked` has it."""
+    try:
+        return checked(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"is {error}") from None
+
+
 def option(field: str) -> str:
     """A field as an option: train_examples is --train-examples."""
     return f"--{field.replace('_', '-')}"

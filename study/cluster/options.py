@@ -13,9 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import get_args
 
-from moe.cli import Parser, add_options, from_options, refuse
+from moe.cli import Parser, add_options, from_options, location, refuse
 from moe.files import expanded
-from moe.store.location import checked
 from study.cluster.request import ACTIONS, JOB, NOT_GIVEN, OTHERS, PLACE, PROGRAM, SENDS, Action, Kind, Request
 from study.options import DEFAULTS, PER_RUN, Options, parse, space_of, study_name
 from study.space import PRESETS, Space
@@ -115,7 +114,7 @@ def parser(action: Action = "submit", on: Kind = "ray") -> Parser:
         help_text = "the results folder on the cluster" + ", for a study from before a restart" * (on == "ray")
         help_text += ", or the URL of the results"
         found.add_argument(
-            "--from", dest="source", type=_place, required=on == "slurm", metavar="DIR|URL", help=help_text
+            "--from", dest="source", type=location, required=on == "slurm", metavar="DIR|URL", help=help_text
         )
     return found
 
@@ -127,13 +126,6 @@ def _url(text: str) -> str:
     if not re.fullmatch(rf"https?://{host}(:[1-9][0-9]{{0,4}})?{path}", text):
         raise argparse.ArgumentTypeError(f"is {text!r}; expected the URL of a dashboard, such as http://head:8265")
     return text.rstrip("/")
-
-
-def _place(text: str) -> str:
-    try:
-        return checked(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"is {error}") from None
 
 
 def _checked_ca(path: Path, address: str) -> Path:

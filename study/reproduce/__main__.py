@@ -8,10 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from moe.cli import Parser, refuse, whole
+from moe.cli import Parser, location, refuse, whole
 from moe.console import Exit, fail, tolerate_lost_output
 from moe.export import new_file
-from moe.store.location import checked
 from study.definition import refuse_data_for_shapes
 from study.folder import FolderError
 from study.reproduce.original import UnknownTrialError, find
@@ -57,7 +56,7 @@ def parser() -> Parser:
     command.add_argument("folder", type=Path, metavar="results/NAME", help="the study's folder")
     command.add_argument("--trial", type=whole(), metavar="N", help="default: the first trial of the best config")
     command.add_argument("--data", type=_data, metavar="DIR", help="CIFAR-10 (default: where the study had it)")
-    command.add_argument("--store", type=_store, metavar="PATH|URL", help="reuse its stages instead of training them")
+    command.add_argument("--store", type=location, metavar="PATH|URL", help="reuse its stages instead of training them")
     command.add_argument("--save", type=new_file, metavar="FILE", help="save the mixture as FILE.safetensors")
     command.add_argument("--json", action="store_true", help="print the comparison as JSON, and all else to stderr")
     return command
@@ -67,13 +66,6 @@ def _data(text: str) -> Path:
     if not text or not os.path.exists(text):
         raise argparse.ArgumentTypeError(f"is {text or repr(text)}; expected a folder with CIFAR-10")
     return Path(text)
-
-
-def _store(text: str) -> str:
-    try:
-        return checked(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"is {error}") from None
 
 
 if __name__ == "__main__":
