@@ -133,13 +133,10 @@ class Space(Model):
                 raise ValueError(f"{name} is {found!r}; space {self.name} has {', '.join(map(str, grid))}")
         return {name: grid.index(getattr(config, name)) for name, grid in self.grids.items()}
 
-    def nearest(self, values: Mapping[str, Any]) -> dict[str, int]:
-        """The point nearest to a config: equal flags, and each number the fewest times larger or smaller.
-
-        Args:
-            values: fields of a config; one that is missing counts with its default.
-        """
-        wanted = {**dict(Config()), **values}
+    @property
+    def default(self) -> dict[str, int]:
+        """The point nearest to the default config: equal flags, and each number the fewest times larger or smaller."""
+        wanted = dict(Config())
         distances = {name: [_distance(value, wanted[name]) for value in grid] for name, grid in self.grids.items()}
         return {name: each.index(min(each)) for name, each in distances.items()}
 

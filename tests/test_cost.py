@@ -60,7 +60,7 @@ def test_points_on_several_seeds_cost_as_often_as_there_are_seeds():
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_what_the_store_has_of_recorded_trials_costs_nothing(precision):
     study = a_study(space=PRESETS["notebook"], precision=precision)
-    default = study.space.values(study.space.nearest({}))
+    default = study.space.values(study.space.default)
     longer = Config(**{**default, "epochs": 8}, precision=precision)
     fresh, resumed = forecast(study, 144, [], SPEED), forecast(study, 144, [longer], SPEED)
     assert resumed.apart == fresh.apart

@@ -74,7 +74,7 @@ def test_a_grid_with_lost_trials_has_the_configs_and_seeds_of_one_without(trials
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_config_whose_worker_is_lost_again_and_again_does_not_keep_a_grid_from_its_end(resumed):
     driver = Driver(trials=SPACE.size + 2, sampler="grid")
-    first = driver.ledger.study.config(SPACE.nearest({}), 0).as_json()
+    first = driver.ledger.study.config(SPACE.default, 0).as_json()
     tries, configs = 0, []
     while (suggestion := driver.launch())[1] != Searcher.FINISHED:
         if suggestion[1]["config"] == first and tries < 3:

@@ -44,7 +44,7 @@ def test_leaders_the_default_and_a_random_config_run_on_common_fresh_seeds(study
     assert {each.replicate for each in wanted} == {REFINE_FROM, REFINE_FROM + 1}
     places = [study.space.position(each.point) for each in wanted]
     assert places[:5] == [29, 28, 27, 26, 25]
-    assert places[5] == study.space.position(study.space.nearest({}))
+    assert places[5] == study.space.position(study.space.default)
     assert 0 < places[6] < 25
     assert places[7:] == places[:7]
 

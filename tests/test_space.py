@@ -230,17 +230,16 @@ def test_an_index_outside_its_grid_is_refused(small):
         small.values({"use_large_experts": 0})
 
 
-def test_the_nearest_point_has_equal_flags_and_numbers_nearest_by_ratio():
-    grids = {"epochs": (1, 4, 30), "learning_rate": (1e-4, 1e-2), "use_large_experts": (True, False)}
+def test_the_default_point_has_equal_flags_and_numbers_nearest_by_ratio():
+    grids = {"batch_size": (5, 10, 120), "learning_rate": (2e-4, 4e-3), "use_large_experts": (True, False)}
     space = Space(name="s", grids=grids, fixed={})
-    near = space.nearest({"epochs": 12, "learning_rate": 2e-3, "use_large_experts": False})
-    assert near == {"epochs": 2, "learning_rate": 1, "use_large_experts": 1}
-    assert space.nearest({"epochs": 10, "use_large_experts": True})["epochs"] == 1
+    assert space.default == {"batch_size": 2, "learning_rate": 1, "use_large_experts": 1}  # near 50, 0.001 and False
+    assert Space(name="s", grids={"batch_size": (20, 150)}, fixed={}).default == {"batch_size": 0}
 
 
 @pytest.mark.parametrize(("name", "epochs", "examples"), [("notebook", 1, 5000), ("full", 1, 5000)])
 def test_the_point_nearest_to_the_default_config_is_the_notebook_s_own(name, epochs, examples):
-    values = PRESETS[name].values(PRESETS[name].nearest(dict(Config())))
+    values = PRESETS[name].values(PRESETS[name].default)
     assert (values["epochs"], values["train_examples"]) == (epochs, examples)
     assert not any(values[flag] for flag in FLAGS)
 

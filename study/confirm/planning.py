@@ -97,7 +97,7 @@ def _new(
 ) -> Plan:
     """The plan of a confirmation whose first seed is that of replicate `first`."""
     chosen = choice.config.replace(seed=study.seed_of(first))
-    default = study.config(study.space.nearest({}), first)
+    default = study.config(study.space.default, first)
     configs: list[tuple[Role, Config]] = [(CHOICE, chosen), (DEFAULT, default)]
     if default == chosen:
         del configs[1]

@@ -171,9 +171,8 @@ class Ledger:
         lost = Counter((at, record.replicate) for at, record in searched if record.repeatable)
         for (at, _), tries in lost.items():
             times[at] -= min(tries, MOST_TRIES - 1)
-        default = space.nearest({})
-        if not times[space.position(default)]:
-            return default
+        if not times[space.position(space.default)]:
+            return space.default
         fewest = min(times.values()) if len(times) == space.size else 0
         return space.at(next(at for at in order if times[at] == fewest))
 

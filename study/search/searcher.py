@@ -71,7 +71,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
                 self._add(record)
             elif ledger.next_replicate(ledger.point(record)) == record.replicate:  # else it was repeated
                 self.optuna_study.enqueue_trial(ledger.point(record))
-        default = ledger.study.space.nearest({})
+        default = ledger.study.space.default
         if default not in map(ledger.point, ledger.records.values()):
             self.optuna_study.enqueue_trial(default)
 

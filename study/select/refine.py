@@ -88,7 +88,7 @@ def _others(study: Study, searched: Sequence[Record], leaders: Sequence[int]) ->
     """The notebook's default and one config drawn by the study's seed, where they were tried and do not lead."""
     space = study.space
     tried = {space.position(space.point(record.config)) for record in searched}
-    default = space.position(space.nearest({}))
+    default = space.position(space.default)
     found = [default] if default in tried and default not in leaders else []
     rest = sorted(tried - {*leaders, default})
     return found + ([random.Random(study.seed).choice(rest)] if rest else [])

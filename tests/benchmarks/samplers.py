@@ -110,7 +110,7 @@ def search(world: World, sampler: str, trials: int) -> float:
     """Run a study in the world; returns the CPU seconds that its suggestions took."""
     order = grid_order(world.space, world.seed) if sampler == "grid" else []
     study = optuna.create_study(direction="maximize", sampler=None if order else make(sampler, world.seed))
-    study.enqueue_trial(world.space.nearest({}))
+    study.enqueue_trial(world.space.default)
     for position in order[: trials + 1]:  # no more trials than points
         study.enqueue_trial(world.space.at(position))
     start = time.process_time()

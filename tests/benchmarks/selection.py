@@ -117,7 +117,7 @@ def measured(epochs: int) -> float:
 
 def study_of(world: World, study: Study, trials: int) -> list[Record]:
     """The records of a study: the notebook's default and random points, then what refining wants."""
-    default = SPACE.position(SPACE.nearest({}))
+    default = SPACE.position(SPACE.default)
     places = world.draw.permutation(len(POINTS)).tolist()
     places.remove(default)
     records = [world.trial(n, place, 0) for n, place in enumerate([default, *places[: trials - 1]], 1)]

@@ -72,7 +72,7 @@ def test_a_resume_with_more_trials_adds_them_to_those_there_were(finished, tmp_p
     before = records(finished.home, "shapes-four-1")
 
     def search(searcher, *_):
-        searcher.ledger.start(searcher.ledger.study.space.nearest({}))
+        searcher.ledger.start(searcher.ledger.study.space.default)
 
     monkeypatch.setattr(study.driver, "search", search)
     code, printed = command(finished.copy(tmp_path).home, "--resume", "--trials", "4", "--no-store")
