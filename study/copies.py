@@ -18,7 +18,6 @@ LARGEST = 2**30  # bytes of a study
 AT_ONCE = 16  # requests, where many files are fetched
 WEIGHTS = (".pt", ".safetensors")
 NOT_COPIED = ("resume.txt",)  # it is true for one machine, until the study is done
-WRITTEN_ONCE = ("trials/", "confirm")  # begin the names of files that are never replaced once they have ended
 ELSEWHERE = "choose another --name, or move one of them away"
 
 
@@ -55,7 +54,7 @@ def _travels(name: str) -> bool:
 
 
 def to_take(there: Folder, records: Sequence[Record], here: Folder, where: str, names: set[str]) -> list[str]:
-    """Which files to take from there, study.json last: those that lack here, and those that are not settled here.
+    """Which files to take from there, study.json last: those that lack here, and what has ended or was scored there.
 
     Raises:
         FolderError: the study here is another one, or is damaged, or a finished trial here is another one there.
@@ -71,32 +70,25 @@ def to_take(there: Folder, records: Sequence[Record], here: Folder, where: str, 
             raise FolderError(f"{here.path / name} is another trial than behind {where}; {ELSEWHERE}")
     wanted = {name for name in names if not os.path.lexists(here.path / name)}
     wanted |= {name for name, record in known.items() if record.state == RUNNING and name in others}
-    wanted |= {name for name in names - others.keys() if _settled(there, name) and _settled(here, name) is False}
+    wanted |= {name for name in names if _scored_there(here.path / name, there.path / name)}
     if len(theirs) > len(ours):
         wanted.add("study.json")
     return sorted(wanted, key=lambda name: (name == "study.json", name))
 
 
-def _settled(folder: Folder, name: str) -> bool | None:
-    """Whether a file of a folder never changes again; None where it cannot be read, or may change at any time."""
-    if not name.startswith(WRITTEN_ONCE):
-        return None
+def _scored_there(here: Path, there: Path) -> bool:
     with suppress(OSError):
-        return settled(name, read_regular(folder.path / name, LARGEST))
-    return None
+        return here.parent.name.startswith("confirm") and scored_since(read_regular(here), read_regular(there))
+    return False
 
 
-def settled(name: str, content: bytes) -> bool:
-    """Whether a file whose name is one of `WRITTEN_ONCE` never changes again.
-
-    A trial that runs does, and a seed of a confirmation whose predictions are not scored yet.
-    """
-    if name.startswith("trials/"):
-        return finished(content) is not None
+def scored_since(before: bytes, now: bytes) -> bool:
+    """Whether both are the same seed of a confirmation, before and after its predictions were scored."""
     try:
-        return decode_edited(SeedRecord, content).predicted is None
+        one, other = (decode_edited(SeedRecord, content) for content in (before, now))
     except ValueError:
-        return True  # its plan, or its result
+        return False
+    return one.predicted is not None and other == one.replace(predicted=None, right=other.right)
 
 
 def _name(record: Record) -> str:

@@ -64,8 +64,8 @@ class Headless:
         self._progress = Progress(Ledger(study, [], self._folder.write_record), terminal=False)
         timing = Timing(stuck_s=60 * self._options.stall_minutes)
         place = Local(self._folder.path / ".leases")
-        twice = "another worker may train the same trial"
-        files = TolerantFiles(place, lambda why: self._progress.warned(why), timing.rest_s, place.name, twice)
+        cost = "another worker may train the same trial"
+        files = TolerantFiles(place, self._progress.warned, timing.rest_s, place.name, cost)
         self._leases, self._lease = Leases(files, timing), Lease(files, "", 0, over=True)  # the one that is held
         self._joined = False
 

@@ -21,7 +21,7 @@ from moe.store.files import Local, Place, PlaceError
 from moe.store.location import place_at
 from moe.store.locks import Lease, Leases, Timing, newest
 from moe.store.tolerant import TolerantFiles
-from study.copies import ELSEWHERE, LARGEST, WRITTEN_ONCE, download, finished, sendable, settled, to_take
+from study.copies import ELSEWHERE, LARGEST, download, finished, scored_since, sendable, to_take
 from study.folder import Folder, FolderError
 from study.options import DEFAULTS, PROGRAM, Options, resume_command, space_of
 from study.search.stopping import Stop
@@ -32,6 +32,7 @@ END_S = 60.0  # that the end of a study waits for a file to be copied
 SIGNALLED_S = 15.0  # the same after a signal: what sent it may kill soon
 LEAVE_S = 10.0  # for the lease to be released
 TIMING = Timing(rest_s=10.0)  # beats are back soon after a failure
+_WRITTEN_ONCE = ("trials/", "confirm")  # begin the names of files that are never replaced once they have ended
 
 
 class Copy:
@@ -84,7 +85,7 @@ class Copy:
         raise FolderError(f"{self.where} cannot be used: it creates no file exclusively, so two drivers could write it")
 
     def _acquired(self) -> tuple[Leases, Lease]:
-        """The same; of generation 0 where the place fails."""
+        """That lease, and what keeps it alive; its generation is 0 where the place fails."""
         # what fails to be copied is said elsewhere
         leases = Leases(TolerantFiles(self._place, lambda why: None, self._timing.rest_s), self._timing)
         began, told = time.monotonic(), False
@@ -184,11 +185,12 @@ class Copy:
     def _put(self, name: str, content: bytes) -> None:
         self._check_held()
         at = f"{self._folder.path.name}/{name}"
-        if not name.startswith(WRITTEN_ONCE):
+        if not name.startswith(_WRITTEN_ONCE):
             self._place.replace(at, content)
         elif name in self._there or not self._place.create(at, content):
-            found = self._place.read(at)
-            if found not in (None, content) and settled(name, found or b""):
+            found = self._place.read(at) or b""
+            may_change = not finished(found) if name.startswith("trials/") else scored_since(found, content)
+            if found not in (b"", content) and not may_change:
                 raise FolderError(f"{self._place.name}/{at} was written by another driver, and stays as it is")
             self._place.replace(at, content)
         self._there.add(name)

@@ -15,6 +15,7 @@ import study.headless
 from moe import pipeline
 from moe.config import Config
 from moe.data import load
+from moe.store.files import Local, PlaceError
 from study.run import main
 from tests.cli_helpers import outcomes, without
 from tests.run_helpers import SMALL, call, furnished, records, start, until
@@ -105,6 +106,7 @@ def test_a_trial_whose_worker_died_three_times_has_failed_and_another_seed_takes
     assert [line for line in died.stdout.splitlines() if line.isdigit()] == ["9"] * 3, died.stderr
     code, printed = here("--name", "deadly")
     assert code == 0, printed
+    assert "warning: trial 1 failed: its worker died 3 times" in here.printed
     failed, done = records(home, "deadly")
     assert (failed["state"], done["state"]) == ("failed", "complete")
     assert "died 3 times" in failed["error"]
@@ -122,7 +124,9 @@ def here(home, monkeypatch, capsys):
             code = main([*ONE, *words])
         finally:
             torch.set_num_threads(1)
-        return code, capsys.readouterr().err
+        printed = capsys.readouterr()
+        run.printed = printed.out
+        return code, printed.err
 
     return run
 
@@ -153,6 +157,25 @@ def test_a_study_that_is_moved_away_is_not_begun_again(home, here, monkeypatch):
     assert (code, "was moved or replaced" in printed) == (4, True), printed
     assert not (home / "results" / "here" / "trials").exists()
     assert [record["state"] for record in records(home, "there")] == ["running"]
+
+
+def test_leases_that_cannot_be_written_are_no_matter_of_the_store(home, here, monkeypatch):
+    train, replace = study.headless.evaluate, Local.replace
+
+    def fill(*rest):
+        def put(place, path, content):
+            if place.name.endswith(".leases"):
+                raise PlaceError("no room")
+            replace(place, path, content)
+
+        monkeypatch.setattr(Local, "replace", put)
+        train(*rest)
+
+    monkeypatch.setattr(study.headless, "evaluate", fill)
+    assert here("--name", "full")[0] == 0
+    words = "results/full/.leases cannot be written (no room); another worker may train the same trial"
+    assert words in here.printed
+    assert "the store cannot" not in here.printed
 
 
 @pytest.mark.parametrize("kind", ["link", "file"])

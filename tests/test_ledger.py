@@ -224,6 +224,18 @@ def test_a_grid_takes_the_default_first_and_every_point_once_in_each_round_and_i
     assert [record.replicate for record in saved[::2]] == [0] * 6 + [1] * 6 + [2] * 6
 
 
+def test_a_grid_looks_at_the_trials_of_a_point_alone_however_many_there_are(saved, monkeypatch):
+    space, looked = PRESETS["notebook"], []
+    repeatable = Record.repeatable.fget
+    monkeypatch.setattr(Record, "repeatable", property(lambda record: looked.append(record) or repeatable(record)))
+    ledger, order, counts = a_ledger(saved, space=space), grid_order(space, 0), []
+    for _ in range(2):
+        grid(ledger, order, 40)
+        counts.append(len(looked))
+        looked.clear()
+    assert counts[0] == counts[1]
+
+
 def test_a_grid_over_nothing_is_one_point_over_and_over(saved):
     ledger = a_ledger(saved, space=parse("one", {"epochs": 2}))
     assert grid(ledger, grid_order(ledger.study.space, 0), 12) == [0] * 12

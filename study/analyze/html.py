@@ -127,7 +127,7 @@ def _verdict(analysis: Analysis, outcome: Outcome | None) -> Iterator[str]:
     choice = analysis.choice
     if outcome:
         if not _of_choice(outcome, choice):
-            other = brief(outcome.configs[CHOICE].config)
+            other = escape(brief(outcome.configs[CHOICE].config))
             yield f'<p class="first">The newest confirmation is of another config than is chosen now: {other}.</p>'
         yield f'<p class="first">{escape(headline(outcome))}</p>'
         words = escape(confirmed(outcome, analysis.study.dataset))

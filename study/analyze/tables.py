@@ -92,18 +92,19 @@ def trials_csv(study: Study, records: Iterable[Record], header: bool = True) -> 
     would be read as numbers: no error is "none".
     """
     rows = (map(_plain, _row(study, record, no_error="none")) for record in records)
-    return _csv(rows, COLUMNS if header else ())
+    return _csv(rows, [*COLUMNS] if header else [])
 
 
 def epochs_csv(records: Iterable[Record], header: bool = True) -> str:
     """The table of epochs as CSV, floats unrounded; it has no texts of others."""
-    return _csv(_epochs(records), EPOCHS if header else ())
+    return _csv(_epochs(records), [*EPOCHS] if header else [])
 
 
-def _csv(rows: Iterable[Iterable[Any]], header: Iterable[str]) -> str:
+def _csv(rows: Iterable[Iterable[Any]], header: list[str]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")  # not through a DataFrame, which takes three times as long
-    writer.writerows(filter(None, [[*header]]))
+    writer = csv.writer(text, lineterminator="\n")  # not through a DataFrame, which takes longer
+    if header:
+        writer.writerow(header)
     writer.writerows(rows)
     return text.getvalue()
 

@@ -69,6 +69,9 @@ class Ledger:
         self._numbers_at: defaultdict[int, set[int]] = defaultdict(set)  # by the point's position
         for record in self.records.values():
             self._numbers_at[study.space.position(self.point(record))].add(record.trial)
+        self._trials_at = Counter[int]()  # by the point's position, as `_count_trials` has it
+        for position in self._numbers_at:
+            self._count_trials(position)
 
     def of(self, state: str) -> list[Record]:
         """The records in a state."""
@@ -160,21 +163,18 @@ class Ledger:
         return None
 
     def next_of_grid(self, order: Sequence[int]) -> Point:
-        """Of the points with the fewest trials the first one in this order; before all, the notebook's default.
-
-        A trial whose worker was lost counts once its seed was lost again and again.
-        """
+        """Of the points with the fewest trials the first one in this order; before all, the notebook's default."""
         space = self.study.space
-        trials = ((at, self.records[number]) for at, numbers in self._numbers_at.items() for number in numbers)
-        searched = [(at, record) for at, record in trials if record.phase == SEARCH]
-        times = Counter(at for at, _ in searched)
-        lost = Counter((at, record.replicate) for at, record in searched if record.repeatable)
-        for (at, _), tries in lost.items():
-            times[at] -= min(tries, MOST_TRIES - 1)
-        if not times[space.position(space.default)]:
+        if not self._trials_at[space.position(space.default)]:
             return space.default
-        fewest = min(times.values()) if len(times) == space.size else 0
-        return space.at(next(at for at in order if times[at] == fewest))
+        return space.at(min(order, key=self._trials_at.__getitem__))
+
+    def _count_trials(self, position: int) -> None:
+        """Count a point's trials of the search; one whose worker was lost, once that was so again and again."""
+        found = [self.records[number] for number in self._numbers_at[position]]
+        found = [record for record in found if record.phase == SEARCH]
+        lost = Counter(record.replicate for record in found if record.repeatable)
+        self._trials_at[position] = len(found) - sum(min(times, MOST_TRIES - 1) for times in lost.values())
 
     def start(self, point: Point) -> Record:
         """Add a new trial: the next replicate of a point."""
@@ -216,7 +216,9 @@ class Ledger:
         self._ends += record.state != RUNNING
         if record.state == COMPLETE and (self.best is None or self._objective(record) > self._objective(self.best)):
             self.best = record
-        self._numbers_at[self.study.space.position(self.point(record))].add(record.trial)
+        position = self.study.space.position(self.point(record))
+        self._numbers_at[position].add(record.trial)
+        self._count_trials(position)
         self._save(record)
         return record
 

@@ -12,7 +12,7 @@ from statistics import fmean
 
 import numpy as np
 
-from moe.config import Config
+from moe.config import SIZE_FLAGS, Config
 from moe.result import Result
 from moe.schema import fields
 from study.select.interval import Crossed, crossed
@@ -23,7 +23,7 @@ from study.study import REFINE, SEARCH, Objective, Record, Study
 COVERS = "new seeds and new images"
 CLAIM = "validation, selected: the choice is the best of several; study.confirm makes a claim"
 FEW_EPOCHS = 2  # up to so many, trainings differ more between seeds
-UNSEEN = {"use_large_experts", "use_large_gating_mlp", "epochs"}  # fields that do not tell a baseline's chain
+UNSEEN = {"epochs", *SIZE_FLAGS.values()} - {SIZE_FLAGS["baseline"]}  # fields that a baseline's chain does not have
 USUAL_IMAGE_SHARE = 0.3  # of the images' noise that stays over seeds, until replicates show it; .04 was measured
 
 

@@ -100,10 +100,23 @@ def test_a_seed_of_a_confirmation_is_replaced_once_it_is_scored_and_never_again(
     assert there(place) == content(one)
 
 
-def put_seed(folder, **found):
+def test_a_seed_that_another_confirmation_scored_replaces_none(place, tmp_path):
+    one, two = (a_folder(tmp_path / name, a_record(1)) for name in ("one", "two"))
+    put_seed(one, right={"baseline": ""})
+    with copying(place, one) as copy:
+        assert copy.finish()
+    put_seed(two, seconds=2.0, predicted={"baseline": ""})
+    with copying(place, two, stop := Stop()) as copy:
+        before = content(two)
+        assert not copy.finish()
+    assert "was written by another driver" in str(stop.broken)
+    assert (content(two), there(place)) == (before, content(one))
+
+
+def put_seed(folder, seconds=1.0, **found):
     """Write a seed of a confirmation; its text."""
     config = a_record(1).config
-    common = {"role": "choice", "config": config, "started": STARTED, "ended": STARTED, "seconds": 1.0}
+    common = {"role": "choice", "config": config, "started": STARTED, "ended": STARTED, "seconds": seconds}
     text = seal(SeedRecord(**common, state="complete", **found).as_json())
     folder.subfolder("confirm")
     write_text(folder.path / "confirm" / "choice-0500.json", text)
