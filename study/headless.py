@@ -31,8 +31,8 @@ from study.lock import InUseError
 from study.machine import ClusterError
 from study.search.ledger import MOST_TRIES, Ledger, Verdict
 from study.search.progress import Progress
+from study.search.proposals import GridProposals
 from study.search.reference import missing_references, wanted_references
-from study.search.samplers import grid_order
 from study.search.stopping import Stop
 from study.search.trial import EpochReport, Job, Row
 from study.search.worker import devices, evaluate, refer
@@ -57,7 +57,7 @@ class Headless:
     def __init__(self, request: Request, study: Study, job: Job, stop: Stop) -> None:
         self._request, self._options, self._job, self._stop = request, request.options, job, stop
         self._study, self._folder = study, Folder(self._options.studies / study.name)
-        self._order = grid_order(study.space, study.seed)
+        self._proposals = GridProposals(study)
         self._instructions = configure_numerics(devices(job.resources)[0], study.precision).instructions
         self._failed_before: int | None = None  # failed trials when this process began
         self._too_many_failed = False
@@ -186,7 +186,7 @@ class Headless:
                     self._lease.beat(released=True)
             if (verdict := ledger.verdict()) is not Verdict.LAUNCH:
                 return verdict
-            record = ledger.next_planned() or ledger.start(ledger.next_of_grid(self._order))
+            record = ledger.next_planned() or self._proposals.start(ledger)
             return record if self._hold(record) else Verdict.WAIT
 
     def _hold(self, record: Record) -> bool:

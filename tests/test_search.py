@@ -49,7 +49,7 @@ def test_a_tried_config_is_told_with_its_mean_objective_and_another_is_asked_for
             return 0
 
     driver = Driver(a_record(1, 0.02), a_record(2, 0.04, replicate=1), trials=4)
-    study = driver.searcher.optuna_study
+    study = driver.searcher._proposals.study
     study.sampler = Stubborn()
     _, suggestion = driver.launch()
     assert suggestion["config"]["seed"] == 2  # it insisted, so it gets a replicate

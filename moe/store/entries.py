@@ -46,7 +46,7 @@ class Entries:
         self._warn = warn
         self._useless: set[str] = set()  # paths of damaged files that could not be moved
         self._written: set[str] = set()  # paths of tensors that this process wrote
-        self._latest: dict[str, Manifest] = {}  # by folder, as last read or written
+        self.latest: dict[str, Manifest] = {}  # by folder, as last read or written
         self._lock = threading.Lock()
 
     def newest(self, which: Spec | Checkpoint) -> Manifest | None:
@@ -58,8 +58,8 @@ class Entries:
                 return None
             for name in sorted(names, key=names.__getitem__, reverse=True):
                 if content := self._verified(folder, name, partial(read_verified, self._files, folder, name)):
-                    self._latest[folder] = unseal(content)
-                    return self._latest[folder]
+                    self.latest[folder] = unseal(content)
+                    return self.latest[folder]
         return None
 
     def _verified(self, folder: str, name: str, read: Callable[[], bytes | None]) -> bytes | None:
@@ -98,6 +98,12 @@ class Entries:
         except DamagedError:
             return None, "is damaged"
 
+    def load_weights(self, checkpoint: Checkpoint) -> State | None:
+        """The weights of a checkpoint of a chain that was looked up; None if they are not there any more."""
+        latest = self.latest.get(folder := folder_of(checkpoint))
+        content = latest.weights.get(checkpoint.epoch) if latest else None
+        return self.load(folder, latest, content) if latest and content else None
+
     def load_predictions(self, checkpoint: Checkpoint, images: str) -> State | None:
         """A checkpoint's predictions for a set of images; None if they are not stored for its very weights."""
         folder, weights = folder_of(checkpoint), self._weights(checkpoint)
@@ -121,7 +127,7 @@ class Entries:
 
     def _weights(self, checkpoint: Checkpoint) -> Content | None:
         """The file of a checkpoint's weights, by the latest manifest."""
-        latest = self._latest.get(folder_of(checkpoint)) or self.newest(checkpoint)
+        latest = self.latest.get(folder_of(checkpoint)) or self.newest(checkpoint)
         return latest.weights.get(checkpoint.epoch) if latest else None
 
     def put(self, folder: str, state: State) -> Content | None:
@@ -144,7 +150,7 @@ class Entries:
             return
         if not self._files.create(f"{folder}/{manifest.name}", seal(manifest)):  # the first writer also tidies up
             return
-        self._latest[folder] = manifest
+        self.latest[folder] = manifest
         for name in present:
             epochs = epochs_of(name)
             if epochs is not None and epochs < len(manifest.epochs):

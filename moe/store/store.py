@@ -22,7 +22,7 @@ from moe.store.files import Place
 from moe.store.location import default_location, place_at
 from moe.store.locks import Leases, Timing
 from moe.store.maintenance import use_in
-from moe.store.manifest import ATTEMPTS, Content, Manifest
+from moe.store.manifest import ATTEMPTS, Content
 from moe.store.tensors import State
 from moe.store.tolerant import TolerantFiles
 from moe.store.writer import ChainWriter, MemoryWriter
@@ -63,7 +63,6 @@ class Store:
         self._files = TolerantFiles(place, warn, self.timing.rest_s)
         self._entries = Entries(self._files, warn)
         self._leases = Leases(self._files, self.timing, self._renew_uses)
-        self._manifests: dict[str, Manifest] = {}  # by folder, as last read
         self._uses_noted: dict[str, float] = {}  # by folder: when the last use was written, on the clock below
         self._in_use: set[str] = set()  # folders that the current run has used
         self._clock_offset = _clock_offset()
@@ -72,16 +71,10 @@ class Store:
 
     def chain(self, spec: Spec) -> Chain:
         """A stage as far as it is stored; its weights stay where they are."""
-        if (found := self._newest(spec)) is None:
+        if (found := self._entries.newest(spec)) is None:
             return Chain(spec)
         self._note_use(folder_of(spec))
         return Chain(spec, list(found.epochs))
-
-    def _newest(self, spec: Spec) -> Manifest | None:
-        found = self._entries.newest(spec)
-        if found:
-            self._manifests[folder_of(spec)] = found
-        return found
 
     def _note_use(self, folder: str) -> None:
         """Write when the chain was last used, at most once an hour: `gc` keeps what was used in the last day."""
@@ -108,10 +101,7 @@ class Store:
 
     def load_weights(self, checkpoint: Checkpoint) -> State | None:
         """The weights of a checkpoint of a chain that was looked up; None if they are not there any more."""
-        folder = folder_of(checkpoint)
-        manifest = self._manifests.get(folder)
-        content = manifest.weights.get(checkpoint.epoch) if manifest else None
-        return self._entries.load(folder, manifest, content) if manifest and content else None
+        return self._entries.load_weights(checkpoint)
 
     def open_writer(self, spec: Spec) -> ChainWriter | None:
         """The chain as far as it is stored, and the right to train it on; None while another process has that."""
@@ -135,7 +125,7 @@ class Store:
         """
         folder = folder_of(spec)
         for _ in range(ATTEMPTS):
-            if (found := self._newest(spec)) is None:
+            if (found := self._entries.newest(spec)) is None:
                 break
             chain = Chain(spec, list(found.epochs))
             if found.end is None:  # patience ended it
@@ -164,10 +154,10 @@ class Store:
 
     def flush(self) -> None:
         """Wait until all that was handed over is written, or has failed to be."""
-        self._manifests.clear()  # the next run looks them up again
         self._in_use.clear()
         while self._pending:
             self._pending.pop().result()
+        self._entries.latest.clear()  # the next run looks them up again
 
     def close(self) -> None:
         """Flush, and stop all threads."""

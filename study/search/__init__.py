@@ -1,8 +1,10 @@
 """Trials under Ray Tune. Only this package and `study.cluster` import Ray.
 
-    Ledger <--> StudySearch (Optuna) --config--> Tune --> worker: study.search.worker.evaluate
-                     ^                                         |
-                     +------- epochs, result or error ---------+
+    Proposals (Optuna or a grid)
+        |
+    Ledger <--> StudySearch --config--> Tune --> worker: study.search.worker.evaluate
+                     ^                                |
+                     +--- epochs, result or error ----+
 
 Tune's own records, restore and tables are not used: the ledger's records are the study.
 """

@@ -1,11 +1,9 @@
-"""The search algorithm that Tune calls: an Optuna study or a grid proposes points; the ledger makes trials of them."""
+"""The search algorithm that Tune calls: it starts the trials of a study and records how they end."""
 
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-import optuna
-from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from moe.config import Config
@@ -14,21 +12,16 @@ from moe.schema import decode, fields
 from study.search.ledger import MOST_TRIES, Ledger, Verdict
 from study.search.loggers import Loggers
 from study.search.progress import Progress
-from study.search.samplers import distributions, grid_order, make
+from study.search.proposals import proposals
 from study.search.stopping import Stop
 from study.search.trial import EpochReport, Row
-from study.study import COMPLETE, FAILED, LOST, NOT_RUN, RUNNING, SEARCH, STALLED, Record, Reference
+from study.study import LOST, NOT_RUN, RUNNING, STALLED, Reference
 
-MAX_REPEATS = 5  # times that a sampler may propose a point that was tried, before the trial becomes a replicate
 RAY_ENDS_S = 2.0  # a raylet ends its workers before itself, as when an agent of it has died
 
 
 class StudySearch(Searcher):  # type: ignore[misc]
-    """Proposes the trials of a study to Tune, and records how they end.
-
-    If a proposed point was tried, Optuna gets its mean objective and proposes another one. If it proposes tried points
-    again and again, or every point is tried, the trial is a replicate: the same config with the next seed.
-    """
+    """Gives the trials of a study to Tune, and records how they end."""
 
     def __init__(
         self,
@@ -39,55 +32,16 @@ class StudySearch(Searcher):  # type: ignore[misc]
         references: Iterable[Config] = (),
         loggers: Loggers | None = None,
     ) -> None:
-        study = ledger.study
-        super().__init__(metric=study.objective, mode="max")
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._order = grid_order(study.space, study.seed) if study.sampler == "grid" else []  # else Optuna proposes
-        sampler = None if self._order else make(study.sampler, study.seed, len(ledger.records))
-        self.optuna_study = optuna.create_study(sampler=sampler, direction="maximize")
+        super().__init__(metric=ledger.study.objective, mode="max")
+        self._proposals = proposals(ledger)
         self.ledger, self.stop = ledger, stop
         self._progress, self._concurrency = progress, concurrency
         self._loggers = loggers or Loggers({}, progress.warned)
-        self._distributions = distributions(study.space)
-        self._running: dict[str, tuple[int, optuna.Trial | None]] = {}  # by Tune's id: our number, Optuna's proposal
+        self._running: dict[str, int] = {}  # our number by Tune's id
         self._lost: dict[str, int] = {}  # trials that ended without a report
         self._references = list(references)  # configs whose baselines are trained first
         self._referring: dict[str, Config] = {}  # by Tune's id, those that run
         self._lost_references: Counter[Config] = Counter()  # how often each lost its worker
-        if not self._order:
-            self._add_earlier_trials()
-
-    def _add_earlier_trials(self) -> None:
-        """Give Optuna the trials of earlier runs; the notebook's default comes first, unless it was tried."""
-        ledger = self.ledger
-        for record in [*ledger.of(COMPLETE), *ledger.of(FAILED)]:
-            if record.phase == SEARCH and not record.repeatable:
-                self._add(record)
-        for record in ledger.interrupted:
-            self.optuna_study.enqueue_trial(ledger.point(record))
-        lost = {record.config: record for record in ledger.of(FAILED) if record.phase == SEARCH and record.repeatable}
-        for record in lost.values():
-            if not self._worth_repeating(record):
-                self._add(record)
-            elif ledger.next_replicate(ledger.point(record)) == record.replicate:  # else it was repeated
-                self.optuna_study.enqueue_trial(ledger.point(record))
-        default = ledger.study.space.default
-        if default not in map(ledger.point, ledger.records.values()):
-            self.optuna_study.enqueue_trial(default)
-
-    def _worth_repeating(self, record: Record) -> bool:
-        """Whether a trial is to be tried again, so that a study has the same trials as one that lost none."""
-        if not record.repeatable:
-            return False
-        others = self.ledger.records.values()
-        return sum(each.repeatable and each.config == record.config for each in others) < MOST_TRIES
-
-    def _add(self, record: Record) -> None:
-        """Give Optuna a trial that it did not propose."""
-        value, point = self.ledger.value(record), self.ledger.point(record)
-        self.optuna_study.add_trial(
-            optuna.create_trial(state=_state(value), value=value, params=point, distributions=self._distributions)
-        )
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
         """How many run at once is limited here: Tune's limiter would lose trials that were retried.
@@ -114,8 +68,8 @@ class StudySearch(Searcher):  # type: ignore[misc]
             return Searcher.FINISHED  # type: ignore[no-any-return]
         if verdict is not Verdict.LAUNCH or busy or (self._referring and self.ledger.study.objective == "fair_gain"):
             return None
-        proposal, record = self._next()
-        self._running[trial_id] = record.trial, proposal
+        record = self.ledger.next_planned() or self._proposals.start(self.ledger)
+        self._running[trial_id] = record.trial
         self._progress.started(record)
         self._loggers.started(record)
         return {"trial": record.trial, "config": record.config.as_json()}
@@ -124,26 +78,6 @@ class StudySearch(Searcher):  # type: ignore[misc]
         config = self._referring[trial_id] = self._references.pop(0)
         self._progress.referring(len(self._references) + len(self._referring))
         return {"reference": True, "config": config.as_json()}
-
-    def _next(self) -> tuple[optuna.Trial | None, Record]:
-        ledger = self.ledger
-        if record := ledger.next_planned():
-            return None, record
-        if self._order:
-            left = ledger.interrupted
-            return None, ledger.restart(left[0]) if left else ledger.start(ledger.next_of_grid(self._order))
-        proposal = self.optuna_study.ask(self._distributions)
-        if ledger.interrupted:
-            return proposal, ledger.restart(ledger.interrupted[0])
-        for _ in range(MAX_REPEATS):
-            if not ledger.tried(proposal.params) or ledger.exhausted():
-                break
-            self._tell(proposal, ledger.mean_objective(proposal.params))
-            proposal = self.optuna_study.ask(self._distributions)
-        return proposal, ledger.start(proposal.params)
-
-    def _tell(self, proposal: optuna.Trial, value: float | None) -> None:
-        self.optuna_study.tell(proposal, value, _state(value))
 
     def on_trial_result(self, trial_id: str, result: Row) -> None:
         """Pass a trial's progress on; record its end at once, because the driver may be killed next."""
@@ -158,7 +92,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
             else:
                 self._progress.warned(f"a reference is left out: {result['error']}")
             return
-        number, _ = self._running[trial_id]
+        number = self._running[trial_id]
         if self.ledger.records[number].state != RUNNING:
             return  # too late: it has failed as stalled
         if "result" in result:
@@ -171,13 +105,13 @@ class StudySearch(Searcher):  # type: ignore[misc]
             self._loggers.progressed(number, report)
 
     def on_trial_complete(self, trial_id: str, result: Row | None = None, error: bool = False) -> None:
-        """Tell Optuna how a trial ended; one that was stopped stays as it is, for a resume."""
+        """Announce how a trial ended; one that was stopped stays as it is, for a resume."""
         if trial_id not in self._running:
             if (config := self._referring.pop(trial_id, None)) and error:
                 self._lose_reference(config)
             self._progress.referring(len(self._references) + len(self._referring))
             return
-        number, proposal = self._running.pop(trial_id)
+        number = self._running.pop(trial_id)
         unreported = error and self.ledger.records[number].state == RUNNING
         if unreported and not self.stop.now() and not self.stop.ray_is_gone(within_s=RAY_ENDS_S):
             self.ledger.fail(number, LOST)
@@ -185,12 +119,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
         record = self.ledger.records[number]
         if record.state == RUNNING:
             return
-        if proposal:
-            if self._worth_repeating(record):
-                self.optuna_study.enqueue_trial(self.ledger.point(record))
-            self._tell(proposal, self.ledger.value(record))
-        elif not self._order and record.phase == SEARCH and not record.repeatable:
-            self._add(record)
+        self._proposals.ended(self.ledger, record)
         self._progress.ended(record)
         self._loggers.ended(record)
 
@@ -211,7 +140,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
 
     def fail_stalled(self, trial_id: str, minutes: float) -> None:
         """Record that a trial's worker has reported nothing for so long; it may be stopped, or its storage."""
-        if trial_id in self._running and self.ledger.records[number := self._running[trial_id][0]].state == RUNNING:
+        if (number := self._running.get(trial_id)) and self.ledger.records[number].state == RUNNING:
             self.ledger.fail(number, f"{STALLED} {minutes:g} minutes: stopped, or waiting for its storage")
 
     def explain(self, trial_id: str, error: Exception) -> None:
@@ -219,7 +148,3 @@ class StudySearch(Searcher):  # type: ignore[misc]
         if (number := self._lost.pop(trial_id, None)) is not None:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             self.ledger.fail(number, f"{NOT_RUN} {reason}")
-
-
-def _state(value: float | None) -> TrialState:
-    return TrialState.FAIL if value is None else TrialState.COMPLETE
