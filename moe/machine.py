@@ -1,4 +1,4 @@
-"""The CPUs and the memory of this machine, as its system, its container and Slurm limit them. No torch."""
+"""The CPUs and the memory of this machine, as its system, its container and Slurm limit them; its boot. No torch."""
 
 import os
 import re
@@ -8,6 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path("/")  # of the file system
+
+
+def boot_id() -> str:
+    """This boot of the machine's kernel, by which machines with one name differ; "" if unknown."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
 
 
 def cpus(root: Path = ROOT) -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from moe.console import warn
 from moe.files import NOFOLLOW, NONBLOCK, read_regular
+from moe.machine import boot_id
 from moe.schema import Model, decode
 from study.files import create_text, write_text
 
@@ -63,7 +64,7 @@ class Lock:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._path = folder, folder / ".lock"
-        self._claim = Claim(token=uuid.uuid4().hex, host=socket.gethostname(), boot=_boot(), beat="0" * 10)
+        self._claim = Claim(token=uuid.uuid4().hex, host=socket.gethostname(), boot=boot_id(), beat="0" * 10)
         self._using = threading.Lock()
         self._released = threading.Event()
         self._held = os.open(folder, os.O_RDONLY) if fcntl else None  # meanwhile no other folder gets its number
@@ -168,9 +169,3 @@ class Lock:
             if (claim := self._read()) and claim.token == self._claim.token:
                 self._path.unlink()
         self._close()
-
-
-def _boot() -> str:
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return ""

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TypeVar
 
+from moe.machine import boot_id
 from moe.schema import Model, decode
 from moe.store.files import Place
 from moe.store.tolerant import TolerantFiles
@@ -64,7 +65,7 @@ class Owner(Model):
 
 def _machine() -> str:
     with suppress(OSError):
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}" if (boot := boot_id()) else ""
     return ""
 
 

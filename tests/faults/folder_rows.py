@@ -66,7 +66,7 @@ def quick(stack: ExitStack, boot: str | None = None) -> None:
     stack.enter_context(mock.patch.object(lock, "BEAT_S", 0.1))
     stack.enter_context(mock.patch.object(lock, "STALE_S", 1.0))
     if boot:
-        stack.enter_context(mock.patch.object(lock, "_boot", return_value=boot))
+        stack.enter_context(mock.patch.object(lock, "boot_id", return_value=boot))
 
 
 def second_driver(
