@@ -99,8 +99,11 @@ def test_a_choice_that_loses_to_the_reference_is_said_to_first_with_the_best_by_
     assert (choice.config.epochs, choice.fairest.epochs) == (1, 4)
     assert choice.over_reference == pytest.approx(-0.1)
     assert choice.why.startswith(choice.standing)
-    for part in ("loses", "10.00 points", "epochs=4"):
+    for part in ("loses", "10.00 points", "baseline minus 2 points: epochs=4"):
         assert part in choice.standing
+    alone = choose(study, [a_record(1, 0.0, epochs=4), weak(2, 0.29, baseline=0.2)])  # it lacks less than the margin
+    assert (alone.config, alone.over_reference) == (alone.fairest, pytest.approx(-0.01))
+    assert "minus 2 points: the same config, " in alone.standing
     fair = choose(study, [a_record(1, 0.0, epochs=4), a_record(2, 0.2)])
     assert fair.over_reference == pytest.approx(0.2)
     assert "beats" in fair.standing

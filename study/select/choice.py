@@ -51,6 +51,7 @@ class Choice:
     regression: float | None  # of the refined configs: search less fresh seeds, mean; what selection added
     fairest: Config | None  # the best by fair_gain, if the choice loses to the reference
     fairest_value: float | None
+    margin: float  # by which the baseline of a fair gain may lack to the reference
 
     @property
     def over_reference(self) -> float | None:
@@ -76,7 +77,11 @@ class Choice:
         kind = "its gain is over an under-trained baseline" if self.gain > 0 else "it gains nothing"
         fair = ""
         if self.fairest and self.fairest_value is not None:
-            fair = f" Best by fair gain: {brief(self.fairest)}, {points(self.fairest_value)} points."
+            best = "the same config" if self.fairest == self.config else brief(self.fairest)
+            fair = (
+                f" Best by fair gain, which is over no less than the best baseline minus {100 * self.margin:g} points: "
+                f"{best}, {points(self.fairest_value)} points."
+            )
         return (
             f"The chosen config's mixture loses to {against} by {-100 * self.over_reference:.2f} points "
             f"({accuracies}): {kind}.{fair}"
@@ -214,6 +219,7 @@ def choose(
         regression=_regression(study, complete, fitted),
         fairest=fairest[0] if fairest else None,
         fairest_value=fairest[1] if fairest else None,
+        margin=study.margin,
     )
 
 
