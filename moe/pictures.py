@@ -77,7 +77,10 @@ def _kind(path: Path) -> str:
 def _fitted(picture: Image.Image) -> Image.Image:
     """The middle of a picture, scaled, in red, green and blue; white where it was transparent."""
     if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
-        picture = Image.fromarray((np.asarray(picture, np.float32) / 257).round().astype(np.uint8))
+        grey, clear = np.asarray(picture, np.float32), picture.info.get("transparency")
+        picture = Image.fromarray((grey / 257).round().astype(np.uint8))
+        if clear is not None:
+            picture.putalpha(Image.fromarray(np.where(grey == clear, 0, 255).astype(np.uint8)))
     mode = "RGBA" if "A" in picture.getbands() or "transparency" in picture.info else "RGB"
     picture = picture if picture.mode == mode else picture.convert(mode)
     small = ImageOps.fit(picture, IMAGE[1:], Image.Resampling.BICUBIC).convert("RGBA")

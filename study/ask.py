@@ -7,22 +7,21 @@ What is not named is as in the chosen config. It also prints what one more trial
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import yaml
-
 from moe.cli import Parser, add_options, from_options, refuse
 from moe.config import Config
 from moe.console import Exit, duration, emit, fail, warn
+from moe.schema import fields
 from study.definition import Request, data_folder, refuse_data_for_shapes
 from study.folder import named
 from study.guard import guarded
 from study.options import RESOURCES, Options
 from study.search.resources import Resources, local
 from study.search.stopping import Stop
+from study.space import read_value
 from study.study import Study
 
 if TYPE_CHECKING:
@@ -65,7 +64,9 @@ def parser() -> Parser:
 def parse(arguments: list[str] | None = None) -> AskOptions:
     """Read the command line; invalid options exit with code 2."""
     given = parser().parse_intermixed_args(arguments)
-    folder = named(given.folder)
+    folder, names = named(given.folder), [name for name, _ in given.fields]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        refuse(PROGRAM, f"{twice} is given twice; expected each field once")
     return from_options(
         AskOptions, given, PROGRAM, folder=folder, results=str(folder.parent), values=dict(given.fields)
     )
@@ -73,16 +74,12 @@ def parse(arguments: list[str] | None = None) -> AskOptions:
 
 def _field(text: str) -> tuple[str, Any]:
     name, _, word = text.partition("=")
+    if name not in fields(Config) or not word:
+        raise argparse.ArgumentTypeError(f"is {text!r}; expected a field of a config and its value, as epochs=6")
     try:
-        value = yaml.safe_load(word)
-    except (yaml.YAMLError, ValueError):
-        value = None
-    if not name or value is None:
-        raise argparse.ArgumentTypeError(f"is {text!r}; expected as epochs=6")
-    if isinstance(value, str):
-        with suppress(ValueError):
-            value = float(value)  # YAML 1.1 reads 1e-3 as a word
-    return name, value
+        return name, read_value(name, word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"is {text!r}: {error}") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> Exit:

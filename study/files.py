@@ -45,7 +45,19 @@ def _encoded(text: str) -> bytes:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, allow_nan=False) + "\n"
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    if "\\ud" in text:  # perhaps half a surrogate pair, from the name of a file, which no reader takes
+        text = json.dumps(_texts(value), indent=2, allow_nan=False) + "\n"
+    return text
+
+
+def _texts(value: Any) -> Any:
+    """The same with each byte of a path that is no text as an escape."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_texts(name): _texts(each) for name, each in value.items()}
+    return [_texts(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def seal(value: Any) -> str:

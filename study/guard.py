@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from moe.cli import refuse
 from moe.console import Exit, fail, tolerate_lost_output, warn
 from study.folder import FolderError
 from study.machine import ClusterError
@@ -33,6 +34,7 @@ def guarded(
     """
     tolerate_lost_output()
     words = sys.argv[1:] if arguments is None else list(arguments)
+    _check_texts(program, words)
     options, stop = parse(words), Stop()
     if options.address == "local" and "ray" not in sys.modules:  # Ray reads it when it is imported
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # a Ray without other nodes: on the loopback alone
@@ -51,3 +53,15 @@ def guarded(
         return Exit.INTERRUPTED
     finally:
         gc.freeze()  # the end of the process visits nothing
+
+
+def _check_texts(program: str, words: Sequence[str]) -> None:
+    """Refuse a word that is no text: Ray and the study's files could not hold the command."""
+    for before, word in zip(["", *words], words, strict=False):
+        name, has_value, value = word.partition("=")
+        option, value = (name, value) if name.startswith("--") and has_value else (before, word)
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            what = option if option.startswith("--") else "an argument"
+            refuse(program, f"{what} is {value!r}, which is no text in UTF-8; expected a name in UTF-8")

@@ -60,7 +60,10 @@ def _nvidia_smi() -> str:
     if not shutil.which("nvidia-smi"):
         return ""
     pipe, none = subprocess.PIPE, subprocess.DEVNULL
-    process = subprocess.Popen(["nvidia-smi", "-L"], stdout=pipe, stderr=none, errors="replace")
+    try:
+        process = subprocess.Popen(["nvidia-smi", "-L"], stdout=pipe, stderr=none, errors="replace")
+    except OSError:  # it is for another machine, or no program
+        return ""
     try:
         return process.communicate(timeout=NVIDIA_SMI_S)[0]
     except subprocess.TimeoutExpired:

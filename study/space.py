@@ -21,7 +21,7 @@ from moe.config import Config, Protocol
 from moe.files import expanded
 from moe.schema import Model, fields, kind
 from study.rules import Rule
-from study.space_file import read_mapping
+from study.space_file import read_mapping, read_scalar
 
 #: how a space can be searched; here, so that options can list them without Optuna
 Sampler = Literal["auto", "tpe", "gp", "random", "qmc", "grid"]
@@ -217,6 +217,11 @@ def _grid(name: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
     if double := next((text for text, times in Counter(map(repr, grid)).items() if times > 1), None):
         raise ValueError(f"{name} has {double} more than once; expected each value once")
     return grid
+
+
+def read_value(name: str, text: str) -> Any:
+    """The value of one field as a space file would have it; raises a ValueError if it is none."""
+    return _plain(name, read_scalar(name, text))
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -33,6 +33,19 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise ValueError(f"cannot be read as YAML: {' '.join(str(reason).split())}") from None
 
 
+def read_scalar(name: str, text: str) -> Any:
+    """The value of one field as a YAML file would have it; raises a ValueError if it is none, or more than one."""
+    import yaml
+
+    try:
+        _check_events(text)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        return None if node is None else _value(loader, name, node)
+    except yaml.YAMLError as error:
+        raise ValueError(f"cannot be read as YAML: {' '.join(str(error).split())}") from None
+
+
 def _check_events(text: str) -> None:
     """Refuse aliases, which can make a small file a huge value, and depth, before any value is made."""
     import yaml
@@ -83,6 +96,8 @@ def _value(loader: Any, name: str, node: Any) -> Any:
         raise ValueError(f"{name} has {node.value[:40]!r}, which is of the type {node.tag}; expected numbers or flags")
     if kind == "int" and not _WHOLE.fullmatch(node.value):
         raise ValueError(f"{name} has {node.value[:40]}; expected a decimal number without leading zeros")
+    if kind == "float" and ":" in node.value:
+        raise ValueError(f"{name} has {node.value[:40]}, of base 60; expected a decimal number")
     try:
         return loader.construct_object(node)
     except (ValueError, KeyError, AttributeError, IndexError):

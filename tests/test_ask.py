@@ -47,14 +47,25 @@ def test_any_config_of_the_space_has_an_estimate_and_others_are_refused(tmp_path
 def test_a_value_that_is_none_or_is_not_the_studys_is_refused_in_a_sentence(tmp_path, ask):
     folder = write(tmp_path / "s", search(30), space=PRESETS["notebook"]).path
     for field, words in (
-        ("epochs=[", "is 'epochs=['; expected as epochs=6"),
-        ("epochs=2024-13-45", "expected as epochs=6"),
+        ("epochs=[", "is 'epochs=[': cannot be read as YAML"),
+        ("epochs=" + "[" * 5000, "more than 4 levels"),
+        ("epochs=[6]", "list"),
+        ("epochs=2024-13-45", "expected numbers"),
+        ("epochs=!!int ''", "expected a decimal number"),
+        ("learning_rate=!!float ''", "learning_rate has ''; expected a number"),
+        ("epochs=!!timestamp abc", "expected numbers"),
+        ("use_large_experts=!!bool maybe", "expected true or false"),
+        ("epochs=010", "expected a decimal number"),
+        ("learning_rate=0:0.001", "of base 60"),
+        ("self=1", "expected a field of a config"),
         ("learning_rate=1e-2", "learning_rate is 0.01; expected 0.001, with which study s trains every config"),
         ("batch_size=100", "batch_size is 100; expected 50, with which study s trains every config"),
     ):
         code, _, error = ask(folder, field)
         assert (code, len(error.splitlines())) == (2, 1), error
         assert words in error
+    code, _, error = ask(folder, "epochs=6", "epochs=8")
+    assert (code, error) == (2, "python -m study.ask: epochs is given twice; expected each field once\n")
     assert ask(folder, "learning_rate=1e-3", "seed=7")[0] == 0
 
 

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from moe.config import CLASSES
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 #: how many images each half of a data set has
 ROWS = {"train": 50_000, "test": 10_000}
 IMAGE = (32, 32, 3)  # height, width, colours
+MOST_REPEATED = 0.01  # of the images of a half may be there already, as a few are in some collections
+LEAST_OF_CLASS = 0.9  # of the images that a class is to have, since some collections have corrected labels
 
 
 class DataError(Exception):
@@ -38,10 +42,21 @@ class Arrays:
         expected = [form for rows in ROWS.values() for form in (((rows, *IMAGE), "uint8"), ((rows,), "int64"))]
         return [(array.shape, array.dtype.name) for array in self.named().values()] == expected
 
-    def repeated(self) -> int:
-        """How many test images are also train images."""
-        train, test = ({image.tobytes() for image in images} for images in (self.train_images, self.test_images))
-        return len(train & test)
+    def problem(self) -> str | None:
+        """Why these are not CIFAR-10, whose images differ from each other and whose classes are equally many."""
+        halves = {"train": (self.train_images, self.train_labels), "test": (self.test_images, self.test_labels)}
+        before: set[bytes] = set()
+        for half, (images, labels) in halves.items():
+            contents = [image.tobytes() for image in images]
+            if (shared := sum(content in before for content in contents)) > MOST_REPEATED * len(contents):
+                return f"{shared} test images that are train images too; expected other ones"
+            before = {*contents}
+            if (twice := len(contents) - len(before)) > MOST_REPEATED * len(contents):
+                return f"{twice} {half} images that are there already; expected each image once"
+            for label, rows in enumerate(np.bincount(labels, minlength=CLASSES)):
+                if rows < LEAST_OF_CLASS * len(contents) / CLASSES:
+                    return f"{rows} {half} images with the label {label}; expected {len(contents) // CLASSES}"
+        return None
 
     @cached_property
     def fingerprint(self) -> str:

@@ -34,6 +34,10 @@ def decode(content: bytes | None, where: str) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.size != IMAGE[:2]:  # read from the header, before anything is decoded
                 raise DataError(f"{where} is {image.width} x {image.height} pixels; expected 32 x 32")
+            opaque = image.mode in ("RGB", "L", "P") and "transparency" not in image.info
+            if not opaque and (image.mode != "RGBA" or image.getchannel("A").getextrema() != (255, 255)):
+                kind = f"{image.mode}, transparent" if "transparency" in image.info else image.mode
+                raise DataError(f"{where} has pixels of the kind {kind}; expected opaque RGB of 8 bits")
             return np.asarray(image.convert("RGB"))
     except DataError:
         raise

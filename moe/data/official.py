@@ -3,6 +3,7 @@
 Pickles run code, so none is opened before its md5 is the official one, and what was hashed is what is opened.
 """
 
+import gzip
 import hashlib
 import io
 import pickle
@@ -32,7 +33,8 @@ MD5 = {
 }
 PICKLES = tuple(name for name in MD5 if name != ARCHIVE)
 BINARIES = tuple(f"{name}.bin" for name in PICKLES)
-MOST_BATCH, MOST_ARCHIVE = 64 << 20, 1 << 30  # bytes
+MOST_BATCH, MOST_ARCHIVE, MOST_UNPACKED = 64 << 20, 1 << 30, 512 << 20  # bytes
+_HEAD = 1 << 20  # bytes that the first header of an archive is in
 _ROW = 1 + IMAGE[0] * IMAGE[1] * IMAGE[2]  # bytes of a label and its image, colour by colour
 
 Read = Callable[[str], bytes]  # the content of a file by its name
@@ -90,13 +92,20 @@ def _rows(content: bytes, path: str) -> tuple[NDArray[np.uint8], NDArray[np.int6
     return rows[:, 1:], rows[:, 0].astype(np.int64)
 
 
+def _unpacked(archive: Path, most: int) -> io.BytesIO:
+    """The first bytes of a tar archive without its compression: a header in it may claim any size."""
+    with open_regular(archive, MOST_ARCHIVE) as file:
+        packed = file.peek(2)[:2] == b"\x1f\x8b"
+        return io.BytesIO(gzip.GzipFile(fileobj=file).read(most) if packed else file.read(most))
+
+
 def first_folder(archive: Path) -> str:
     """The folder that a tar archive begins with; empty for what is none."""
     try:
-        with open_regular(archive, MOST_ARCHIVE) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
+        with tarfile.open(fileobj=_unpacked(archive, _HEAD)) as tar:
             first = tar.next()
             return first.name.removeprefix("./").split("/")[0] if first else ""
-    except (tarfile.TarError, OSError, EOFError, ValueError):
+    except Exception:  # damaged bytes make tarfile and zlib raise almost anything
         return ""
 
 
@@ -109,12 +118,16 @@ def in_archive(archive: Path, names: tuple[str, ...]) -> Read:
     """
     found: dict[str, bytes] = {}
     try:
-        with open_regular(archive, MOST_ARCHIVE) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
+        with tarfile.open(fileobj=_unpacked(archive, MOST_UNPACKED)) as tar:
             for member in tar:
                 name = member.name.rpartition("/")[2]
                 if name in names and member.isreg() and member.size <= MOST_BATCH and (part := tar.extractfile(member)):
                     found[name] = part.read()
-    except (tarfile.TarError, EOFError, ValueError) as error:
+    except OSError as error:
+        if error.errno is not None:  # of the system; gzip's own have no number
+            raise
+        raise DataError(f"{archive} cannot be read as an archive: {error}") from error
+    except Exception as error:  # damaged bytes make tarfile and zlib raise almost anything
         raise DataError(f"{archive} cannot be read as an archive: {error}") from error
     if missing := [name for name in names if name not in found]:
         raise DataError(f"{archive} has no {missing[0]}; expected the official batches")

@@ -22,6 +22,7 @@ from moe.files import open_regular
 
 IMAGES, LABELS = ("img", "image"), ("label", "labels")  # what the columns are commonly called
 MOST = 4 << 30  # bytes of a file
+BATCH = 64  # rows that are read at once
 POINTER = b"version https://git-lfs"
 _SHARD = re.compile(r"(.*-)(\d+)-of-(\d+)\.parquet")
 _HALF = {half: re.compile(rf"(.*[-_.])?{half}([-_.].*)?\.parquet", re.IGNORECASE) for half in ROWS}
@@ -79,7 +80,7 @@ def _opened(path: Path) -> Iterator[Any]:
     from pyarrow.parquet import ParquetFile
 
     try:
-        with ParquetFile(path) as file:
+        with path.open("rb") as source, ParquetFile(source) as file:  # of any name, which need not be text
             yield file
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).partition("\n")[0]
@@ -92,28 +93,36 @@ def read(shards: Mapping[str, list[Path]]) -> Arrays:
     Raises:
         DataError: a file is damaged or holds something else; images are decoded after everything else is checked.
     """
-    encoded = {half: {path: _read_columns(path) for path in paths} for half, paths in shards.items()}
+    labels = {half: [label for path in paths for label in _labels(path)] for half, paths in shards.items()}
     halves: list[NDArray[Any]] = []
-    for half, files in encoded.items():
-        found = (decode(one, f"row {row} of {path}") for path in files for row, one in enumerate(files[path][0]))
-        halves.append(np.fromiter(found, np.dtype((np.uint8, IMAGE)), ROWS[half]))
-        halves.append(np.array([label for _, labels in files.values() for label in labels], np.int64))
+    for half, paths in shards.items():
+        images = (image for path in paths for image in _images(path))
+        halves += [np.fromiter(images, np.dtype((np.uint8, IMAGE)), ROWS[half]), np.array(labels[half], np.int64)]
     return Arrays(*halves)
 
 
-def _read_columns(path: Path) -> tuple[list[bytes | None], list[int]]:
-    """A file's encoded images and its labels."""
-    from pyarrow.compute import struct_field
-
+def _labels(path: Path) -> list[int]:
     with _opened(path) as file:
-        image, label = _columns(file.schema_arrow, path)
-        table = file.read([f"{image}.bytes", label])
-        contents, labels = struct_field(table[image], "bytes").to_pylist(), table[label].to_pylist()
+        label = _columns(file.schema_arrow, path)[1]
+        labels: list[int] = file.read([label])[label].to_pylist()
     for row, value in enumerate(labels):
         if value not in range(CLASSES):
             has = "no label" if value is None else f"the label {value}"
             raise DataError(f"row {row} of {path} has {has}; expected 0 to {CLASSES - 1}")
-    return contents, labels
+    return labels
+
+
+def _images(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """The images of a file, a few read at once: a value that is there once may stand for thousands."""
+    from pyarrow.compute import struct_field
+
+    row = 0
+    with _opened(path) as file:
+        image = _columns(file.schema_arrow, path)[0]
+        for batch in file.iter_batches(BATCH, columns=[f"{image}.bytes"]):
+            for content in struct_field(batch.column(0), "bytes").to_pylist():
+                yield decode(content, f"row {row} of {path}")
+                row += 1
 
 
 def _columns(schema: Any, path: Path) -> tuple[str, str]:

@@ -112,7 +112,8 @@ def _csv(rows: Iterable[Iterable[Any]], header: list[str]) -> str:
 def _plain(cell: Any) -> Any:
     if not isinstance(cell, str):
         return cell
-    return printable(f"'{cell}" if cell.lstrip().startswith(("=", "+", "-", "@", "|", "%")) else cell)
+    text = printable(cell)  # first: a colour may stand before a formula
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@", "|", "%")) else text
 
 
 def write_all(folder: Folder, study: Study, records: Sequence[Record], most: int = MOST_AT_ONCE) -> Choice | None:

@@ -95,7 +95,7 @@ class Server:
             pieces.put(None)
         except Exception as error:  # `send` raises it
             if isinstance(error, urllib.error.HTTPError):
-                with error, suppress(OSError, http.client.HTTPException):
+                with error, suppress(Exception):  # of a body in pieces of a senseless size, a ValueError
                     error.msg = error.read(ERROR_BYTES).decode(errors="replace")
             pieces.put(error)
 
@@ -184,5 +184,6 @@ def gateway_headers() -> dict[str, str]:
 
 def one_line(text: str) -> str:
     """An error in a line; of a traceback, which a server may send, the error at its end."""
-    named = re.findall(r"^\s*[\w.]+Error: .*", text, re.MULTILINE)
+    text = text[-ERROR_BYTES:]
+    named = [line for line in text.splitlines() if re.match(r"\s*[\w.]+Error: ", line)]
     return " ".join((named or [text])[-1].split())[:300]

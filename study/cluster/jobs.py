@@ -219,5 +219,5 @@ def _described(job: Job, jobs: Jobs) -> str:
 
 def _progress(log: str) -> tuple[int, int] | None:
     """How many trials were complete, and how many are to be, when a study last printed it."""
-    found = re.findall(r"(\d+) of (\d+) trials", log)
+    found = re.findall(r"(?<!\d)(\d{1,7}) of (\d{1,7}) trials", log)
     return (int(found[-1][0]), int(found[-1][1])) if found else None

@@ -48,8 +48,8 @@ class Crossed:
 
     @cached_property
     def variance(self) -> float:
-        """Of the mean, for new seeds and new images."""
-        return max(self.between_seeds + self.between_images - self.both, self.between_seeds)
+        """Of the mean, for new seeds and new images; where the seeds show none, that of the images alone."""
+        return max(self.between_seeds + self.between_images - self.both, self.between_seeds or self.between_images)
 
     @cached_property
     def freedom(self) -> float:

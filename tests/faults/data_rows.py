@@ -1,16 +1,20 @@
 # ruff: noqa: E501 - a row of the table is a line
 """Forms of CIFAR-10 that people have, and what is wrong with some."""
 
+import gzip
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import torch
 
 from moe.data import DataError, cifar10, load, official
@@ -64,17 +68,34 @@ def refused(files: Callable[[], dict[str, bytes]], words: tuple[str, ...], folde
         assert word in sentence, sentence
 
 
-def repeats_train(folder: Path) -> None:
-    """The test half repeats train images."""
-    train = content()
-    twice = {"train.parquet": halves()[0], "test.parquet": shard(train.train_images[:10], train.train_labels[:10])}
+def refused_when_read(files: Callable[[], dict[str, bytes]], words: str, folder: Path) -> None:
+    """It is refused in a sentence with these words, once its images are there."""
     with small(folder):
         try:
-            load("cifar10", write(folder / "data", twice))
+            load("cifar10", write(folder / "data", files()))
         except DataError as error:
-            assert "10 test images that are train images" in str(error)  # noqa: PT017
+            assert words in str(error), error  # noqa: PT017
         else:
             raise AssertionError("it is accepted")
+
+
+def replaced(half: str, images: object, labels: object) -> dict[str, bytes]:
+    """Parquet files with one half that holds these."""
+    return {**parquet("train.parquet", "test.parquet"), f"{half}.parquet": shard(images, labels)}
+
+
+def looks_at_little(folder: Path) -> None:
+    """An archive whose first header claims a size takes no such memory."""
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, 256 << 20
+    bomb = gzip.compress(header.tobuf() + bytes(header.size), 1)
+    with small(folder):
+        root = write(folder / "data", {**parquet(), "x.tgz": bomb})
+        tracemalloc.start()
+        assert cifar10.missing(root) is None
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 64 << 20
 
 
 def in_place_of_a_file(make: Callable[[Path], object], name: str, folder: Path) -> None:
@@ -162,6 +183,7 @@ def shards_of_two(*present: str) -> dict[str, bytes]:
 FORMS: tuple[tuple[str, str, Callable[[], dict[str, bytes]], str], ...] = (
     ("E22", "an empty cifar-10-batches-py beside an archive", lambda: {"a.tar.gz": archive(), f"{official.BATCHES}/x": b""}, ""),
     ("E22", "an empty cifar-10-batches-py beside Parquet", lambda: {**parquet(), f"{official.BATCHES}/x": b""}, ""),
+    ("E22", "a name for an archive that holds 3 bytes", lambda: {**parquet(), "x.tgz": b"\x1f\x8b\x08"}, ""),
     ("E22", "scripts named *_batch* beside Parquet", lambda: {**parquet(), **STRAY}, ""),
     ("E22", "damaged batches beside Parquet", lambda: {**parquet(), **pickled(), "data_batch_2": b"x"}, ""),
     ("E22", "other Parquet files beside", lambda: {**parquet(), "results.parquet": b"x", "sub/train.parquet": b"y"}, ""),
@@ -212,6 +234,24 @@ REFUSED: tuple[tuple[str, str, Callable[[], dict[str, bytes]], tuple[str, ...]],
 )  # fmt: skip
 
 
+def train(images: int) -> np.ndarray:
+    return content().train_images[:images]
+
+
+LABELS = np.arange(50) % 10
+
+#: what is refused once it is decoded, its files, and words of the sentence
+UNLIKE: tuple[tuple[str, Callable[[], dict[str, bytes]], str], ...] = (
+    ("a test half that repeats train images", lambda: replaced("test", train(10), LABELS[:10]), "10 test images that are train images"),
+    ("a test half of one train image", lambda: replaced("test", train(1).repeat(10, 0), LABELS[:10]), "10 test images that are train images"),
+    ("a test half of one image", lambda: replaced("test", content().test_images[:1].repeat(10, 0), LABELS[:10]), "9 test images that are there already"),
+    ("a train half in which each image is there twice", lambda: replaced("train", train(25).repeat(2, 0), LABELS), "25 train images that are there already"),
+    ("a test half without a class", lambda: replaced("test", content().test_images, [*LABELS[:9], 0]), "0 test images with the label 9"),
+    ("grey of 16 bits", lambda: replaced("test", content().test_images[..., 0].astype(np.uint16) << 8, LABELS[:10]), "row 0 of"),
+    ("transparent images", lambda: replaced("test", np.zeros((10, 32, 32, 4), np.uint8), LABELS[:10]), "RGBA; expected opaque RGB"),
+)  # fmt: skip
+
+
 FAULTS = (
     *(
         Fault(kind, what, "moe.data", "read, each image under its label", partial(found, files, named))
@@ -231,7 +271,11 @@ FAULTS = (
         )
         for stage in ("baseline", "mixture")
     ),
-    Fault("A7", "a test half that repeats train images", "moe.data", "refused", repeats_train),
+    *(
+        Fault("A7", what, "moe.data", "refused", partial(refused_when_read, files, words))
+        for what, files, words in UNLIKE
+    ),
+    Fault("E22", "an archive whose header claims 256 MiB", "moe.data", "looked at for 1 MiB", looks_at_little),
     *(
         Fault("B9", f"{kind} in place of {name}", "moe.data", "refused in 2 s", partial(in_place_of_a_file, make, name))
         for kind, make in FILES.items()
