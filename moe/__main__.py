@@ -17,6 +17,7 @@ from moe.cli import AUTO, Parser, SharedOptions, add_options, from_options, refu
 from moe.config import FLOAT32, Config
 from moe.console import Exit, emit, fail, tolerate_encoding, warn
 from moe.export import ExportError, Origin, how_to_predict, new_file, save
+from moe.files import irregular, replace_file
 from moe.schema import fields
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def _run(given: argparse.Namespace) -> Exit:
     config = from_options(Config, given, PROGRAM, precision=FLOAT32)
     options = from_options(SharedOptions, given, PROGRAM)
     tolerate_encoding()
+    if given.json and given.save and given.json.resolve() == given.save.resolve():
+        refuse(PROGRAM, f"--json and --save are {given.json}; expected two files")
     if given.describe:
         for name in ("json", "save"):
             if file := getattr(given, name):
@@ -77,9 +80,12 @@ def parser() -> Parser:
 
 def _json_file(text: str) -> Path:
     path = Path(text)
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f"is {text}; expected a file in a folder that can be written")
-    return path
+    try:
+        if not irregular(path) and os.access(path.parent, os.W_OK | os.X_OK):
+            return path
+    except OSError:  # the name is too long, say
+        pass
+    raise argparse.ArgumentTypeError(f"is {text}; expected a file in a folder that can be written")
 
 
 def _train(config: Config, options: SharedOptions, files: argparse.Namespace) -> Exit:
@@ -123,7 +129,8 @@ def _write(trained: "TrainedMixture", json_file: Path | None, mixture_file: Path
             lines.append(how_to_predict(mixture_file))
         if json_file:
             try:
-                json_file.write_text(json.dumps(trained.result.as_json(), indent=2, allow_nan=False) + "\n")
+                content = json.dumps(trained.result.as_json(), indent=2, allow_nan=False) + "\n"
+                replace_file(json_file, content.encode())
             except OSError as error:
                 raise ExportError(f"--json is {json_file}; it cannot be written: {error.strerror}") from None
     finally:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_EMPHASIS = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")  # not within a word
 _CONTROL = re.compile(r"[^\n\t -~]")  # and what is not ASCII, most of which is printable
 PIPE_WIDTH = 10_000  # columns, where the output is no terminal
 
@@ -44,7 +45,8 @@ def _escaped(character: str) -> str:
 def markdown(text: str) -> str:
     """A text of others, such as an error or a path, as one line of Markdown that shows it and does nothing else."""
     line = printable(" ".join(text.split()))
-    return re.sub(r"[\\`*\[\]|]", r"\\\g<0>", line.replace("&", "&amp;").replace("<", "&lt;"))
+    line = _EMPHASIS.sub(lambda found: r"\_" * len(found[0]), re.sub(r"[\\`*~\[\]|]", r"\\\g<0>", line))
+    return line.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def emit(text: str, end: str = "\n") -> None:

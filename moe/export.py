@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 SUFFIX = ".safetensors"
 FORMAT: Final = 1
 MOST = 4 << 30  # bytes of a file
+MOST_NAME = 255  # bytes of its name, on the usual file systems
 
 
 class ExportError(Exception):
@@ -94,6 +95,8 @@ def new_file(text: str) -> Path:
         reason = f"a file in a folder that exists: {path.parent} does not"
     elif not os.access(path.parent, os.W_OK | os.X_OK):
         reason = f"a file in a folder that can be written: {path.parent} cannot"
+    elif len(os.fsencode(path.name)) > MOST_NAME:
+        reason = f"a name of at most {MOST_NAME} bytes"
     else:
         return path
     raise argparse.ArgumentTypeError(f"is {text or repr(text)}; expected {reason}")
@@ -202,6 +205,8 @@ def _networks(config: Config, weights: dict[str, "Tensor"]) -> dict[str, "nn.Mod
         found = networks(config)
     found.to_empty(device="cpu").to(memory_format=torch.channels_last)  # as in training, for equal bits
     found.load_state_dict(weights)
+    if broken := next((name for name, value in weights.items() if not value.isfinite().all()), None):
+        raise RuntimeError(f"{broken} holds a NaN or an infinity; expected finite numbers")
     if other := [name for name, value in weights.items() if value.dtype != torch.float32]:
         raise RuntimeError(f"{other[0]} is {weights[other[0]].dtype}; expected torch.float32")
     return dict(found.requires_grad_(False).items())

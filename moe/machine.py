@@ -24,7 +24,7 @@ def cpus(root: Path = ROOT) -> int:
         split = (*_numbers(folder / "cpu.cfs_quota_us"), *_numbers(folder / "cpu.cfs_period_us"))
         for times in (_numbers(folder / "cpu.max"), split):  # quota and period in microseconds; -1 is no quota
             limits += [times[0] // times[1]] if len(times) == 2 and min(times) > 0 else []
-    limits += _slurm("SLURM_CPUS_PER_TASK")
+    limits += _slurm("SLURM_CPUS_PER_TASK") + _slurm("SLURM_CPUS_ON_NODE")
     return max(1, min(limits))
 
 
@@ -37,6 +37,8 @@ def memory(root: Path = ROOT) -> int:
         limits += _numbers(folder / "memory.max") + _numbers(folder / "memory.limit_in_bytes")
     limits += [megabytes * 2**20 for megabytes in _slurm("SLURM_MEM_PER_NODE")]
     limits += [megabytes * 2**20 * cpus(root) for megabytes in _slurm("SLURM_MEM_PER_CPU")]
+    gpus = _slurm("SLURM_GPUS_ON_NODE")
+    limits += [megabytes * 2**20 * gpus[0] for megabytes in _slurm("SLURM_MEM_PER_GPU") if gpus]
     return min(limits)
 
 
@@ -45,7 +47,7 @@ def _control_groups(root: Path) -> Iterator[Path]:
     mounted = root / "sys/fs/cgroup"
     groups = [("", "/")]  # in a container the path below may be that outside of it
     with suppress(OSError):
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = os.fsdecode((root / "proc/self/cgroup").read_bytes()).splitlines()
         groups += [(found[2], found[3]) for line in lines if (found := re.fullmatch(r"(\d+):([^:]*):(.*)", line))]
     for controllers, path in groups:
         for mount in (controllers, *controllers.split(",")) if controllers else ("", "unified"):
@@ -66,4 +68,4 @@ def _numbers(file: Path) -> tuple[int, ...]:
 def _slurm(name: str) -> list[int]:
     """A limit that Slurm has set for this job; 0 is none."""
     value = os.environ.get(name, "")
-    return [int(value)] if value.isdecimal() and int(value) else []
+    return [int(value)] if re.fullmatch(r"\d{1,15}", value, re.ASCII) and int(value) else []

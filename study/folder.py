@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from moe.files import read_regular
+from moe.files import NotRegularError, read_regular
 from moe.schema import Model
 from study.files import ChangedError, create_text, decode_edited, seal, unseal, write_text
 from study.lock import FolderError, Lock
@@ -29,6 +29,8 @@ from study.study import SCHEMA, Record, Run, Study, StudyFile
 __all__ = ["Folder", "FolderError", "free_name", "named", "study_folders"]
 
 Value = TypeVar("Value", bound=Model)
+
+_RECORD = re.compile(r"[0-9].*\.json")
 
 
 @dataclass
@@ -86,9 +88,15 @@ class Folder:
         return records
 
     def _paths(self) -> list[Path]:
-        if self.trials.exists() and not self.trials.is_dir():
-            raise FolderError(f"{self.trials} is no folder; expected one with a record per trial")
-        return sorted(self.trials.glob("[0-9]*.json"), key=lambda path: (len(path.name), path.name))
+        try:
+            names = [name for name in os.listdir(self.trials) if _RECORD.fullmatch(name)]
+        except FileNotFoundError:
+            return []
+        except NotADirectoryError:
+            raise FolderError(f"{self.trials} is no folder; expected one with a record per trial") from None
+        except OSError as error:
+            raise FolderError(f"{self.trials} cannot be read: {error.strerror}") from None
+        return [self.trials / name for name in sorted(names, key=lambda name: (len(name), name))]
 
     def write_record(self, record: Record) -> None:
         """Write a trial's record, whole: a new one, or over one that this object read or wrote.
@@ -212,8 +220,10 @@ def _read(
         except ChangedError:
             value, changed = decode_edited(model, content), True
         check(value)
+    except NotRegularError as error:
+        reason = error.strerror or ""
     except OSError as error:
-        reason = (error.strerror or "it cannot be read").lower()
+        raise FolderError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         reason = str(error)
     else:

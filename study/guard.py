@@ -1,6 +1,5 @@
 """What a command that can be interrupted does around its work: signals, errors in one sentence, exit codes."""
 
-import errno
 import gc
 import os
 import shlex
@@ -16,8 +15,6 @@ from study.options import RayOptions
 from study.search.stopping import Stop, signals
 
 Options = TypeVar("Options", bound=RayOptions)
-
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # errors that may come without the name of a file
 
 
 def guarded(
@@ -44,7 +41,7 @@ def guarded(
     except (FolderError, ClusterError) as error:
         return fail(program, str(error))
     except OSError as error:
-        if not (error.filename or error.errno in _DISK):
+        if error.errno is None:  # not the system's
             raise
         return fail(program, f"{error.filename or options.results}: {error.strerror}")
     except KeyboardInterrupt:

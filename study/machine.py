@@ -48,7 +48,7 @@ def _chosen_by_number(visible: str, present: int) -> list[int]:
     """The numbers listed, up to the first that is none or too large; twice is none. CUDA takes "1x" for 1."""
     found: list[int] = []
     for word in visible.split(","):
-        number = re.match(r"\s*\+?(\d+)", word)
+        number = re.match(r"\s*\+?(\d{1,9})(?!\d)", word)
         if number is None or int(number[1]) >= present:
             break
         found.append(int(number[1]))
@@ -108,9 +108,10 @@ def commit() -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
+    elsewhere = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # in a hook, say
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+            ["git", *arguments], cwd=Path(__file__).parent, env=elsewhere, capture_output=True, text=True, check=False
         )
     except OSError:
         return None

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 
 from moe.cli import AUTO, Parser, SharedOptions, add_options, checked_location, from_options, option, refuse, whole
 from moe.config import HOLDOUT, Protocol
+from moe.files import expanded
 from moe.schema import Model, fields
 from study.rules import MOST_CPUS, gpu_share
 from study.space import PRESETS, Sampler, Space, read
@@ -20,6 +21,7 @@ from study.study import CONFIRM_FROM, REFINE_FROM, Objective
 PROGRAM = "python -m study.run"
 RESUME_COMMAND = "STUDY_RESUME_COMMAND"  # environment variable: the command that resumes a study, if it is another
 MOST_TRIALS = 100_000
+MOST_PORT = 65_535
 EVERY_POINT = 0  # what `--trials all` is read as
 MOST_SEED = 2_000_000  # a study's seeds are 1,000 apart and fit 31 bits
 RESOURCES = ("gpus_per_trial", "cpus_per_trial", "concurrency", "mixed", "stall_minutes", "address")
@@ -80,7 +82,7 @@ class RayOptions(SharedOptions):
     @field_validator("results")
     @classmethod
     def _results(cls, results: str) -> str:
-        return checked_location("results", results) if "://" in results else results or "."
+        return checked_location("results", results) if "://" in results else str(expanded(results or "."))
 
     @property
     def studies(self) -> Path:
@@ -90,7 +92,8 @@ class RayOptions(SharedOptions):
     @field_validator("address")
     @classmethod
     def _address(cls, address: str) -> str:
-        if address in ("local", "auto") or re.fullmatch(r"[^\s:/]+:\d{1,5}", address):
+        port = re.fullmatch(r"[^\s:/]+:(\d{1,5})", address)
+        if address in ("local", "auto") or (port and int(port[1]) <= MOST_PORT):
             return address
         raise ValueError(f"address is {address!r}; expected local, auto or HOST:PORT")
 

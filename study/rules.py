@@ -15,13 +15,14 @@ from moe.config import Config
 from moe.schema import Model
 
 MOST_CPUS = 4096
+MOST_GPUS = 1024
 
 
 def gpu_share(name: str, gpus: float | None) -> float | None:
     """A trial's share of GPUs as it was given; raises a ValueError if Ray cannot give that."""
-    if gpus is None or gpus == 0 or 0.01 <= gpus <= 1 or (gpus > 1 and float(gpus).is_integer()):
+    if gpus is None or gpus == 0 or 0.01 <= gpus <= 1 or (1 < gpus <= MOST_GPUS and float(gpus).is_integer()):
         return gpus
-    raise ValueError(f"{name} is {gpus:g}; expected 0, a fraction from 0.01 to 1 or a whole number")
+    raise ValueError(f"{name} is {gpus:g}; expected 0, a fraction from 0.01 to 1 or a whole number to {MOST_GPUS}")
 
 
 class Rule(Model):
@@ -38,7 +39,7 @@ class Rule(Model):
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if not self.when or self.cpus is self.gpus is None:
+        if not self.when or not all(self.when.values()) or self.cpus is self.gpus is None:
             raise ValueError("a rule of resources is incomplete; expected lines like `- {epochs: 30, gpus: 1}`")
         return self
 

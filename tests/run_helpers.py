@@ -71,7 +71,7 @@ def children(pid):
         with contextlib.suppress(OSError):
             parent = int((path / "stat").read_text().rsplit(")", 1)[1].split()[1])
             if parent == pid:
-                found += [(int(path.name), (path / "cmdline").read_text()), *children(int(path.name))]
+                found += [(int(path.name), (path / "cmdline").read_text(errors="replace")), *children(int(path.name))]
     return found
 
 

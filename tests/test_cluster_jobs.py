@@ -1,10 +1,12 @@
 import shlex
+import time
 
 import pytest
 
 from study.cluster import jobs as actions
 from study.cluster import package
 from study.cluster.client import PYTHON, Job
+from study.cluster.jobs import _progress
 from study.cluster.options import read
 from study.machine import ClusterError
 from study.options import parse
@@ -163,6 +165,13 @@ def test_an_empty_cluster_names_the_way_to_a_study_from_before_a_restart(command
     assert command(Server(), "status")[0] == 0
     code, printed = command(Server(), "logs")
     assert (code, f"{URL} has no study" in printed) == (2, True)
+
+
+@pytest.mark.parametrize("log", ["9" * 30_000, "9" * 5000 + " of 3 trials"])
+def test_a_log_of_digits_has_no_progress_and_takes_no_time(log):
+    began = time.monotonic()
+    assert _progress(log) is None
+    assert time.monotonic() - began < 0.5
 
 
 def test_logs_are_printed_as_they_are(command):

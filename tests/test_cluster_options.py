@@ -31,12 +31,32 @@ INVALID = [
     ("--address URL --env 3", "--env is '3'; expected NAME=VALUE"),
     ("--address URL --env AWS_SECRET_ACCESS_KEY=secret@", "--env is AWS_SECRET_ACCESS_KEY=..., which looks like"),
     ("--address URL --env WANDB_API_KEY=secret@", "--env is WANDB_API_KEY=..., which looks like"),
+    *(
+        (f"--address URL --env {name}=secret@", f"--env is {name}=..., which looks like")
+        for name in (
+            "AZURE_STORAGE_CONNECTION_STRING",
+            "MYSQL_PWD",
+            "GITHUB_PAT",
+            "DB_PW",
+            "SECRETKEY",
+            "MINIO_ACCESSKEY",
+            "SSHKEY",
+            "PRIVATEKEY",
+        )
+    ),
+    *(
+        (f"--address URL --env X={value}", "--env is X=..., which looks like")
+        for value in ("https://h/x?sig=secret@", "AccountKey=secret@", "-----BEGIN-secret@")
+    ),
     ("--address URL --env hf_tokens=secret@", "--env is hf_tokens=..., which looks like"),
     ("--address URL --env MOE_STORE=s3://me:secret@host/b", "--env is MOE_STORE=..., which looks like"),
     ("--address URL --env RAY_JOB_STOP_SIGNAL=SIGKILL", "--env is RAY_JOB_STOP_SIGNAL=..., which is set"),
     ("--address URL --ca ca.pem", "--ca is ca.pem and --address is http://head:8265; expected"),
+    ("--address https://head:65536", "expected the URL of a dashboard"),
+    ("--address URL --env A\u00c9=1", "expected NAME=VALUE"),
+    ("fetch --address URL --results s3://bucket/x", "--results is s3:/bucket/x; expected a folder on this machine"),
     ("--address https://head --ca nowhere.pem", "--ca is nowhere.pem: No such file or directory; expected"),
-    ("--address https://head --ca .", "--ca is .: Is a directory; expected"),
+    ("--address https://head --ca .", "--ca is .: it is a folder; expected"),
     ("--address URL -- --data s3://bucket/d", "--data is s3:/bucket/d; expected"),
     ("--address URL -- --results s3://me:secret@bucket", "--results is s3://..., with credentials"),
     ("fetch --from s3://bucket/r", "--from is s3://bucket/r, without NAME; expected"),

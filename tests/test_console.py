@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from moe import console
-from moe.console import Exit, duration, fail, output_width, printable, table
+from moe.console import Exit, duration, fail, markdown, output_width, printable, table
 
 EMIT = "from moe.console import emit; emit('a'); emit('b', end=''); print('after')"
 
@@ -117,6 +117,14 @@ class TestTable:
 )  # fmt: skip
 def test_control_characters_are_shown_as_escapes_and_colours_not_at_all(text, shown):
     assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("__version__", r"\_\_version\_\_"), ("train_examples", "train_examples"), ("~~x~~ *y*", r"\~\~x\~\~ \*y\*")],
+)
+def test_markdown_shows_what_others_wrote_and_does_nothing_else(text, shown):
+    assert markdown(text) == shown
 
 
 def test_long_lines_are_wrapped_at_words_in_a_terminal_only(monkeypatch):

@@ -259,6 +259,7 @@ def lacks_epochs(path):
         (lacks_epochs, "result.stages is missing"),
         (described("result", "config", "use_large_experts", value=False), "does not fit its config"),
         (weighed(lambda weights: weights.pop("gate.0.bias")), "gate.0.bias"),
+        (weighed(lambda weights: weights["gate.0.bias"].fill_(float("nan"))), "gate.0.bias"),
         (weighed(lambda weights: weights.update(x=torch.ones(1))), '"x"'),
         (weighed(lambda weights: weights.update({"gate.0.bias": torch.ones(3)})), "gate.0.bias"),
         (weighed(lambda weights: weights.update({"gate.0.bias": weights["gate.0.bias"].double()})), "gate.0.bias"),

@@ -1,5 +1,6 @@
 import errno
 import gc
+import json
 import math
 import os
 import subprocess
@@ -71,6 +72,26 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
 def test_a_path_in_no_encoding_can_be_written_down(tmp_path):
     write_text(tmp_path / "file", f"CIFAR-10 from {os.fsdecode(b'data-' + bytes([255]))}")
     assert (tmp_path / "file").read_text("utf-8") == r"CIFAR-10 from data-\udcff"
+
+
+def test_json_with_a_path_in_no_encoding_can_be_read_again(tmp_path):
+    written = {"data-\udcff": ["\udcff", "\U0001f600", r"\ud"]}
+    write_json(tmp_path / "file.json", written)
+    read = json.loads((tmp_path / "file.json").read_text("utf-8"))
+    assert read == {r"data-\udcff": [r"\udcff", "\U0001f600", r"\ud"]}
+
+
+def test_what_cannot_be_read_is_not_called_damaged(folder, monkeypatch):
+    folder.write_record(a_record(3))
+    for name, words in (("study.folder.read_regular", "0003.json"), ("os.listdir", "trials")):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, refuse_access)
+            with pytest.raises(FolderError, match=rf"{words} cannot be read: Permission denied"):
+                folder.read_records(STUDY)
+
+
+def refuse_access(path, *_):
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def test_json_has_null_and_never_nan(tmp_path):

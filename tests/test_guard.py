@@ -1,5 +1,7 @@
 """What a command does around its work."""
 
+import errno
+import os
 import subprocess
 import sys
 import textwrap
@@ -26,6 +28,22 @@ def test_a_study_that_is_interrupted_before_its_first_trial_names_the_command_to
         begin: "study: interrupted; nothing was run; continue with: python -m study.run --resume\n",
         nothing: "study: interrupted; nothing was run\n",
     }
+
+
+def test_an_error_of_the_system_without_a_file_is_one_sentence(capsys):
+    def work(options, command, stop):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    assert guarded("study", parse, work, []) == 4
+    assert capsys.readouterr().err == f"study: results: {os.strerror(errno.ESTALE)}\n"
+
+
+@pytest.mark.parametrize("words", [["--results", "r\udcff"], ["--results=r\udcff"]])
+def test_a_word_that_is_no_text_is_refused(capsys, words):
+    with pytest.raises(SystemExit) as ended:
+        guarded("study", parse, lambda *_: 0, words)
+    assert ended.value.code == 2
+    assert r"--results is 'r\udcff', which is no text" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def test_a_limit_of_nothing_is_what_the_machine_has(tmp_path):
     assert limits.cpus(tmp_path) >= 1
 
 
-def test_the_commit_is_that_of_the_checkout_with_a_plus_once_files_are_changed(tmp_path):
+def test_the_commit_is_that_of_the_checkout_with_a_plus_once_files_are_changed(tmp_path, monkeypatch):
     for room in ("moe", "study"):
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     assert commit(tmp_path) == "None"
@@ -28,6 +28,9 @@ def test_the_commit_is_that_of_the_checkout_with_a_plus_once_files_are_changed(t
     git(tmp_path, "-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "-q", "-m", "first")
     head = git(tmp_path, "rev-parse", "HEAD")
     assert commit(tmp_path) == head
+    monkeypatch.setenv("GIT_DIR", str(ROOT / ".git"))  # as in a hook of another repository
+    assert commit(tmp_path) == head
+    monkeypatch.delenv("GIT_DIR")
     (tmp_path / "moe/machine.py").write_text("changed")
     assert commit(tmp_path) == head + "+"
 

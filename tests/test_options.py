@@ -22,6 +22,8 @@ WRONG = [
     ("--gpus-per-trial", "1.5", "a fraction from 0.01 to 1 or a whole number"),
     ("--gpus-per-trial", "-1", "a fraction from 0.01"),
     ("--gpus-per-trial", "nan", "a fraction from 0.01"),
+    ("--gpus-per-trial", "2048", "to 1024"),
+    ("--address", "head:65536", "HOST:PORT"),
     ("--gpus-per-trial", "512", "GPUs that there are"),
     ("--cpus-per-trial", "4096", "CPUs that there are"),
     ("--cpus-per-trial", "-2", "1 to"),

@@ -1,5 +1,6 @@
 """`python -m moe predict`, and `python -m moe --save`, as a person calls them."""
 
+import errno
 import json
 import os
 import subprocess
@@ -80,8 +81,26 @@ def test_a_file_that_cannot_be_saved_is_refused_before_training_and_without_torc
     assert part in done.stderr
 
 
-def test_the_mixture_is_saved_though_the_json_file_cannot_be(cache, tmp_path):
-    assert train([*TRAIN, "--json", "/dev/full", "--save", str(tmp_path / "m.safetensors")]) == 4
+def test_two_files_of_one_name_are_refused(tmp_path, capsys):
+    (tmp_path / "link").symlink_to("m.safetensors")
+    for name in ("link", "m.safetensors"):
+        with pytest.raises(SystemExit) as ended:
+            train([*TRAIN, "--json", str(tmp_path / name), "--save", str(tmp_path / "m.safetensors")])
+        assert ended.value.code == 2
+        assert "expected" in capsys.readouterr().err
+    for option in ("--json", "--save"):
+        with pytest.raises(SystemExit) as ended:
+            train([*TRAIN, option, f"{tmp_path}/{'x' * 300}.safetensors"])
+        assert ended.value.code == 2
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_the_mixture_is_saved_though_the_json_file_cannot_be(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr("moe.__main__.replace_file", full)
+    assert train([*TRAIN, "--json", str(tmp_path / "j"), "--save", str(tmp_path / "m.safetensors")]) == 4
     assert load(tmp_path / "m.safetensors").description.result.dataset == "shapes"
 
 
@@ -94,7 +113,8 @@ def test_the_files_are_whole_before_the_table_is_printed_and_it_is_printed_thoug
         printed.append((text, (tmp_path / "m.safetensors").exists()))
 
     monkeypatch.setattr("moe.__main__.emit", emit)
-    assert train([*TRAIN, "--json", "/dev/full", "--save", str(tmp_path / "m.safetensors")]) == 4
+    monkeypatch.setattr("moe.__main__.replace_file", full)
+    assert train([*TRAIN, "--json", str(tmp_path / "j"), "--save", str(tmp_path / "m.safetensors")]) == 4
     (data, before), *rest = printed
     assert data.startswith("Data: ")
     assert not before

@@ -129,6 +129,8 @@ def test_rules_about_resources_are_no_part_of_the_points(written):
         ("resources: 2", "resources are no list of rules; expected lines like `- {epochs: 30, gpus: 1}`"),
         ("resources: [2]", "resources are no list of rules"),
         ("resources: [{cpus: 2}]", "a rule of resources is incomplete; expected lines like"),
+        ("resources: [{epochs: [], cpus: 1}]", "a rule of resources is incomplete"),
+        ("learning_rate: [0:0.6, 0.01]", "of base 60"),
         ("resources: [{epochs: 1}]", "a rule of resources is incomplete"),
         ("resources: [{epochs: {}, cpus: 2}]", "epochs is a mapping"),
         ("resources: [{epochs: 1, cpu: 2}]", "'cpu' is not a field of a config"),

@@ -247,6 +247,7 @@ class TestLocation:
             ("", "^''; expected a folder or a URL"),
             ("  ", "^'  '; expected a folder or a URL"),
             ("{file}", "^/.*/file, which is a file; expected a folder or a URL"),
+            ("file://localhost/tmp/s", "which has a host; expected file:///"),
             ("file://{file}", "/file, which is a file; expected a folder or a URL"),
             ("nowhere://stages", "^nowhere://stages; expected .* such as s3://"),
             ("s3://key:secret@bucket/stages", "^s3://.*credentials"),

@@ -2,7 +2,9 @@
 
 import hashlib
 import http.client
+import queue
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -24,9 +26,7 @@ def download(url: str, md5: str, path: Path) -> None:
         DataError: no connection, an error, a web page, too few bytes, another md5, or it takes too long.
     """
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, path.open("wb") as file:
-            print(f"downloading CIFAR-10 (170 MB) from {url}", file=sys.stderr, flush=True)
-            found = _receive(response, file)
+        found = _in_time(url, path)
     except (OSError, ValueError, http.client.HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it holds the connection
@@ -37,6 +37,28 @@ def download(url: str, md5: str, path: Path) -> None:
         ) from error
     if found != md5:
         raise DataError(f"{url} is damaged or not the official file: its md5 is {found}; expected {md5}")
+
+
+def _in_time(url: str, path: Path) -> str:
+    """Save what is at an address and return its md5; a header that never ends takes no longer than a body."""
+    results: queue.SimpleQueue[str | Exception] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, path.open("wb") as file:
+                print(f"downloading CIFAR-10 (170 MB) from {url}", file=sys.stderr, flush=True)
+                results.put(_receive(response, file))
+        except Exception as error:  # raised below
+            results.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        found = results.get(timeout=LIMIT_S)
+    except queue.Empty:
+        raise TimeoutError(f"it took longer than {LIMIT_S} s") from None
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def _receive(response: http.client.HTTPResponse, file: BinaryIO) -> str:

@@ -25,6 +25,8 @@ def checked(location: str) -> str:
     if not location.strip():
         raise ValueError(f"{location!r}; expected a folder or a URL")
     if "://" not in location or location.startswith("file://"):
+        if location.startswith("file://") and not location.startswith("file:///"):
+            raise ValueError(f"{location}, which has a host; expected file:/// and a path, or a path alone")
         return _folder(location, location.removeprefix("file://"))
     scheme = location.split("://")[0]
     secret = any(scheme not in AZURE or ":" in user for user in _USER.findall(location))

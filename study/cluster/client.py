@@ -17,13 +17,14 @@ from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from moe.console import Exit, warn
-from moe.files import expanded
+from moe.files import expanded, read_regular
 from moe.schema import Model, decode
 from study.cluster.http import PORT_ADVICE, Server, StatusError, gateway_headers, one_line
 from study.cluster.request import Request
 from study.machine import ClusterError
 from study.options import NAME, RESUME_COMMAND
 
+MOST_TOKEN = 1 << 16  # bytes of its file
 MOST_MS = 253_402_300_799_000  # the end of the year 9999
 STOP_S = 60  # for a study to save and end, before it is killed
 
@@ -232,8 +233,11 @@ def find_token() -> tuple[str, str]:
     """Where Ray finds the token, and the token; raises a `ClusterError` if there is none, or it cannot be one."""
     path = expanded(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token")
     where, token = "RAY_AUTH_TOKEN", os.environ.get("RAY_AUTH_TOKEN", "").strip()
-    if not token and path.is_file():
-        where, token = str(path), path.read_text("utf-8", errors="replace").strip()
+    if not token and path.exists():
+        try:
+            where, token = str(path), read_regular(path, MOST_TOKEN).decode(errors="replace").strip()
+        except OSError as error:
+            raise ClusterError(f"{path} has no token: {error.strerror}") from None
     if not re.fullmatch(r"[!-~]+", token):  # an error about the header would show it
         raise ClusterError(f"{where} has no token; expected letters and digits in one line, there or in {path}")
     return where, token

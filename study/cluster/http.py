@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from moe.files import irregular
 from study.machine import ClusterError
 
 PATIENCE_S = 30.0  # for an answer
@@ -33,6 +34,7 @@ LEAST_RATE = 50_000  # bytes a second, by which a large answer may take longer
 MOST_BYTES = 96 * 2**20  # of an answer
 ERROR_BYTES = 64 * 2**10  # of one that is an error
 PORT_ADVICE = "expected the dashboard of a Ray cluster, by default on port 8265, not 6379 or 10001"
+BUNDLE = "REQUESTS_CA_BUNDLE"  # the variable of requests, and so of Ray, with certificates to trust
 HEADERS = "RAY_JOB_HEADERS"  # Ray's variable with headers for a gateway in front of the cluster
 _HEADERS = TypeAdapter(
     dict[Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")], Annotated[str, Field(pattern="^[ -~]*$")]]
@@ -103,9 +105,23 @@ class Server:
         proxies = {urlsplit(self.address).scheme: proxy} if (proxy := self.proxy) else {}
         handlers: list[urllib.request.BaseHandler] = [_NoRedirects(), urllib.request.ProxyHandler(proxies)]
         if self.address.startswith("https:"):
-            authority = self.authority or os.environ.get("REQUESTS_CA_BUNDLE")
-            handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=authority)))
+            handlers.append(urllib.request.HTTPSHandler(context=self._trusted()))
         return urllib.request.build_opener(*handlers)
+
+    def _trusted(self) -> ssl.SSLContext:
+        """The certificates to trust: --ca, or else those of the environment, or else the system's."""
+        bundle = str(self.authority or os.environ.get(BUNDLE) or "")
+        folder = os.path.isdir(bundle)
+        try:
+            if bundle and not folder and irregular(Path(bundle)):
+                raise OSError(0, "it is no file")
+            return ssl.create_default_context(
+                cafile=None if folder else bundle or None, capath=bundle if folder else None
+            )
+        except OSError as error:  # ssl.SSLError too
+            reason = "it has no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+            name = "--ca" if self.authority else BUNDLE
+            raise ClusterError(f"{name} is {bundle}: {reason}; expected certificates in PEM") from None
 
     @property
     def proxy(self) -> str | None:
@@ -140,6 +156,8 @@ class Server:
                 elsewhere = one_line(error.headers.get("Location", ""))
                 text = f"it sends to another address, {elsewhere}, which is not followed"
             return StatusError(f"{place}: status code {error.code}: {one_line(text)}", error.code, text)
+        if isinstance(error, ClusterError):  # of what is here
+            return error
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(reason, ssl.SSLCertVerificationError):
             advice = "expected --ca FILE with the certificate of who signed it"

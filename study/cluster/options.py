@@ -14,18 +14,26 @@ from pathlib import Path
 from typing import get_args
 
 from moe.cli import Parser, add_options, from_options, location, refuse
-from moe.files import expanded
+from moe.files import expanded, irregular
 from study.cluster.request import ACTIONS, JOB, NOT_GIVEN, OTHERS, PLACE, PROGRAM, SENDS, Action, Kind, Request
-from study.options import DEFAULTS, PER_RUN, Options, parse, space_of, study_name
+from study.options import DEFAULTS, MOST_PORT, PER_RUN, Options, parse, space_of, study_name
 from study.space import PRESETS, Space
 
 #: the options of a study's last job that a resume takes over if they are not given, beside its results
 CARRIED = tuple(name for name in PER_RUN if name not in ("results", "address"))
 SPACE_FOLDER = "submitted"  # where a space file is among the files of a job
 
-#: what a variable's name has between two _ where its value is a secret
-_SECRET = re.compile(r"\w*(APIKEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL)S?|KEYS?|PASS|AUTH", re.IGNORECASE)
-_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^@\s]*@")
+#: the name of a variable whose value is a secret, or what that has between two _
+_SECRET = re.compile(
+    r"\w*((API|ACCESS|SECRET|PRIVATE|ACCOUNT|MASTER|SIGNING|SSH)_?KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL"
+    r"|CONNECTION_?STRING)S?|KEYS?|PASS|PWD|PW|PAT|AUTH",
+    re.IGNORECASE,
+)
+#: a password in a URL, an account's key, a signed URL, a header, a private key
+_SECRET_VALUE = re.compile(
+    r"://[^/@\s]*:[^@\s]*@|AccountKey=|SharedAccessSignature|[?&](sig|[\w-]*signature)=|\b(Bearer|Basic) |-----BEGIN",
+    re.IGNORECASE,
+)
 _OURS = ("RAY_JOB_", "STUDY_", "PYTHONUNBUFFERED")  # how a job runs is not for --env
 _EPILOG = """\
 {program} [submit] --address URL [options] -- OPTIONS OF study.run
@@ -123,7 +131,8 @@ def _url(text: str) -> str:
     if "@" in text:
         raise argparse.ArgumentTypeError("has credentials in it; expected a URL without: see RAY_AUTH_TOKEN_PATH")
     host, path = r"([A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])", r"(/[A-Za-z0-9._~:%/-]*)?"  # safe in a shell
-    if not re.fullmatch(rf"https?://{host}(:[1-9][0-9]{{0,4}})?{path}", text):
+    found = re.fullmatch(rf"https?://{host}(:([1-9][0-9]{{0,4}}))?{path}", text)
+    if not found or int(found[3] or 0) > MOST_PORT:
         raise argparse.ArgumentTypeError(f"is {text!r}; expected the URL of a dashboard, such as http://head:8265")
     return text.rstrip("/")
 
@@ -133,6 +142,8 @@ def _checked_ca(path: Path, address: str) -> Path:
     if not address.startswith("https:"):
         refuse(PROGRAM, f"--ca is {path} and --address is {address}; expected an address with https")
     try:
+        if kind := irregular(path):
+            refuse(PROGRAM, f"--ca is {path}: it is {kind}; expected a file with certificates in PEM")
         ssl.create_default_context(cafile=path)
     except OSError as error:  # ssl.SSLError too
         reason = "it has no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
@@ -142,11 +153,11 @@ def _checked_ca(path: Path, address: str) -> Path:
 
 def _variable(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
-    if not sign or not re.fullmatch(r"[A-Za-z_]\w*", name):
+    if not sign or not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
         raise argparse.ArgumentTypeError(f"is {name!r}; expected NAME=VALUE")
     if name.startswith(_OURS):
         raise argparse.ArgumentTypeError(f"is {name}=..., which is set for every job; expected another variable")
-    if any(_SECRET.fullmatch(word) for word in name.split("_")) or _WITH_PASSWORD.search(value):
+    if any(map(_SECRET.fullmatch, [name, *name.split("_")])) or _SECRET_VALUE.search(value):
         secret = f"is {name}=..., which looks like a secret that all users of the cluster could read"
         raise argparse.ArgumentTypeError(f"{secret}; expected it in the environment of the nodes")
     return name, value

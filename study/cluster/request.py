@@ -80,6 +80,13 @@ class Request(Model):
     )
     queue: Annotated[str | None, Field(title="NAME", description="a local queue of Kueue")] = None
 
+    @field_validator("results")
+    @classmethod
+    def _results(cls, results: Path) -> Path:
+        if re.match(r"[a-z0-9]+:/", str(results)):  # a URL, as Path writes it
+            raise ValueError(f"results is {results}; expected a folder on this machine")
+        return results
+
     @field_validator("time")
     @classmethod
     def _time(cls, time: str | None) -> str | None:

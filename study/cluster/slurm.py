@@ -50,7 +50,7 @@ def script(request: Request, name: str, run: Options) -> str:
     size, results = node_size(run, request.nodes), run.results
     directives = {
         "job-name": f"{JOB}{name}",
-        "output": f"{results}/{name}-%j.out",
+        "output": f"{results.replace('%', '%%')}/{name}-%j.out",  # sbatch knows other words with % too
         "open-mode": "append",
         "nodes": request.nodes,
         "ntasks-per-node": 1,

@@ -1,7 +1,6 @@
 """`python -m study.reproduce results/NAME`: train its best trial again, from nothing, and compare number by number."""
 
 import argparse
-import os
 import shlex
 import signal
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from moe.cli import Parser, location, refuse, whole
 from moe.console import Exit, fail, tolerate_lost_output
 from moe.export import new_file
+from moe.files import expanded
 from study.definition import refuse_data_for_shapes
 from study.folder import FolderError
 from study.reproduce.original import UnknownTrialError, find
@@ -63,9 +63,9 @@ def parser() -> Parser:
 
 
 def _data(text: str) -> Path:
-    if not text or not os.path.exists(text):
+    if not text or not (path := expanded(text)).exists():
         raise argparse.ArgumentTypeError(f"is {text or repr(text)}; expected a folder with CIFAR-10")
-    return Path(text)
+    return path
 
 
 if __name__ == "__main__":

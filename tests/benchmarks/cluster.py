@@ -158,7 +158,7 @@ def below(pid: int) -> list[tuple[int, str]]:
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             parent = int((path / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            commands[int(path.name)] = (path / "cmdline").read_text()
+            commands[int(path.name)] = (path / "cmdline").read_text(errors="replace")
             children.setdefault(parent, []).append(int(path.name))
     found, todo = [], [pid]
     while todo:

@@ -26,11 +26,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         whole, part = self.archive, self.archive[: len(self.archive) // 2]
-        bodies = {"/good": whole, "/half": part, "/slow": part, "/wrong": whole[:-1] + b"!", "/empty": b""}
+        bodies = {
+            "/good": whole,
+            "/half": part,
+            "/slow": part,
+            "/header": whole,
+            "/wrong": whole[:-1] + b"!",
+            "/empty": b"",
+        }
         bodies |= {"/html": b"\n<!DOCTYPE html><html>Please log in</html>", "/text": b"no such file"}
         body = bodies.get(self.path)
         if body is None:
             return self.send_error(404)
+        while self.path == "/header":  # a byte now and then
+            time.sleep(0.02)
+            try:
+                self.wfile.write(b"H")
+            except OSError:
+                return None
         self.send_response(200)
         self.send_header("Content-Length", str(len(body if self.path in {"/html", "/text", "/empty"} else whole)))
         self.end_headers()
@@ -92,9 +105,10 @@ def test_a_bad_download_is_refused_and_leaves_nothing(server, monkeypatch, tmp_p
     assert answer is None or answer.closed  # a connection left open warns whenever it is collected
 
 
-def test_a_download_that_trickles_is_given_up(server, archive, monkeypatch, tmp_path):
+@pytest.mark.parametrize("path", ["/slow", "/header"])
+def test_a_download_that_trickles_is_given_up(server, archive, monkeypatch, tmp_path, path):
     monkeypatch.setattr(download, "LIMIT_S", 0.2)
-    monkeypatch.setattr(official, "URL", f"{server}/slow")
+    monkeypatch.setattr(official, "URL", f"{server}{path}")
     start = time.perf_counter()
     with pytest.raises(DataError, match=r"longer than 0\.2 s"):
         load("cifar10")

@@ -73,6 +73,7 @@ def job(**changes: object) -> bytes:
 
 LIMIT, RAY, LARGE = "no complete answer within", "as Ray does", "has more than"
 OTHER = "does not answer in http; expected the dashboard of a Ray cluster, by default on port 8265"
+CHUNKED_ERROR = b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n"
 ROWS = (
     Row("B10", "nothing is sent", silence, LIMIT),
     Row("B10", "headers drip", drip(OK, b"X-A: 1"), LIMIT),
@@ -96,6 +97,8 @@ ROWS = (
     Row("C13", "JSON too deep", body(b"[" * 100_000), RAY),
     Row("F26", "a redirect", raw(b"HTTP/1.1 302 Found\r\nLocation: http://example.com/\r\n\r\n"), "status code 302"),
     Row("D20", "an error with escapes", raw(b"HTTP/1.1 500 No\r\n\r\n\x1b[2J\x07"), r"status code 500: \x1b[2J\x07"),
+    Row("C13", "an error in pieces of a negative size", raw(CHUNKED_ERROR + b"-5\r\n"), "status code 500"),
+    Row("B10", "an error of empty lines", raw(b"HTTP/1.1 500 No\r\n\r\n" + b"\n" * 60_000), "status code 500"),
     Row("C15", "a job list that is an object", body(b'{"jobs": 1}'), RAY, JOBS),
     Row("C15", "a job list of numbers", body(b"[1, 2]"), RAY, JOBS),
     Row("C15", "a job list that is none", body(b"null"), RAY, JOBS),

@@ -39,7 +39,7 @@ def limited(
     for name, text in {"../../../proc/self/cgroup": groups, **files}.items():
         path = Path(os.path.normpath(folder / "sys/fs/cgroup" / name))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_bytes(os.fsencode(text))
     others = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
     with mock.patch.dict(os.environ, {**others, **environment}, clear=True):
         return found(folder)
@@ -75,6 +75,13 @@ def smi(script: str, folder: Path) -> None:
     with nvidia_smi(folder, script, None), mock.patch.object(machine, "NVIDIA_SMI_S", 0.5):
         assert machine.gpus() == 0
     assert time.monotonic() - began < 5
+
+
+def no_program(folder: Path) -> None:
+    """nvidia-smi is an empty file that may be executed."""
+    with nvidia_smi(folder, "", None):
+        (folder / "nvidia-smi").write_bytes(b"")
+        assert machine.gpus() == 0
 
 
 def installed_in_a_thesis(folder: Path) -> None:
@@ -135,6 +142,18 @@ LIMITED = (
     ("v1, without a quota", cpus, V1, {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 64, {}),
     ("garbage", cpus, "nonsense\n", {"cpu.max": "\0\n"}, 64, {}),
     ("SLURM_CPUS_PER_TASK", cpus, "", {}, 6, {"SLURM_CPUS_PER_TASK": "6"}),
+    ("SLURM_CPUS_ON_NODE", cpus, "", {}, 5, {"SLURM_CPUS_ON_NODE": "5"}),
+    ("a number of 5,000 digits", cpus, "", {}, 64, {"SLURM_CPUS_PER_TASK": "9" * 5000}),
+    (
+        "memory of 5,000 digits beside a limit",
+        memory,
+        "",
+        {},
+        GIB,
+        {"SLURM_MEM_PER_NODE": "9" * 5000, "SLURM_MEM_PER_CPU": "1024", "SLURM_CPUS_PER_TASK": "1"},
+    ),
+    ("SLURM_MEM_PER_GPU", memory, "", {}, GIB, {"SLURM_MEM_PER_GPU": "512", "SLURM_GPUS_ON_NODE": "2"}),
+    ("a control group of no text", cpus, "1:\udcff:/x\n", {}, 64, {}),
     ("SLURM_MEM_PER_NODE", memory, "", {}, GIB, {"SLURM_MEM_PER_NODE": "1024"}),
     ("SLURM_MEM_PER_CPU", memory, "", {}, 300 * 2**20, {"SLURM_MEM_PER_CPU": "300", "SLURM_CPUS_PER_TASK": "1"}),
 )
@@ -142,7 +161,7 @@ VISIBLE = {
     None: 2, "0": 1, "0,1": 2, "1,0": 2, "": 0, " ": 0, "-1": 0, "-1,0": 0, "0,-1,1": 1, "0,0": 0, "0,1,0": 0, "2": 0,
     "0,7": 1, "NoDevFiles": 0, "none": 0, "void": 0, "all": 0, "0 , 1": 2, "1gpu": 1, "GPU-aaaa-1": 1, "GPU-aabb": 1,
     "GPU-aa": 0, "GPU-zz": 0, "GPU-aaaa,GPU-aabb": 2, "GPU-aaaa,GPU-aaaa": 0, "GPU-aaaa,GPU-zz": 1, "MIG-cccc-1": 1,
-    "MIG-cccc-1,MIG-cccc-2": 2, "MIG-zz": 0,
+    "MIG-cccc-1,MIG-cccc-2": 2, "MIG-zz": 0, "9" * 5000: 0,
 }  # fmt: skip
 WHERE = "study.machine"
 FAULTS = (
@@ -165,5 +184,6 @@ FAULTS = (
     ),
     Fault("H33", "nvidia-smi fails", WHERE, "no GPU", partial(smi, "echo 'NVIDIA-SMI has failed'; exit 9\n")),
     Fault("H33", "nvidia-smi prints other bytes", WHERE, "no GPU", partial(smi, "printf '\\377\\376'\n")),
+    Fault("H33", "nvidia-smi is no program", WHERE, "no GPU", no_program),
     Fault("H37", "installed below another repository", WHERE, "no commit", installed_in_a_thesis),
 )

@@ -42,6 +42,7 @@ def negative(folder: Path) -> None:
 
 CELLS = {
     "=HYPERLINK(1)": "'=HYPERLINK(1)",
+    "\x1b[0m=HYPERLINK(1)": "'=HYPERLINK(1)",
     "+1": "'+1",
     "-1": "'-1",
     "@SUM(A1)": "'@SUM(A1)",
