@@ -13,7 +13,7 @@ from study.folder import Folder, FolderError, uncollected
 from study.options import PROGRAM, Options, resume_command
 from study.search.reference import wanted_references
 from study.select.refine import replicates
-from study.study import ASK, COMPLETE, FAILED, RUNNING, SEARCH, Record, Study
+from study.study import COMPLETE, FAILED, RUNNING, SEARCH, Record, Study
 
 ROWS = 5  # configs at the end of a study in a terminal
 LEAST_WIDTH = 60
@@ -81,11 +81,14 @@ def conclude(
     return Exit.INTERRUPTED
 
 
-def conclude_asked(options: Options, study: Study, command: str) -> Exit:
-    """Write everything that is derived, after the one trial that a person asked for; the exit code."""
-    folder, _, records = _derive(options, study)
-    began = folder.read_runs()[-1].started
-    trial = next((record for record in records if record.phase == ASK and record.started >= began), None)
+def conclude_asked(options: Options, study: Study, command: str, number: int | None) -> Exit:
+    """Write everything that is derived, after the one trial that a person asked for; the exit code.
+
+    Args:
+        number: of the trial; None if it has not begun.
+    """
+    records = _derive(options, study)[2]
+    trial = next((record for record in records if record.trial == number), None)
     if trial is None or trial.state == RUNNING:
         warn(options.program, f"interrupted; the trial starts again with: {command}")
         return Exit.INTERRUPTED

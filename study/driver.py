@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
@@ -54,6 +54,12 @@ class Driver:
     study: Study
     resources: Resources
     stop: Stop
+    _ledger: Ledger | None = field(default=None, init=False)  # once trials run
+
+    @property
+    def asked_trial(self) -> int | None:
+        """The number of the one trial that a person asked for; None if it has not begun."""
+        return self._ledger.asked.trial if isinstance(self._ledger, Asked) and self._ledger.asked else None
 
     @cached_property
     def folder(self) -> Folder:
@@ -102,7 +108,7 @@ class Driver:
         """Write everything that is derived, and print how it ended; the exit code."""
         if self.request.asked is None:
             return conclude(self.request.options, self.study, too_many_failed)
-        return conclude_asked(self.request.options, self.study, self.request.command)
+        return conclude_asked(self.request.options, self.study, self.request.command, self.asked_trial)
 
     def run_trials(self, records: Sequence[Record]) -> bool:
         """Run the missing trials; whether too many failed. Raises a FolderError if a record could not be written."""
@@ -115,6 +121,7 @@ class Driver:
         asked = self.request.asked
         kind = Ledger if asked is None else partial(Asked, asked)
         ledger = kind(study, records, self._safely(save), self._safely(folder.write_study), options.max_failures)
+        self._ledger = ledger
         progress = Progress(ledger, terminal=interactive(), stopping=lambda: stop.signalled)
         loggers = opened(options.loggers, study, folder.path, progress.warned)  # before there is a study: it may fail
         stop.resume = self.request.command

@@ -226,7 +226,7 @@ def read_value(name: str, text: str) -> Any:
 
 def _plain(name: str, value: Any) -> Any:
     """The value as its field takes it; the config refuses what cannot be converted."""
-    if _TYPES[name] is not float or isinstance(value, bool):
+    if _TYPES.get(name) is not float or isinstance(value, bool):
         return value
     try:
         return float(value)  # YAML 1.1 reads 1e-3 as a word, and 1 as a whole number

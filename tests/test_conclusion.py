@@ -3,7 +3,7 @@
 import pytest
 
 from moe.console import Exit
-from study.conclusion import conclude, conclude_finished, missing
+from study.conclusion import conclude, conclude_asked, conclude_finished, missing
 from study.definition import Request
 from study.folder import Folder
 from study.options import parse
@@ -40,6 +40,16 @@ def test_a_resume_that_wants_no_more_trials_than_there_are_is_done(request_of, c
 
 def test_a_resume_that_wants_more_is_not_concluded(request_of):
     assert conclude_finished(request_of()) is None
+
+
+def test_a_trial_that_was_asked_for_is_known_by_its_number_though_the_clock_was_set_back(request_of, capsys):
+    request = request_of()
+    options, folder = request.options, Folder(request.options.studies / "x")
+    folder.write_record(a_record(3, 0.02, epochs=2, replicate=1, phase="ask"))
+    folder.write_study(folder.read_study(), RUN.replace(started=STARTED.replace(year=2525)))
+    assert conclude_asked(options, request.before, "again", 3) == Exit.DONE
+    assert conclude_asked(options, request.before, "again", None) == Exit.INTERRUPTED
+    assert "interrupted; the trial starts again with: again" in capsys.readouterr().err
 
 
 def test_what_refining_wants_is_missing_once_the_search_is_complete():
