@@ -4,6 +4,11 @@ What is not named is as in the chosen config. It also prints what one more trial
 `--run` runs it.
 """
 
+from study.early import hold_signals
+
+if __name__ == "__main__":
+    hold_signals()  # before the rest is imported
+
 import argparse
 import sys
 from collections.abc import Sequence

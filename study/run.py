@@ -5,6 +5,11 @@ options --> study (new, or that of the folder) --> study.driver: data --> trials
 This module checks the options and imports neither torch nor Ray; `study.driver` does the work.
 """
 
+from study.early import hold_signals
+
+if __name__ == "__main__":
+    hold_signals()  # before the rest is imported
+
 import sys
 from collections.abc import Sequence
 

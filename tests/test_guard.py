@@ -2,9 +2,12 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +62,15 @@ def test_a_command_that_has_nothing_to_resume_ends_on_a_signal_without_a_traceba
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("module", ["study.run", "study.ask", "study.confirm"])
+def test_a_signal_while_modules_are_imported_is_received_once_they_are(module, number, tmp_path):
+    command = [sys.executable, "-m", module, *([] if module == "study.run" else [str(tmp_path)])]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        while "pydantic_core" not in Path(f"/proc/{process.pid}/maps").read_text():
+            time.sleep(0.001)
+        process.send_signal(number)
+        printed = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (75, ("", f"python -m {module}: interrupted; nothing was run\n"))

@@ -1,5 +1,10 @@
 """`python -m study.confirm results/NAME`: fresh seeds and controls of the choice, scored once on the test images."""
 
+from study.early import hold_signals
+
+if __name__ == "__main__":
+    hold_signals()  # before the rest is imported
+
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout

@@ -180,7 +180,7 @@ def _in_a_thread(stop: Stop, awaited: set[signal.Signals]) -> Iterator[None]:
         ended.set()
         thread.join()
         _blocking.clear()
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked - awaited)  # `study.early` had them wait
         signal.signal(signal.SIGUSR2, handler)
 
 
