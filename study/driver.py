@@ -148,14 +148,18 @@ class Driver:
             finally:
                 tables.close()
                 loggers.close()
-        if isinstance(stop.broken, FolderError):
-            raise stop.broken
-        if stop.broken:
-            raise FolderError(
-                f"{folder.path} cannot be written: {stop.broken.strerror}; the trials recorded before are safe, and "
-                f"once there is room they continue with: {stop.resume}"
-            )
+        self._check_written()
         return ledger.too_many_failed
+
+    def _check_written(self) -> None:
+        """Raise a FolderError if a record could not be written."""
+        if isinstance(broken := self.stop.broken, FolderError):
+            raise broken
+        if broken:
+            raise FolderError(
+                f"{self.folder.path} cannot be written: {broken.strerror}; the trials recorded before are safe, and "
+                f"once there is room they continue with: {self.stop.resume}"
+            )
 
     def _safely(self, write: Callable[[Value], None]) -> Callable[[Value], None]:
         """The same, except that an error ends the study: Tune would take it for the failure of a trial."""
