@@ -8,6 +8,7 @@ import pytest
 from study.cluster.options import read
 from study.definition import define
 from study.options import LOG_PACKAGES, parse
+from study.reproduce.__main__ import parser as reproduce
 from tests.cli_helpers import outcomes, without
 
 WRONG = [
@@ -154,3 +155,10 @@ def test_loggers_have_to_be_installed_where_the_study_runs_not_where_it_is_submi
         define(submitted, "")
     expected = f"--log is tensorboard,wandb; expected what is installed on {socket.gethostname()}: pip install"
     assert expected in capsys.readouterr().err
+
+
+def test_a_leading_tilde_of_a_folder_is_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse(["--results=~/all"]).studies == tmp_path / "all"
+    (tmp_path / "data").mkdir()
+    assert reproduce().parse_args(["results/x", "--data=~/data"]).data == tmp_path / "data"
