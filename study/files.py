@@ -86,16 +86,21 @@ def decode_edited(model: type[Value], content: bytes) -> Value:
     Raises:
         ValueError: it is no JSON, has a key twice, or does not fit the model.
     """
-    try:
-        value = json.loads(content, object_pairs_hook=_once)
-    except RecursionError:
-        raise ValueError("it is no JSON: it is too deep") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"it is no JSON: {error}") from None
+    value = parse_json(content)
     if not isinstance(value, dict):
         return decode(model, content)
     value.pop("sha256", None)
     return decode(model, value)
+
+
+def parse_json(content: bytes) -> Any:
+    """What JSON stands for; raises a ValueError if it is none, is too deep or has a key twice."""
+    try:
+        return json.loads(content, object_pairs_hook=_once)
+    except RecursionError:
+        raise ValueError("it is no JSON: it is too deep") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"it is no JSON: {error}") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 
 from moe.console import printable
 from moe.files import read_regular
-from moe.schema import decode
 from study.analyze.analysis import Analysis
 from study.analyze.chains import tree
 from study.analyze.classes import classes
@@ -27,12 +26,11 @@ from study.analyze.marks import with_words
 from study.analyze.markup import table, terms
 from study.analyze.report import estimated, notes
 from study.analyze.tables import settings, standing
-from study.confirm.outcome import Outcome
+from study.confirm.outcome import Outcome, read_outcome
 from study.confirm.plan import CHOICE, confirmations
 from study.confirm.report import headline
 from study.confirm.report import report as confirmed
 from study.files import write_text
-from study.folder import FolderError
 from study.select.choice import Choice, brief, points, shown
 from study.study import FAILED
 
@@ -111,10 +109,7 @@ def page(analysis: Analysis) -> str:
 def _newest_outcome(analysis: Analysis) -> Outcome | None:
     """What the newest confirmation found; None without one."""
     for confirmation in [each for each in confirmations(analysis.folder.path) if each.result.exists()][-1:]:
-        try:
-            return decode(Outcome, read_regular(confirmation.result))
-        except ValueError as error:
-            raise FolderError(f"{confirmation.result} is damaged ({error}); move it away") from None
+        return read_outcome(confirmation.result)
     return None
 
 

@@ -5,6 +5,7 @@ from study.early import hold_signals
 if __name__ == "__main__":
     hold_signals()  # before the rest is imported
 
+import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -13,10 +14,9 @@ from typing import TYPE_CHECKING
 from moe.cli import refuse
 from moe.config import NOTEBOOK
 from moe.console import Exit, emit
-from moe.schema import decode
 from study.confirm.options import PROGRAM, ConfirmOptions, parse, parser
 from study.definition import refuse_data_for_shapes
-from study.folder import Folder, FolderError
+from study.folder import Folder
 from study.guard import guarded
 from study.search.resources import local
 from study.search.stopping import Stop
@@ -63,17 +63,12 @@ def _run(options: ConfirmOptions, command: str, stop: Stop) -> Exit:
 
 
 def _show(options: ConfirmOptions, study: Study, confirmation: "Confirmation", note: str) -> Exit:
-    from study.confirm.outcome import Outcome
+    from study.confirm.outcome import read_outcome
     from study.confirm.report import report
 
-    try:
-        text = confirmation.result.read_text("utf-8")
-        outcome = decode(Outcome, text)
-    except ValueError as error:
-        advice = "move it away, and the same command writes it again"
-        raise FolderError(f"{confirmation.result} is damaged ({error}); {advice}") from None
+    outcome = read_outcome(confirmation.result)
     if options.print_json:
-        emit(text, end="")
+        emit(json.dumps(outcome.as_json(), indent=2))
     else:
         emit(f"\n{report(outcome, study.dataset)}\n\n{note}")
     return Exit.DONE

@@ -4,6 +4,7 @@ records, test labels --score--> records with bits --conclude--> Outcome, the sam
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from moe.arms import ARMS, DECISIVE, EXCHANGES, STEPS, Difference, right
 from moe.bits import Bools, pack
 from moe.config import ARTIFICIAL, CLASSES, NATURAL, Config
-from moe.schema import Model
+from moe.files import read_regular
+from moe.schema import Model, decode
 from study.confirm.plan import CHOICE, DEFAULT, VERSION, Plan, Planned, Role, SeedRecord, complete
 from study.folder import FolderError
 from study.select.interval import Crossed, crossed, holm
@@ -103,6 +105,16 @@ def scored(record: SeedRecord, labels: Labels) -> SeedRecord:
     classes = record.classes()
     bits = {name: pack(right(arm, classes, labels)) for name, arm in ARMS.items()}
     return record.replace(right=bits, predicted=None)
+
+
+def read_outcome(path: Path) -> Outcome:
+    """What a result.json holds; raises a FolderError if it is damaged, or no regular file."""
+    try:
+        return decode(Outcome, read_regular(path))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        advice = "move it away, and study.confirm writes it again"
+        raise FolderError(f"{path} is damaged ({reason}); {advice}") from None
 
 
 def conclude(plan: Plan, records: Mapping[str, SeedRecord], labels: Labels) -> Outcome:

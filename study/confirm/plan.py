@@ -205,7 +205,7 @@ def openings(results: Path, data: str) -> tuple[str, ...]:
 
 def digest(path: Path) -> str:
     """The SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_regular(path)).hexdigest()
 
 
 def complete(records: Mapping[str, SeedRecord], role: Role) -> list[SeedRecord]:

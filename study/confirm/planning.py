@@ -9,6 +9,7 @@ from pathlib import Path
 from moe.arms import ARMS, DECISIVE
 from moe.cli import refuse
 from moe.config import Config
+from moe.files import read_regular
 from study import machine
 from study.analyze.tables import best
 from study.confirm import price
@@ -27,6 +28,7 @@ from study.confirm.plan import (
     openings,
     plans,
 )
+from study.files import parse_json
 from study.folder import FolderError
 from study.select.choice import Choice, choose
 from study.select.interval import ALPHA, FORMULA
@@ -72,7 +74,7 @@ def _choice(options: ConfirmOptions, folder: Path, study: Study, records: Sequen
     if choice is None:
         raise FolderError(f"{folder} has no complete trial; there is nothing to confirm")
     try:
-        written = json.loads((folder / "best.json").read_bytes())
+        written = parse_json(read_regular(folder / "best.json"))
     except (OSError, ValueError):
         written = None
     made = json.loads(json.dumps(best(study, choice)))

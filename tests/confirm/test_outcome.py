@@ -15,6 +15,7 @@ from study.confirm.price import seconds, seen
 from study.confirm.report import report
 from study.select.choice import brief
 from tests.confirm.helpers import finish, plan_of
+from tests.faults.hostile import FILES, INPUTS
 from tests.study_helpers import a_folder, a_record
 
 
@@ -59,6 +60,22 @@ def test_a_damaged_result_is_one_sentence(tmp_path, capsys):
             printed = capsys.readouterr()
             assert (printed.out, len(printed.err.splitlines())) == ("", 1)
             assert "confirm/result.json is damaged (" in printed.err
+
+
+@pytest.mark.parametrize("name", ["confirm/plan.json", "confirm/result.json", "best.json"])
+@pytest.mark.parametrize("kind", ["a FIFO", "a device that never ends", "a sparse terabyte", "lists that never close"])
+def test_what_is_no_file_or_too_deep_is_one_sentence_and_nothing_waits(tmp_path, capsys, name, kind):
+    folder, *_ = a_folder(tmp_path)
+    confirmation, plan = plan_of(tmp_path)
+    confirmation.write_plan(plan)
+    finish(confirmation, plan)
+    path = folder.path / name
+    path.unlink()
+    FILES[kind](path) if kind in FILES else path.write_bytes(INPUTS[kind])
+    assert main([str(folder.path)]) == 4
+    printed = capsys.readouterr()
+    assert (printed.out, len(printed.err.splitlines())) == ("", 1)
+    assert path.name in printed.err
 
 
 def test_seeds_that_failed_are_reported_and_below_nine_of_ten_there_is_no_verdict(tmp_path):
