@@ -102,10 +102,11 @@ class Folder:
         """Write a trial's record, whole: a new one, or over one that this object read or wrote.
 
         Raises:
-            FolderError: another driver wrote it, or holds the folder now.
+            FolderError: another driver wrote it, or holds the folder now; or the folder of records is a link.
         """
         path, text = self.trials / file_name(record.trial), seal(record.as_json())
         self._check_lock()
+        self.subfolder("trials")  # it may have become a link since it was made
         if path in self._known and path.exists():
             if _digest(read_regular(path)) != self._known[path]:
                 raise FolderError(f"{path} was changed by another meanwhile, and stays as it is")

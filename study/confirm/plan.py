@@ -29,7 +29,7 @@ from moe.config import Config
 from moe.files import read_regular, sync
 from moe.result import Count, Positive, Seconds
 from moe.schema import Model
-from study.files import seal, unseal, write_text
+from study.files import seal, unseal, write_json, write_text
 from study.folder import Folder, FolderError
 from study.study import COMPLETE, Moment
 
@@ -143,8 +143,7 @@ class Confirmation:
 
     def write_plan(self, plan: Plan) -> None:
         """Write the plan, so that it is on disk before anything else happens."""
-        Folder(self.path.parent).subfolder(self.path.name)
-        write_text(self.path / "plan.json", seal(plan.as_json()))
+        self._write("plan.json", plan)
         for folder in (self.path, self.path.parent):
             descriptor = os.open(folder, os.O_RDONLY)
             try:
@@ -167,7 +166,18 @@ class Confirmation:
 
     def write_record(self, record: SeedRecord) -> None:
         """Write a record whole."""
-        write_text(self.path / f"{record.name}.json", seal(record.as_json()))
+        self._write(f"{record.name}.json", record)
+
+    def write_result(self, outcome: Model) -> None:
+        """Write what was found, whole."""
+        write_json(self._inside(self.result.name), outcome.as_json())
+
+    def _write(self, name: str, value: Model) -> None:
+        write_text(self._inside(name), seal(value.as_json()))
+
+    def _inside(self, name: str) -> Path:
+        """The path of a file; the folder may have become a link since it was made, which raises a FolderError."""
+        return Folder(self.path.parent).subfolder(self.path.name) / name
 
 
 def planned_trials(plan: Plan) -> list[tuple[Role, Config]]:

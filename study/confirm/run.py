@@ -18,7 +18,6 @@ from study.confirm.plan import Confirmation, Plan, Role, file_name, planned_tria
 from study.confirm.report import NAMES, opened_before
 from study.confirm.seed import Ended, train_and_predict
 from study.data import folder_of, load_data
-from study.files import write_json
 from study.machine import ClusterError
 from study.search.resources import Resources
 from study.search.stopping import Stop
@@ -135,7 +134,7 @@ class Confirmer:
             if record.predicted is not None:
                 confirmation.write_record(scored(record, labels))
         outcome = conclude(plan, confirmation.read_records(plan), labels)
-        write_json(confirmation.result, outcome.as_json())
+        confirmation.write_result(outcome)
 
 
 def confirm(

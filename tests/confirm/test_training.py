@@ -1,8 +1,11 @@
 """`python -m study.confirm` as it trains: interrupted, resumed, on diverging seeds."""
 
 import json
+import os
 import signal
 import time
+
+import pytest
 
 from moe.console import emit
 from moe.data import DataError, load
@@ -40,6 +43,21 @@ def test_ended_after_any_seed_and_resumed_it_has_the_bytes_of_one_that_was_not(t
         one, other = (json.loads((folder / "confirm" / path.name).read_text()) for folder in (straight, stopped))
         assert one["predicted"] is other["predicted"] is None
         assert one["right"] == other["right"]
+
+
+@pytest.mark.parametrize("when", ["seeds are trained", "the last seed has ended"])
+def test_nothing_is_written_through_a_link_that_takes_the_folder_s_place(tmp_path, here, capsys, when, monkeypatch):
+    folder = a_tiny_study(tmp_path)
+    here += [1 if when == "seeds are trained" else 3]
+    assert main([str(folder), "--seeds", "3", "--no-store"]) == (75 if here == [] else 0)
+    (folder / "confirm" / "result.json").unlink(missing_ok=True)
+    (folder / "confirm").rename(tmp_path / "outside")
+    (folder / "confirm").symlink_to(tmp_path / "outside")
+    before = sorted(os.listdir(tmp_path / "outside"))
+    capsys.readouterr()
+    assert main([str(folder), "--seeds", "3", "--no-store"]) == 4
+    assert "confirm is a link" in capsys.readouterr().err
+    assert sorted(os.listdir(tmp_path / "outside")) == before
 
 
 def test_a_dry_run_prints_price_and_power_and_writes_nothing(tmp_path, here, capsys):

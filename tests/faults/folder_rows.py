@@ -151,6 +151,18 @@ def moved(folder: Path) -> None:
         (folder / "y").rename(folder / "x")
 
 
+def trials_a_link(state: str, folder: Path) -> None:
+    """The folder of records becomes a link in mid-run."""
+    driven = a_folder(folder)
+    with driven.locked():
+        driven.read_records(a_study())
+        driven.trials.rename(folder / "outside")
+        driven.trials.symlink_to(folder / "outside")
+        before = contents(folder / "outside")
+        refused(lambda: driven.write_record(a_record(4 if state == "new" else 3, 0.5, replicate=3)), "is a link")
+    assert contents(folder / "outside") == before
+
+
 def no_fsync(code: int, folder: Path) -> None:
     """The file system refuses fsync."""
     with mock.patch.object(os, "fsync", side_effect=OSError(code, os.strerror(code))):
@@ -206,6 +218,16 @@ FAULTS = (
     Fault("A1", "a number that another driver used", WHERE, KEPT, partial(written_by_another, "new")),
     Fault("A1", "a record that another driver replaced", WHERE, KEPT, partial(written_by_another, "old")),
     Fault("A1", "the folder is moved in mid-run", WHERE, "nothing is written into another folder", moved),
+    *(
+        Fault(
+            "A1",
+            f"trials becomes a link before a record that is {state}",
+            WHERE,
+            OUTSIDE,
+            partial(trials_a_link, state),
+        )
+        for state in ("new", "replaced")
+    ),
     *(
         Fault("H31", f"fsync is refused: {errno.errorcode[code]}", WHERE, "the study goes on", partial(no_fsync, code))
         for code in (errno.EINVAL, errno.ENOSYS)
