@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from moe.files import read_regular
 from moe.store.files import Local, Place, PlaceError
-from study.confirm.plan import SeedRecord
+from study.confirm.plan import scored_since
 from study.files import decode_edited
 from study.folder import Folder, FolderError, file_name
 from study.options import NAME
@@ -80,15 +80,6 @@ def _scored_there(here: Path, there: Path) -> bool:
     with suppress(OSError):
         return here.parent.name.startswith("confirm") and scored_since(read_regular(here), read_regular(there))
     return False
-
-
-def scored_since(before: bytes, now: bytes) -> bool:
-    """Whether both are the same seed of a confirmation, before and after its predictions were scored."""
-    try:
-        one, other = (decode_edited(SeedRecord, content) for content in (before, now))
-    except ValueError:
-        return False
-    return one.predicted is not None and other == one.replace(predicted=None, right=other.right)
 
 
 def _name(record: Record) -> str:

@@ -102,18 +102,28 @@ class Folder:
         """Write a trial's record, whole: a new one, or over one that this object read or wrote.
 
         Raises:
-            FolderError: another driver wrote it, or holds the folder now; or the folder of records is a link.
+            FolderError: as `write_once`.
         """
         path, text = self.trials / file_name(record.trial), seal(record.as_json())
+        known = self._known.get(path)
+        replaces = None if known is None else lambda content: _digest(content) == known
+        self.write_once("trials", path.name, text, replaces)
+        self._known[path] = _digest(text.encode())
+
+    def write_once(self, subfolder: str, name: str, text: str, replaces: Callable[[bytes], bool] | None = None) -> None:
+        """Write a file of a subfolder, whole: a new one, or over one whose content `replaces` accepts.
+
+        Raises:
+            FolderError: another driver wrote it, or holds the folder now; or the subfolder is a link.
+        """
         self._check_lock()
-        self.subfolder("trials")  # it may have become a link since it was made
-        if path in self._known and path.exists():
-            if _digest(read_regular(path)) != self._known[path]:
+        path = self.subfolder(subfolder) / name  # it may have become a link since it was made
+        if replaces and path.exists():
+            if not replaces(read_regular(path)):
                 raise FolderError(f"{path} was changed by another meanwhile, and stays as it is")
             write_text(path, text)
         elif not create_text(path, text):
             raise FolderError(f"{path} was written by another driver meanwhile, and stays as it is")
-        self._known[path] = _digest(text.encode())
 
     def accept_edits(self) -> list[Path]:
         """Give study.json and the records that were edited by hand their checksums; which these are.

@@ -21,7 +21,8 @@ from moe.store.files import Local, Place, PlaceError
 from moe.store.location import place_at
 from moe.store.locks import Lease, Leases, Timing, newest
 from moe.store.tolerant import TolerantFiles
-from study.copies import ELSEWHERE, LARGEST, download, finished, scored_since, sendable, to_take
+from study.confirm.plan import scored_since
+from study.copies import ELSEWHERE, LARGEST, download, finished, sendable, to_take
 from study.folder import Folder, FolderError
 from study.options import DEFAULTS, PROGRAM, Options, resume_command, space_of
 from study.search.stopping import Stop

@@ -108,7 +108,7 @@ def page(analysis: Analysis) -> str:
 
 def _newest_outcome(analysis: Analysis) -> Outcome | None:
     """What the newest confirmation found; None without one."""
-    for confirmation in [each for each in confirmations(analysis.folder.path) if each.result.exists()][-1:]:
+    for confirmation in [each for each in confirmations(analysis.folder) if each.result.exists()][-1:]:
         return read_outcome(confirmation.result)
     return None
 

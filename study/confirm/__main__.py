@@ -48,7 +48,7 @@ def _run(options: ConfirmOptions, command: str, stop: Stop) -> Exit:
 
     with nullcontext() if options.dry_run else folder.locked():
         records = folder.read_records(study)
-        confirmation, plan = planned(options, folder.path, study, records, command)
+        confirmation, plan = planned(options, folder, study, records, command)
         if confirmation.result.exists():
             same = plan.choice == digest(folder.path / "best.json")
             what = "is finished" if same else "is finished, and best.json has changed since"

@@ -6,10 +6,11 @@
                    confirm-2/ ...              with --again
 
 Plan and records carry checksums. A record holds predicted classes until every seed has ended. Only then are they
-compared with the test labels, and replaced by one bit per image and arm.
+compared with the test labels, and replaced by one bit per image and arm. Nothing else is ever replaced.
 """
 
 import hashlib
+import json
 import os
 import re
 import zlib
@@ -29,7 +30,7 @@ from moe.config import Config
 from moe.files import read_regular, sync
 from moe.result import Count, Positive, Seconds
 from moe.schema import Model
-from study.files import seal, unseal, write_json, write_text
+from study.files import decode_edited, seal, unseal
 from study.folder import Folder, FolderError
 from study.study import COMPLETE, Moment
 
@@ -118,14 +119,20 @@ def packed_classes(classes: NDArray[np.uint8]) -> str:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """One confirmation's folder within a study's."""
+    """One confirmation's folder within a study's, which is locked while it is written."""
 
-    path: Path
+    folder: Folder
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self.folder.path / self.name
 
     @property
     def number(self) -> int:
         """In the study, from 1."""
-        return int(self.path.name.partition("-")[2] or 1)
+        return int(self.name.partition("-")[2] or 1)
 
     @property
     def result(self) -> Path:
@@ -143,7 +150,7 @@ class Confirmation:
 
     def write_plan(self, plan: Plan) -> None:
         """Write the plan, so that it is on disk before anything else happens."""
-        self._write("plan.json", plan)
+        self.folder.write_once(self.name, "plan.json", seal(plan.as_json()))
         for folder in (self.path, self.path.parent):
             descriptor = os.open(folder, os.O_RDONLY)
             try:
@@ -165,19 +172,24 @@ class Confirmation:
         return found
 
     def write_record(self, record: SeedRecord) -> None:
-        """Write a record whole."""
-        self._write(f"{record.name}.json", record)
+        """Write a record whole: a new one, or one that is scored over the same before it was."""
+        text = seal(record.as_json())
+        self.folder.write_once(
+            self.name, f"{record.name}.json", text, lambda before: scored_since(before, text.encode())
+        )
 
     def write_result(self, outcome: Model) -> None:
         """Write what was found, whole."""
-        write_json(self._inside(self.result.name), outcome.as_json())
+        self.folder.write_once(self.name, self.result.name, json.dumps(outcome.as_json(), indent=2) + "\n")
 
-    def _write(self, name: str, value: Model) -> None:
-        write_text(self._inside(name), seal(value.as_json()))
 
-    def _inside(self, name: str) -> Path:
-        """The path of a file; the folder may have become a link since it was made, which raises a FolderError."""
-        return Folder(self.path.parent).subfolder(self.path.name) / name
+def scored_since(before: bytes, now: bytes) -> bool:
+    """Whether both are the same seed of a confirmation, before and after its predictions were scored."""
+    try:
+        one, other = (decode_edited(SeedRecord, content) for content in (before, now))
+    except ValueError:
+        return False
+    return one.predicted is not None and other == one.replace(predicted=None, right=other.right)
 
 
 def planned_trials(plan: Plan) -> list[tuple[Role, Config]]:
@@ -185,21 +197,21 @@ def planned_trials(plan: Plan) -> list[tuple[Role, Config]]:
     return [(each.role, each.config.replace(seed=seed)) for seed in plan.seeds for each in plan.configs]
 
 
-def confirmations(folder: Path) -> list[Confirmation]:
+def confirmations(folder: Folder) -> list[Confirmation]:
     """Those of a study's folder that have begun, the first one first; not those that were renamed, as `confirm-old`."""
-    found = [Confirmation(path) for path in folder.glob("confirm*") if _NAME.fullmatch(path.name)]
+    found = [Confirmation(folder, path.name) for path in folder.path.glob("confirm*") if _NAME.fullmatch(path.name)]
     return sorted((each for each in found if each.planned), key=lambda each: each.number)
 
 
-def following(folder: Path) -> Confirmation:
+def following(folder: Folder) -> Confirmation:
     """The next one of a study's folder, whichever of the earlier ones were moved away."""
     number = max((each.number for each in confirmations(folder)), default=0) + 1
-    return Confirmation(folder / (f"confirm-{number}" if number > 1 else "confirm"))
+    return Confirmation(folder, f"confirm-{number}" if number > 1 else "confirm")
 
 
-def plans(folder: Path) -> list[tuple[Plan, bool]]:
+def plans(folder: Folder) -> list[tuple[Plan, bool]]:
     """All plans below a study's folder, those of renamed confirmations too, and whether each has a result."""
-    found = [Confirmation(path.parent) for path in sorted(folder.glob("confirm*/plan.json"))]
+    found = [Confirmation(folder, path.parent.name) for path in sorted(folder.path.glob("confirm*/plan.json"))]
     return [(each.read_plan(), each.result.exists()) for each in found]
 
 
@@ -207,7 +219,7 @@ def openings(results: Path, data: str) -> tuple[str, ...]:
     """When, by the studies in a results folder, the test images of these data were opened."""
     found = []
     for path in sorted(results.glob("*/study.json")):
-        for plan, opened in plans(path.parent):
+        for plan, opened in plans(Folder(path.parent)):
             if plan.data == data and opened:
                 found.append((plan.planned, f"{path.parent.name} on {plan.planned:%Y-%m-%d}"))
     return tuple(words for _, words in sorted(found))

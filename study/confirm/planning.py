@@ -29,14 +29,14 @@ from study.confirm.plan import (
     plans,
 )
 from study.files import parse_json
-from study.folder import FolderError
+from study.folder import Folder, FolderError
 from study.select.choice import Choice, choose
 from study.select.interval import ALPHA, FORMULA
 from study.study import COMPLETE, CONFIRM_FROM, Record, Study, now
 
 
 def planned(
-    options: ConfirmOptions, folder: Path, study: Study, records: Sequence[Record], command: str
+    options: ConfirmOptions, folder: Folder, study: Study, records: Sequence[Record], command: str
 ) -> tuple[Confirmation, Plan]:
     """The confirmation to go on with, or a new one, and its plan; nothing is written.
 
@@ -45,16 +45,16 @@ def planned(
     Raises:
         FolderError: best.json is not what the records give, or not what was planned for.
     """
-    choice, earlier = _choice(options, folder, study, records), confirmations(folder)
+    choice, earlier = _choice(options, folder.path, study, records), confirmations(folder)
     if earlier and not (options.again and earlier[-1].result.exists()):
         plan = earlier[-1].read_plan()
-        _check_same(options, earlier[-1], plan, folder)
+        _check_same(options, earlier[-1], plan)
         return earlier[-1], plan
     last = max((seed for plan, _ in plans(folder) for seed in plan.seeds), default=study.seed_of(CONFIRM_FROM - 1))
     used, seeds = last + 1 - study.seed_of(CONFIRM_FROM), options.seeds or SEEDS
     if used + seeds > MOST_SEEDS:
         refuse(PROGRAM, f"--seeds is {seeds}; expected at most {MOST_SEEDS - used}, as {used} of the study are used")
-    return following(folder), _new(options, folder, study, choice, records, command, CONFIRM_FROM + used)
+    return following(folder), _new(options, folder.path, study, choice, records, command, CONFIRM_FROM + used)
 
 
 def _equal(one: object, other: object) -> bool:
@@ -129,7 +129,7 @@ def _new(
     )
 
 
-def _check_same(options: ConfirmOptions, confirmation: Confirmation, plan: Plan, folder: Path) -> None:
+def _check_same(options: ConfirmOptions, confirmation: Confirmation, plan: Plan) -> None:
     """Refuse options, or a choice, that differ from a plan."""
     advice = "a plan never changes: --again makes another once it is finished"
     if options.seeds not in (None, len(plan.seeds)):
@@ -137,7 +137,7 @@ def _check_same(options: ConfirmOptions, confirmation: Confirmation, plan: Plan,
     if options.margin and options.margin / 100 != plan.margin:
         had = f"{100 * plan.margin:g}"
         refuse(PROGRAM, f"--margin is {options.margin:g}; {confirmation.path} has {had}, and {advice}")
-    if not confirmation.result.exists() and plan.choice != digest(folder / "best.json"):
+    if not confirmation.result.exists() and plan.choice != digest(confirmation.folder.path / "best.json"):
         raise FolderError(
             f"best.json is another than when {confirmation.path} was planned; move that folder away to plan anew"
         )

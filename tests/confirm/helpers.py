@@ -18,11 +18,13 @@ def plan_of(path, *words, study=None):
     folder = Folder(path / "example")
     study = study or folder.read_study()
     options = parse([str(folder.path), *words])
-    return planned(options, folder.path, study, folder.read_records(study), "python -m study.confirm")
+    return planned(options, folder, study, folder.read_records(study), "python -m study.confirm")
 
 
 def finish(confirmation, plan, gain=0.2, failed=()):
     """Scored records of made-up predictions, in which the mixture is right more often, and the result."""
+    for path in [*confirmation.path.glob("*-*.json"), *confirmation.path.glob("result.json")]:
+        path.unlink()
     labels = np.arange(200) % 10
     rng = np.random.default_rng(0)
     for role, config in planned_trials(plan):

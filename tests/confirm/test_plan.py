@@ -1,16 +1,20 @@
 """What a confirmation plans, and what it refuses."""
 
+import errno
 import os
 import shutil
+from contextlib import ExitStack
 
 import pytest
 
+from study import lock
 from study.analyze.tables import write_all
 from study.confirm.__main__ import main
 from study.confirm.plan import openings
 from study.files import seal
-from study.folder import FolderError
+from study.folder import Folder, FolderError
 from tests.confirm.helpers import finish, plan_of
+from tests.faults.folder_rows import no_flock
 from tests.study_helpers import LARGE, a_folder, a_record, a_study
 
 
@@ -71,6 +75,47 @@ def test_a_record_that_was_edited_is_refused(tmp_path):
     path.write_text(path.read_text().replace('"networks": 3', '"networks": 4'))
     with pytest.raises(FolderError, match="checksum"):
         confirmation.read_records(plan)
+
+
+def a_finished(path):
+    """A finished confirmation, its plan and the first record."""
+    a_folder(path)
+    confirmation, plan = plan_of(path, "--seeds", "3")
+    confirmation.write_plan(plan)
+    finish(confirmation, plan)
+    return confirmation, plan, confirmation.read_records(plan)["choice-0500"]
+
+
+@pytest.mark.parametrize("way", ["taken over", "moved"])
+def test_a_driver_that_lost_the_folder_writes_no_seed_into_it(tmp_path, monkeypatch, way):
+    confirmation, plan, record = a_finished(tmp_path)
+    folder, path = confirmation.folder, confirmation.path / "choice-0500.json"
+    path.unlink()
+    with ExitStack() as stack:
+        stack.enter_context(no_flock(errno.ENOSYS))
+        monkeypatch.setattr(lock, "STALE_S", 0.5)
+        monkeypatch.setattr(lock, "BEAT_S", 60.0)
+        stack.enter_context(folder.locked())
+        if way == "moved":
+            folder.path.rename(tmp_path / "elsewhere")
+            shutil.copytree(tmp_path / "elsewhere", folder.path)
+        else:
+            stack.enter_context(Folder(folder.path).locked())
+        for write in (lambda: confirmation.write_record(record), lambda: confirmation.write_plan(plan)):
+            with pytest.raises(FolderError, match="took it over" if way == "taken over" else "was moved"):
+                write()
+        assert not path.exists()
+
+
+def test_a_seed_is_replaced_by_the_same_one_scored_alone_and_a_plan_never(tmp_path):
+    confirmation, plan, record = a_finished(tmp_path)
+    before = confirmation.read_records(plan)
+    for other in (record.replace(seconds=9.0), record.replace(right=before["choice-0501"].right)):
+        with pytest.raises(FolderError, match="stays as it is"):
+            confirmation.write_record(other)
+    with pytest.raises(FolderError, match="stays as it is"):
+        confirmation.write_plan(plan.replace(margin=0.5))
+    assert (confirmation.read_plan(), confirmation.read_records(plan)) == (plan, before)
 
 
 def test_a_study_without_complete_trials_is_refused(tmp_path):
