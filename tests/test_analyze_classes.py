@@ -16,11 +16,10 @@ from moe.data import load
 from moe.data.dataset import ROWS, Arrays
 from moe.data.subset import subset
 from moe.files import user_cache
-from moe.schema import decode
 from study import machine
 from study.analyze.analysis import examine
 from study.analyze.classes import classes
-from study.confirm.outcome import Outcome
+from study.confirm.outcome import read_outcome
 from study.folder import Folder
 from study.space import parse
 from study.study import COMPLETE, Record, Run
@@ -156,7 +155,7 @@ def test_with_the_images_alone_accuracy_by_class_takes_no_torch(analysis, monkey
 
 def test_a_confirmation_s_steps_are_there_for_each_class(analysis):
     path = Path(__file__).parent.parent / "results" / "cifar-notebook" / "confirm" / "result.json"
-    outcome = decode(Outcome, path.read_bytes())
+    outcome = read_outcome(path)
     table = rows("".join(classes(analysis, outcome)), "The confirmation on 10,000 test images, 10 fresh seeds")
     choice = outcome.configs["choice"]
     assert [row[0] for row in table.values()][:10] == [round(100 * share, 2) for share in choice.gain.classes]

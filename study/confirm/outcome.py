@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from moe.arms import ARMS, DECISIVE, EXCHANGES, STEPS, Difference, right
 from moe.bits import Bools, pack
 from moe.config import ARTIFICIAL, CLASSES, NATURAL, Config
-from moe.files import read_regular
-from moe.schema import Model, decode
-from study.confirm.plan import CHOICE, DEFAULT, VERSION, Plan, Planned, Role, SeedRecord, complete
+from moe.schema import Model
+from study.confirm.plan import CHOICE, DEFAULT, VERSION, Plan, Planned, Role, SeedRecord, complete, read
 from study.folder import FolderError
 from study.select.interval import Crossed, crossed, holm
 from study.select.verdict import Control, Word, judge, rule
@@ -108,13 +107,8 @@ def scored(record: SeedRecord, labels: Labels) -> SeedRecord:
 
 
 def read_outcome(path: Path) -> Outcome:
-    """What a result.json holds; raises a FolderError if it is damaged, or no regular file."""
-    try:
-        return decode(Outcome, read_regular(path))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        advice = "move it away, and study.confirm writes it again"
-        raise FolderError(f"{path} is damaged ({reason}); {advice}") from None
+    """What a result.json holds; raises a FolderError if it is damaged or was edited."""
+    return read(Outcome, path, "move it away, and study.confirm writes it again")
 
 
 def conclude(plan: Plan, records: Mapping[str, SeedRecord], labels: Labels) -> Outcome:

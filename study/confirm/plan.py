@@ -5,12 +5,11 @@
                            result.json         written last
                    confirm-2/ ...              with --again
 
-Plan and records carry checksums. A record holds predicted classes until every seed has ended. Only then are they
+All of them carry checksums. A record holds predicted classes until every seed has ended. Only then are they
 compared with the test labels, and replaced by one bit per image and arm. Nothing else is ever replaced.
 """
 
 import hashlib
-import json
 import os
 import re
 import zlib
@@ -146,7 +145,7 @@ class Confirmation:
 
     def read_plan(self) -> Plan:
         """The plan; raises a FolderError if it is damaged."""
-        return _read(Plan, self.path / "plan.json")
+        return read(Plan, self.path / "plan.json")
 
     def write_plan(self, plan: Plan) -> None:
         """Write the plan, so that it is on disk before anything else happens."""
@@ -165,7 +164,7 @@ class Confirmation:
             path = self.path / f"{file_name(role, config.seed)}.json"
             if not path.exists():
                 continue
-            record = _read(SeedRecord, path)
+            record = read(SeedRecord, path)
             if (record.role, record.config) != (role, config):
                 raise FolderError(f"{path} is of another config; expected the one that plan.json names")
             found[record.name] = record
@@ -180,7 +179,7 @@ class Confirmation:
 
     def write_result(self, outcome: Model) -> None:
         """Write what was found, whole."""
-        self.folder.write_once(self.name, self.result.name, json.dumps(outcome.as_json(), indent=2) + "\n")
+        self.folder.write_once(self.name, self.result.name, seal(outcome.as_json()))
 
 
 def scored_since(before: bytes, now: bytes) -> bool:
@@ -235,10 +234,11 @@ def complete(records: Mapping[str, SeedRecord], role: Role) -> list[SeedRecord]:
     return [record for record in records.values() if record.role == role and record.state == COMPLETE]
 
 
-def _read(model: type[Value], path: Path) -> Value:
+def read(model: type[Value], path: Path, advice: str = "expected what study.confirm wrote") -> Value:
+    """The value in a file of a confirmation; raises a FolderError if it is damaged or was edited."""
     try:
         return unseal(model, read_regular(path))
     except OSError as error:
-        raise FolderError(f"{path}: {error.strerror}") from None
+        raise FolderError(f"{path} is damaged ({error.strerror}); {advice}") from None
     except ValueError as error:
-        raise FolderError(f"{path} is damaged ({error}); expected what study.confirm wrote") from None
+        raise FolderError(f"{path} is damaged ({error}); {advice}") from None

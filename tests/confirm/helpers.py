@@ -1,7 +1,5 @@
 """A study of one config to confirm, in this process."""
 
-import json
-
 import numpy as np
 
 from moe.arms import ARMS
@@ -41,7 +39,7 @@ def finish(confirmation, plan, gain=0.2, failed=()):
         record = SeedRecord(**common, state="complete", images=len(labels), networks=3, predicted=predicted)
         confirmation.write_record(scored(record, labels))
     outcome = conclude(plan, confirmation.read_records(plan), labels)
-    confirmation.result.write_text(json.dumps(outcome.as_json()))
+    confirmation.write_result(outcome)
     return outcome
 
 

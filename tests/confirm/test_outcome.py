@@ -78,6 +78,19 @@ def test_what_is_no_file_or_too_deep_is_one_sentence_and_nothing_waits(tmp_path,
     assert path.name in printed.err
 
 
+def test_an_edited_verdict_is_refused(tmp_path, capsys):
+    folder, *_ = a_folder(tmp_path)
+    confirmation, plan = plan_of(tmp_path)
+    confirmation.write_plan(plan)
+    assert finish(confirmation, plan).verdict == "improves"
+    text = confirmation.result.read_text()
+    confirmation.result.write_text(text.replace('"improves"', '"inconclusive"'))
+    assert main([str(folder.path)]) == 4
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "result.json is damaged (it does not match its checksum)" in printed.err
+
+
 def test_seeds_that_failed_are_reported_and_below_nine_of_ten_there_is_no_verdict(tmp_path):
     a_folder(tmp_path)
     confirmation, plan = plan_of(tmp_path)

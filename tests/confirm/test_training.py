@@ -11,6 +11,7 @@ from moe.console import emit
 from moe.data import DataError, load
 from moe.training.loop import TrainingError
 from study.confirm.__main__ import main
+from study.confirm.outcome import read_outcome
 from study.confirm.price import USUAL_DEVIATION
 from study.search.resources import Resources
 from study.select.interval import PERSISTENT, Noise, resolves
@@ -121,7 +122,7 @@ def test_a_confirmation_killed_between_seeds_and_resumed_gives_the_bytes_of_one_
     printed["straight"] = capsys.readouterr().out
     results = {}
     for name, text in printed.items():
-        results[name] = json.loads((home / "results" / name / "confirm" / "result.json").read_text())
+        results[name] = read_outcome(home / "results" / name / "confirm" / "result.json").as_json()
         assert json.loads(text[text.index("{") :]) == results[name]
     assert (folder / "confirm" / "plan.json").read_bytes() == plan
     assert results["killed"].pop("earlier") == []
