@@ -56,6 +56,12 @@ ARMS = {
         "baseline or gated expert, whichever is right", "expert", GATE, or_baseline=True, exchanged=True
     ),
 }
+#: the names that `Predicted` has
+NETWORKS = frozenset(
+    {GATE, IMPLIED, "baseline"}
+    | {arm.network for arm in ARMS.values() if arm.gate is None}
+    | {f"{arm.network}/{branch}" for arm in ARMS.values() if arm.gate for branch in ("artificial", "natural")}
+)
 DECISIVE = tuple(name for name, arm in ARMS.items() if arm.decisive)
 
 

@@ -18,7 +18,7 @@ from study.confirm.plan import CHOICE, DEFAULT, VERSION, Plan, Planned, Role, Se
 from study.folder import FolderError
 from study.select.interval import Crossed, crossed, holm
 from study.select.verdict import Control, Word, judge, rule
-from study.study import FAILED
+from study.study import COMPLETE, FAILED
 
 Labels = NDArray[np.int64]
 Rights = Mapping[str, Bools]  # by arm, (seeds, images)
@@ -100,7 +100,12 @@ class Outcome(Model):
 
 
 def scored(record: SeedRecord, labels: Labels) -> SeedRecord:
-    """A complete record with the images that each arm gets right, in place of what it predicts."""
+    """A complete record with the images that each arm gets right, in place of what it predicts.
+
+    Raises:
+        FolderError: it is of other images than the labels.
+    """
+    _check_images(record, labels)
     classes = record.classes()
     bits = {name: pack(right(arm, classes, labels)) for name, arm in ARMS.items()}
     return record.replace(right=bits, predicted=None)
@@ -111,12 +116,20 @@ def read_outcome(path: Path) -> Outcome:
     return read(Outcome, path, "move it away, and study.confirm writes it again")
 
 
+def _check_images(record: SeedRecord, labels: Labels) -> None:
+    if record.images != len(labels):
+        raise FolderError(f"{record.name}.json is of {record.images} images; expected {len(labels)}, as the data have")
+
+
 def conclude(plan: Plan, records: Mapping[str, SeedRecord], labels: Labels) -> Outcome:
     """The outcome of scored records.
 
     Raises:
-        FolderError: fewer than two seeds of the choice are complete.
+        FolderError: fewer than two seeds of the choice are complete, or one is of other images than the labels.
     """
+    for record in records.values():
+        if record.state == COMPLETE:
+            _check_images(record, labels)
     if len(complete(records, CHOICE)) < 2:
         raise FolderError(f"{len(complete(records, CHOICE))} seeds of the choice are complete; expected 2 or more")
     rights = {each.role: _rights(complete(records, each.role)) for each in plan.configs}

@@ -14,21 +14,22 @@ import os
 import re
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, Self, TypeVar
 
 import numpy as np
 from annotated_types import Ge
 from numpy.typing import NDArray
+from pydantic import model_validator
 
-from moe.arms import Predicted
+from moe.arms import ARMS, NETWORKS, Predicted
 from moe.bits import Bools, unpack
 from moe.config import Config
 from moe.files import read_regular, sync
 from moe.result import Count, Positive, Seconds
-from moe.schema import Model
+from moe.schema import Model, shown
 from study.files import decode_edited, seal, unseal
 from study.folder import Folder, FolderError
 from study.study import COMPLETE, Moment
@@ -87,6 +88,21 @@ class SeedRecord(Model):
     predicted: dict[str, str] | None = None  # until every seed has ended
     right: dict[str, str] | None = None  # after that: by arm, as `moe.bits.pack` makes it
 
+    @model_validator(mode="after")
+    def _has_what_its_state_needs(self) -> Self:
+        had = [field for field in ("predicted", "right") if getattr(self, field) is not None]
+        if len(had) != (self.state == COMPLETE):
+            expected = "exactly one of predicted and right" if self.state == COMPLETE else "neither predicted nor right"
+            raise ValueError(f"it is {self.state} and has {' and '.join(had) or 'neither'}; expected {expected}")
+        if had and self.images is None:
+            raise ValueError("images is null; expected how many images were predicted")
+        images = self.images or 0
+        if self.right is not None:
+            _check_packed("right", self.right, ARMS.keys(), -(-images // 8), _unpacked)
+        if self.predicted is not None:
+            _check_packed("predicted", self.predicted, NETWORKS, images, lambda text: _unpacked_classes(text, images))
+        return self
+
     @property
     def name(self) -> str:
         """Of its file, without the ending."""
@@ -109,6 +125,28 @@ class SeedRecord(Model):
 def file_name(role: Role, seed: int) -> str:
     """Of a record, without the ending."""
     return f"{role}-{seed:04d}"
+
+
+def _check_packed(
+    field: str, packed: Mapping[str, str], names: Set[str], size: int, unpacked: Callable[[str], bytes]
+) -> None:
+    if packed.keys() != names:
+        raise ValueError(f"{field} has {', '.join(sorted(packed))}; expected {', '.join(sorted(names))}")
+    for name, text in packed.items():
+        try:
+            found = len(unpacked(text))
+        except (ValueError, zlib.error):
+            raise ValueError(f"{field}.{name} is {shown(text)}; expected packed bytes in base64") from None
+        if found != size:
+            raise ValueError(f"{field}.{name} has {found} bytes; expected {size}")
+
+
+def _unpacked(text: str) -> bytes:
+    return b64decode(text, validate=True)
+
+
+def _unpacked_classes(text: str, images: int) -> bytes:
+    return zlib.decompressobj().decompress(_unpacked(text), images + 1)  # no more, whatever it would unpack to
 
 
 def packed_classes(classes: NDArray[np.uint8]) -> str:

@@ -2,14 +2,17 @@
 
 import errno
 import os
+import re
 import shutil
 from contextlib import ExitStack
 
+import numpy as np
 import pytest
 
 from study import lock
 from study.analyze.tables import write_all
 from study.confirm.__main__ import main
+from study.confirm.outcome import conclude
 from study.confirm.plan import openings
 from study.files import seal
 from study.folder import Folder, FolderError
@@ -116,6 +119,35 @@ def test_a_seed_is_replaced_by_the_same_one_scored_alone_and_a_plan_never(tmp_pa
     with pytest.raises(FolderError, match="stays as it is"):
         confirmation.write_plan(plan.replace(margin=0.5))
     assert (confirmation.read_plan(), confirmation.read_records(plan)) == (plan, before)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda right: {"right": {**right, "mixture": right["mixture"][:8]}}, "right.mixture has 6 bytes; expected 25"),
+        (lambda right: {"right": {**right, "mixture": "!"}}, "expected packed bytes in base64"),
+        (lambda right: {"right": {name: right[name] for name in right if name != "average"}}, "right has "),
+        (lambda right: {"right": None}, "exactly one of predicted and right"),
+        (lambda right: {"predicted": right}, "exactly one of predicted and right"),
+        (lambda right: {"right": None, "predicted": right}, "predicted has "),
+        (lambda right: {"state": "failed"}, "neither predicted nor right"),
+        (lambda right: {"images": None}, "images is null"),
+        (lambda right: {"images": 300}, "has 25 bytes; expected 38"),
+    ],
+)
+def test_a_sealed_record_that_lacks_bits_or_predictions_is_refused(tmp_path, change, part):
+    confirmation, plan, record = a_finished(tmp_path)
+    values = {**record.as_json(), **change(record.right)}
+    (confirmation.path / "choice-0500.json").write_text(seal(values))
+    with pytest.raises(FolderError, match=re.escape(part)):
+        confirmation.read_records(plan)
+
+
+def test_seeds_of_other_images_than_the_labels_are_refused(tmp_path):
+    confirmation, plan, record = a_finished(tmp_path)
+    (confirmation.path / "choice-0500.json").write_text(seal(record.replace(images=199).as_json()))
+    with pytest.raises(FolderError, match=r"choice-0500.json is of 199 images; expected 200"):
+        conclude(plan, confirmation.read_records(plan), np.arange(200) % 10)
 
 
 def test_a_study_without_complete_trials_is_refused(tmp_path):

@@ -2,15 +2,22 @@
 
 import os
 
+import numpy as np
 import pytest
 
-from study.confirm.plan import SeedRecord
+from moe.arms import ARMS, NETWORKS
+from moe.bits import pack
+from study.confirm.plan import SeedRecord, packed_classes
 from study.files import seal, write_text
 from study.folder import Folder, FolderError
 from study.search.stopping import Stop
 from study.study import COMPLETE, RUNNING
 from tests.remote.helpers import a_folder, content, copying, eventually, there
 from tests.study_helpers import STARTED, a_record, a_study
+
+#: of one image
+PREDICTED = dict.fromkeys(sorted(NETWORKS), packed_classes(np.zeros(1, np.uint8)))
+RIGHT, OTHER = (dict.fromkeys(ARMS, pack(np.array([bit]))) for bit in (True, False))
 
 
 def test_records_are_copied_as_they_change_and_all_else_at_the_end(place, tmp_path):
@@ -84,16 +91,16 @@ def test_a_damaged_record_there_is_named_and_not_fetched(place, tmp_path, damage
 def test_a_seed_of_a_confirmation_is_replaced_once_it_is_scored_and_never_again(place, tmp_path):
     one, two = a_folder(tmp_path / "one", a_record(1)), Folder(tmp_path / "two" / "x")
     for folder in (one, two):  # copied before it is scored
-        put_seed(folder, predicted={"baseline": ""}) if folder is one else None
+        put_seed(folder, predicted=PREDICTED) if folder is one else None
         with copying(place, folder) as copy:
             assert copy.finish()
-    scored = put_seed(one, right={"baseline": ""})
+    scored = put_seed(one, right=RIGHT)
     with copying(place, one) as copy:
         assert copy.finish()
     assert there(place)["confirm/choice-0500.json"].decode() == scored
     with copying(place, two):
         assert content(two) == content(one)
-    put_seed(two, right={"baseline": "AA=="})
+    put_seed(two, right=OTHER)
     with copying(place, two, stop := Stop()) as copy:
         assert not copy.finish()
     assert "was written by another driver" in str(stop.broken)
@@ -102,10 +109,10 @@ def test_a_seed_of_a_confirmation_is_replaced_once_it_is_scored_and_never_again(
 
 def test_a_seed_that_another_confirmation_scored_replaces_none(place, tmp_path):
     one, two = (a_folder(tmp_path / name, a_record(1)) for name in ("one", "two"))
-    put_seed(one, right={"baseline": ""})
+    put_seed(one, right=RIGHT)
     with copying(place, one) as copy:
         assert copy.finish()
-    put_seed(two, seconds=2.0, predicted={"baseline": ""})
+    put_seed(two, seconds=2.0, predicted=PREDICTED)
     with copying(place, two, stop := Stop()) as copy:
         before = content(two)
         assert not copy.finish()
@@ -117,7 +124,7 @@ def put_seed(folder, seconds=1.0, **found):
     """Write a seed of a confirmation; its text."""
     config = a_record(1).config
     common = {"role": "choice", "config": config, "started": STARTED, "ended": STARTED, "seconds": seconds}
-    text = seal(SeedRecord(**common, state="complete", **found).as_json())
+    text = seal(SeedRecord(**common, state="complete", images=1, **found).as_json())
     folder.subfolder("confirm")
     write_text(folder.path / "confirm" / "choice-0500.json", text)
     return text
