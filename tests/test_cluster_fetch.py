@@ -196,6 +196,23 @@ def test_an_archive_that_was_cut_writes_nothing(there, here):
     assert not here.path.exists()
 
 
+@pytest.mark.parametrize("damage", ["encrypted", "lzma"])
+def test_an_archive_that_is_encrypted_or_no_lzma_writes_nothing(there, here, damage):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA) as packed:
+        packed.writestr("study.json", bytes(100))
+    content = bytearray(archive.getvalue())
+    if damage == "encrypted":
+        content[6] |= 1
+        content[content.index(b"PK\1\2") + 8] |= 1
+    else:
+        at = 30 + len("study.json") + 4  # the properties, after the header
+        content[at : at + 5] = b"\xff" * 5
+    with pytest.raises(ClusterError, match="damaged on the way"):
+        fetch.receive_archive(bytes(content), here.path.parent, "x")
+    assert not here.path.exists()
+
+
 def test_a_folder_that_is_too_large_for_a_log_is_refused(there, monkeypatch):
     monkeypatch.setattr(fetch, "LARGEST", 10)
     with pytest.raises(ClusterError, match="expected at most"):

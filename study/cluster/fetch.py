@@ -10,6 +10,7 @@ trial that is another one there.
 
 import base64
 import io
+import lzma
 import sys
 import tempfile
 import zipfile
@@ -133,7 +134,7 @@ def _extract(archive: bytes, folder: Path) -> None:
         if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > LARGEST_UNPACKED:
             raise ClusterError(f"the folder has {len(entries)} files and is too large; copy it by other means")
         packed.extractall(folder)  # of each file no more than its size above
-    except (ValueError, zipfile.BadZipFile, NotImplementedError, OSError, EOFError, zlib.error) as error:
+    except (ValueError, zipfile.BadZipFile, RuntimeError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise _damaged(error) from None
 
 
