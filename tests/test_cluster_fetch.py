@@ -138,6 +138,20 @@ def test_a_finished_trial_that_is_another_there_stays_as_it_is(there, here, chan
     assert here.read_records(here.read_study()) == [a_record(1)]
 
 
+@pytest.mark.parametrize("name", ["confirm/plan.json", "confirm/choice-0500.json", "confirm-2/result.json"])
+def test_another_confirmation_there_replaces_none_here(there, here, name):
+    (there.path / name).parent.mkdir()
+    (there.path / name).write_text("ours")
+    fetched(there, here)
+    fetched(there, here)
+    (there.path / name).write_text("theirs")
+    (there.path / "trials.csv").write_text("theirs")
+    with pytest.raises(FolderError, match="is of another confirmation than the fetched one"):
+        fetched(there, here)
+    assert (here.path / name).read_text() == "ours"
+    assert (here.path / "trials.csv").read_text() != "theirs"
+
+
 def test_a_record_that_is_damaged_or_unfinished_here_is_replaced(there, here):
     there.write_record(a_record(2))
     fetched(there, here)

@@ -23,6 +23,7 @@ from moe.console import Exit, emit, fail
 from moe.files import read_regular
 from moe.store.files import Local
 from moe.store.location import place_at
+from study.confirm.plan import scored_since
 from study.copies import download, finished, sendable
 from study.folder import Folder, FolderError
 from study.machine import ClusterError
@@ -147,7 +148,7 @@ def _check_sent(sent: Folder) -> None:
 
 
 def _check_same(sent: Folder, here: Folder) -> None:
-    """Every run and every finished trial of the study here must be known there, so that nothing here is lost."""
+    """Every run, finished trial and confirmation here must be known there, so that nothing here is lost."""
     if not here.exists():
         return
     ours, theirs = here.read_runs(), sent.read_runs()
@@ -157,6 +158,13 @@ def _check_same(sent: Folder, here: Folder) -> None:
     for path in sent.trials.glob("*.json"):
         if (known := _finished(here.trials / path.name)) and known != _finished(path):
             raise FolderError(f"{here.trials / path.name} is another trial than the fetched one; {_ELSEWHERE}")
+    for path in sent.path.glob("confirm*/*.json"):
+        kept = here.path / path.relative_to(sent.path)
+        if not kept.exists():
+            continue
+        before, now = read_regular(kept), read_regular(path)
+        if before != now and not scored_since(before, now):
+            raise FolderError(f"{kept} is of another confirmation than the fetched one; {_ELSEWHERE}")
 
 
 def _finished(path: Path) -> Record | None:
