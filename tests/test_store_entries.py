@@ -26,6 +26,7 @@ from tests.store_helpers import (
     figures,
     flip,
     memory,
+    open_writer,
     pretend,
     same,
     straight,
@@ -88,6 +89,25 @@ class TestEntries:
             assert f"used-{os.getuid()}" in place.files(folder_of(SPEC))
         check(place, 3, 3, warnings=[])
         check_it_goes_on(place, 4)
+
+    @pytest.mark.parametrize("at", range(1, 7))
+    def test_what_a_chain_in_training_loses_is_written_again_or_else_nothing_more_is_stored(self, at):
+        """The trainer has the best weights so far in memory: at first those are all, later there are others."""
+        place, warned, folder = memory(), [], folder_of(SPEC)
+        with Store(place, warn=warned.append, timing=AT_ONCE) as store, open_writer(store, SPEC) as writer:
+            for number, _ in enumerate(pretend(Request(SPEC, 6), writer.chain), 1):
+                writer.epoch_done()
+                store.flush()
+                if number == at:
+                    for name in place.files(folder):
+                        place.remove(f"{folder}/{name}")
+        if at == 1:
+            check(place, 6, 6, warnings=[])
+        else:
+            assert [name for name in place.files(folder) if not name.startswith(("lease", "used"))] == []
+        assert len(warned) == (1 < at < 6)
+        assert all(f"{folder} in the store has lost files" in sentence for sentence in warned)
+        check_it_goes_on(place, 7)
 
     def test_what_cannot_be_set_aside_is_named_once_and_not_used(self):
         class Stuck(Faulty):

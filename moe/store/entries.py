@@ -8,7 +8,7 @@ What does not match its hash is set aside with a warning that names it, and from
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -142,6 +142,16 @@ class Entries:
             return None
         self._written.add(path)
         return content
+
+    def absent(self, folder: str, stored: Mapping[int, Content]) -> set[int]:
+        """The epochs of which the file is gone; none if the folder cannot be listed."""
+        present = self._files.listing(folder)
+        return {epoch for epoch, content in stored.items() if present is not None and content.file not in present}
+
+    def warn_of_loss(self, folder: str) -> None:
+        """Warn once that a chain in training lacks files that nobody has in memory."""
+        sentence = f"{folder} in the store has lost files while it is trained; what is trained of it now is not stored"
+        self._files.warn_once(f"loss of {folder}", sentence)
 
     def publish(self, folder: str, manifest: Manifest) -> None:
         """Make a chain appear, and delete the shorter ones of the same spec."""

@@ -48,7 +48,11 @@ class TolerantFiles:
 
     def files(self, folder: str) -> Mapping[str, int]:
         """Names and sizes of the files directly in a folder; none if it cannot be read."""
-        return self._try("read", lambda: self.place.files(folder), {})
+        return self.listing(folder) or {}
+
+    def listing(self, folder: str) -> Mapping[str, int] | None:
+        """The same; None if it cannot be read."""
+        return self._try("read", lambda: self.place.files(folder), None)
 
     def create(self, path: str, content: bytes) -> bool | None:
         """Whether the file was written and is the first; None if that is not known."""

@@ -83,7 +83,13 @@ class ChainWriter:
         self._commits.append(self.submit(lambda: self._publish(epochs, weights, end)))
 
     def _publish(self, epochs: tuple[Epoch, ...], weights: dict[int, State], end: End | None) -> None:
+        lost = self.entries.absent(self._folder, self.stored) if self.stored else set()  # set aside or deleted
+        for epoch in lost & weights.keys():
+            del self.stored[epoch]  # it is written again
         self._unstored |= {epoch: state for epoch, state in weights.items() if epoch not in self.stored}
+        if lost - weights.keys():  # a manifest cannot be whole, and files without one are never read
+            self.entries.warn_of_loss(self._folder)
+            return
         for epoch, state in list(self._unstored.items()):
             if (content := self.entries.put(self._folder, state)) is None:
                 return  # the next commit tries again
