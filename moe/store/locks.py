@@ -60,7 +60,10 @@ class Owner(Model):
 
     def has_ended(self) -> bool:
         """Whether the process ran on this machine and is known to have ended."""
-        return bool(self.machine) and self.machine == _machine() and self.started != _start_of(self.pid)
+        if not self.machine or self.machine != _machine():
+            return False
+        started = _start_of(self.pid)
+        return _is_unused(self.pid) if started is None else started != self.started
 
 
 def _machine() -> str:
@@ -70,11 +73,22 @@ def _machine() -> str:
 
 
 def _start_of(pid: int) -> str | None:
-    """When a living process started; None if there is none. A zombie has ended."""
+    """When a process started, "" if it has ended and is a zombie; None if /proc does not show it."""
     with suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else fields[19]
+        return "" if fields[0] in "ZX" else fields[19]
     return None
+
+
+def _is_unused(pid: int) -> bool:
+    """Whether no process has this number: /proc may hide those of other users."""
+    try:
+        os.kill(pid, 0)  # not on Windows, where this is Ctrl-C: an owner has no machine there
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:
+        pass
+    return False
 
 
 class Beat(Model):

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from unittest import mock
 
 import pytest
 
@@ -55,6 +56,17 @@ class TestDeath:
         assert owner.has_ended()
         process.wait()
         assert owner.has_ended()
+
+    @pytest.mark.parametrize("answer", [None, PermissionError()])
+    def test_a_living_process_that_proc_hides_has_not_gone(self, answer, monkeypatch):
+        """As with hidepid, where those of other users are not shown."""
+        monkeypatch.setattr("moe.store.locks._start_of", lambda _: None)
+        monkeypatch.setattr(os, "kill", mock.Mock(side_effect=answer))
+        assert not ME.has_ended()
+
+    @pytest.mark.parametrize("pid", [2**22 + 1, 10**30])
+    def test_a_process_number_that_none_has_is_that_of_one_that_has_gone(self, pid):
+        assert ME.replace(pid=pid).has_ended()
 
     def test_a_process_number_used_again_is_not_its_former_owner(self):
         assert ME.replace(started="1").has_ended()
