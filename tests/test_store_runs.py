@@ -9,8 +9,8 @@ from moe import Config, run
 from moe.pipeline import train_mixture
 from moe.scheduler import Scheduler
 from moe.stages import PIPELINE, STAGES, Request
+from moe.store.damage import find_damage
 from moe.store.files import Local, PlaceError
-from moe.store.maintenance import find_damage
 from moe.store.manifest import unseal
 from moe.store.store import Store
 from moe.training.loop import Chain, train

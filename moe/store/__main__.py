@@ -20,13 +20,13 @@ from rich.filesize import decimal
 from moe.cli import Parser, refuse
 from moe.config import Config
 from moe.console import Exit, emit, fail, table, tolerate_encoding
+from moe.store.damage import find_damage
 from moe.store.files import Local, Place, PlaceError
 from moe.store.location import default_location, place_at
 from moe.store.maintenance import (
     Deleted,
     Entry,
     delete,
-    find_damage,
     folders,
     in_parallel,
     plan_gc,

@@ -1,7 +1,6 @@
-"""What a store holds, whether it is whole, and what to delete so that it takes less room. No torch.
+"""What a store holds, and what to delete so that it takes less room. No torch.
 
     read_entries(place) -> [Entry]      one for each chain
-    find_damage(place, folder)          files that do not match their hash, what is no file, manifests that lack files
     plan_gc([Entry]) -> Plan            what to delete (pure); delete(place, plan) does it
 
 Files whose names no store would give are neither shown nor deleted, and so are the chains of a newer version. What
@@ -26,7 +25,6 @@ from moe.store.manifest import (
     OtherFormatError,
     epochs_of,
     is_hashed,
-    read_predictions,
     read_verified,
     unseal,
 )
@@ -102,7 +100,7 @@ def read_entries(place: Place) -> list[Entry]:
 def _read_entry(place: Place, folder: str) -> Entry:
     try:
         names = place.files(folder)
-        files = {name: size for name, size in names.items() if _is_ours(name)}
+        files = {name: size for name, size in names.items() if is_ours(name)}
         manifests, unreadable, foreign = list[Manifest](), False, any(map(_is_newer, names))
         for name in filter(epochs_of, files):
             try:
@@ -119,13 +117,14 @@ def _read_entry(place: Place, folder: str) -> Entry:
     return Entry(folder=folder, files=files, used=used, manifests=found, unreadable=unreadable, foreign=foreign)
 
 
-def _is_ours(name: str) -> bool:
+def is_ours(name: str) -> bool:
+    """Whether a store would give this name to a file of a chain."""
     return is_hashed(name) or any(form.fullmatch(name) for form in (_PARTIAL, _LEASE, _USE))
 
 
 def _is_newer(name: str) -> bool:
     """Whether a later version may have given this name to a manifest."""
-    return name.startswith(("chain", "manifest")) and not _is_ours(name)
+    return name.startswith(("chain", "manifest")) and not is_ours(name)
 
 
 def _used(place: Place, folder: str, names: Iterable[str]) -> float | None:
@@ -154,53 +153,6 @@ def _read_aside(place: Place, folder: str) -> dict[str, int]:
         others = {name: 0 for name, kind in place.irregular(folder).items() if kind != FOLDER}
         return {**others, **place.files(folder)}
     return {}
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What `find_damage` found in a chain."""
-
-    sizes: dict[str, int]  # in bytes, of all files that were compared
-    faults: dict[str, str]  # what is wrong with some
-    unread: dict[str, str]  # why others could not be read, which is no damage
-
-
-def find_damage(place: Place, folder: str) -> Findings:
-    """Compare the files of a chain with their hashes."""
-    found, manifests = Findings({}, {}, {}), list[Manifest]()
-
-    def check(name: str, read: Callable[[], bytes | None]) -> None:
-        try:
-            if (content := read()) is not None:
-                found.sizes[name] = names[name]
-                manifests.extend([unseal(content)] if epochs_of(name) is not None else [])
-        except OtherFormatError:
-            pass
-        except DamagedError as error:
-            found.sizes[name], found.faults[name] = names[name], str(error)
-        except PlaceError as error:
-            found.unread[name] = str(error)
-
-    try:
-        names = place.files(folder)
-        irregular = {name: kind for name, kind in place.irregular(folder).items() if _is_ours(name)}
-        found.faults.update({name: f"it is {kind}; expected a file" for name, kind in irregular.items()})
-        for name in names:
-            if is_hashed(name) and not PREDICTIONS.fullmatch(name):
-                check(name, partial(read_verified, place, folder, name))
-        weights = {epoch: content for manifest in manifests for epoch, content in manifest.weights.items()}
-        for name in names:
-            if (form := PREDICTIONS.fullmatch(name)) and (content := weights.get(int(form[1]))):
-                check(name, partial(read_predictions, place, folder, name, content))
-        present = place.files(folder)
-    except PlaceError as error:
-        found.unread[""] = str(error)
-        return found
-    for manifest in manifests:
-        lacking = {name for name in manifest.files if name in found.faults or name not in {**present, **found.unread}}
-        if lacking and manifest.name in present:  # else a longer chain has replaced it
-            found.faults[manifest.name] = f"it needs what is damaged or missing: {', '.join(sorted(lacking))}"
-    return found
 
 
 def plan_gc(entries: Iterable[Entry], aside: Mapping[str, int], max_bytes: int, now: float) -> Plan:
@@ -275,7 +227,7 @@ def _delete_chain(place: Place, entry: Entry) -> bool:
     def turn(name: str) -> int:
         return 0 if epochs_of(name) is not None else 2 if _LEASE.fullmatch(name) or _USE.fullmatch(name) else 1
 
-    for name in sorted(filter(_is_ours, names), key=turn):
+    for name in sorted(filter(is_ours, names), key=turn):
         place.remove(f"{entry.folder}/{name}")
     return True
 

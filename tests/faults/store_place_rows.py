@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from unittest import mock
 
+from moe.store.damage import find_damage
 from moe.store.files import Local
 from moe.store.location import checked
-from moe.store.maintenance import find_damage, plan_gc, read_entries
+from moe.store.maintenance import plan_gc, read_entries
 from moe.store.store import Store
 from tests.faults.hostile import FILES
 from tests.faults.store_scene import CHAIN, PATTERNS, SPEC, age, command, train
