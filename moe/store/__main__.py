@@ -143,12 +143,12 @@ def _gc(place: Place, options: argparse.Namespace) -> int:
     plan = plan_gc(read_entries(place), read_aside(place), options.max_bytes, time.time())
     if options.dry_run and plan.chains:
         emit(_table(plan.chains))
-    done = Deleted(plan.chains, (), ()) if options.dry_run else delete(place, plan)
-    leftovers, kept = sum(plan.leftovers.values()), [*plan.kept, *done.used]
+    done = Deleted(plan.chains, plan.leftovers) if options.dry_run else delete(place, plan)
+    leftovers, kept = sum(done.leftovers.values()), [*plan.kept, *done.used]
     freed = decimal(sum(entry.bytes for entry in done.chains) + leftovers)
     emit(
         f"{'Would free' if options.dry_run else 'Freed'} {freed}: {_count(len(done.chains), 'chain')} "
-        f"({_bytes(done.chains)}) and {_count(len(plan.leftovers), 'leftover file')} ({decimal(leftovers)})"
+        f"({_bytes(done.chains)}) and {_count(len(done.leftovers), 'leftover file')} ({decimal(leftovers)})"
     )
     stay = "would stay" if options.dry_run else "stay"
     emit(f"{_bytes(kept)} in {_count(len(kept), 'chain')} {stay} in {place.name}")

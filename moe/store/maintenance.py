@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import groupby
 from typing import TypeVar
 
 from moe.files import FOLDER, PARTIAL
@@ -50,6 +51,7 @@ class Entry:
     folder: str
     files: Mapping[str, int]  # sizes in bytes
     used: float | None = None  # when it was last used, in seconds since 1970; None if unknown
+    signs: Mapping[str, bytes | None] = field(default_factory=dict)  # what a use of it changes, as of the listing
     manifests: tuple[Manifest, ...] = ()  # that with the most epochs first
     unreadable: bool = False  # it has a manifest that is damaged or of another format
     foreign: bool = False  # it has a manifest of a newer version, to which the whole chain is left
@@ -77,6 +79,7 @@ class Plan:
 
     chains: tuple[Entry, ...]  # the least recently used first
     leftovers: Mapping[str, int]  # sizes in bytes by path, of files that nobody needs
+    signs: Mapping[str, Mapping[str, bytes | None]]  # by folder of such files, except those set aside
     kept: tuple[Entry, ...]
 
 
@@ -110,11 +113,20 @@ def _read_entry(place: Place, folder: str) -> Entry:
                 unreadable = True
             except OtherFormatError:
                 unreadable = foreign = True
-        used = _used(place, folder, files)  # after the files: who has replaced one has written a use before
+        signs = _signs(place, folder, files)  # after the files: who has replaced one has written a use before
     except PlaceError as error:
         return Entry(folder=folder, files={}, error=str(error))
     found = tuple(sorted(manifests, key=lambda manifest: len(manifest.epochs), reverse=True))
-    return Entry(folder=folder, files=files, used=used, manifests=found, unreadable=unreadable, foreign=foreign)
+    times = [seconds for content in signs.values() if (seconds := use_in(content)) is not None]
+    return Entry(
+        folder=folder,
+        files=files,
+        used=max(times, default=None),
+        signs=signs,
+        manifests=found,
+        unreadable=unreadable,
+        foreign=foreign,
+    )
 
 
 def is_ours(name: str) -> bool:
@@ -127,10 +139,10 @@ def _is_newer(name: str) -> bool:
     return name.startswith(("chain", "manifest")) and not is_ours(name)
 
 
-def _used(place: Place, folder: str, names: Iterable[str]) -> float | None:
-    """When anyone last used a chain, by the files among `names` that say so."""
-    notes = (use_in(place.read(f"{folder}/{name}")) for name in names if _USE.fullmatch(name))
-    return max((seconds for seconds in notes if seconds is not None), default=None)
+def _signs(place: Place, folder: str, names: Iterable[str]) -> dict[str, bytes | None]:
+    """What a use of a chain changes: the notes of its use, with their content, and which leases there are."""
+    notes = {name: place.read(f"{folder}/{name}") for name in names if _USE.fullmatch(name)}
+    return {**notes, **{name: b"" for name in names if _LEASE.fullmatch(name)}}
 
 
 def use_in(content: bytes | None) -> float | None:
@@ -161,10 +173,11 @@ def plan_gc(entries: Iterable[Entry], aside: Mapping[str, int], max_bytes: int, 
     Args:
         now: in seconds since 1970.
     """
-    kept, leftovers = [], dict(aside)
+    kept, leftovers, signs = [], dict(aside), {}
     for entry in entries:
         unneeded = {name for name in entry.files if not _in_use(entry, now) and not _needed(entry, name)}
         leftovers |= {f"{entry.folder}/{name}": entry.files[name] for name in unneeded}
+        signs[entry.folder] = entry.signs
         files = {name: size for name, size in entry.files.items() if name not in unneeded}
         kept += [replace(entry, files=files)] if files or entry.error else []
     chains, left = [], sum(entry.bytes for entry in kept)
@@ -174,7 +187,7 @@ def plan_gc(entries: Iterable[Entry], aside: Mapping[str, int], max_bytes: int, 
             left -= entry.bytes
     gone = {entry.folder for entry in chains}
     kept = [entry for entry in kept if entry.folder not in gone]
-    return Plan(chains=tuple(chains), leftovers=leftovers, kept=tuple(kept))
+    return Plan(chains=tuple(chains), leftovers=leftovers, signs=signs, kept=tuple(kept))
 
 
 def _in_use(entry: Entry, now: float) -> bool:
@@ -196,19 +209,26 @@ class Deleted:
     """What became of a plan."""
 
     chains: tuple[Entry, ...]
-    used: tuple[Entry, ...]  # since they were listed, so that they stay
-    errors: tuple[str, ...]  # why something else stays
+    leftovers: Mapping[str, int]  # sizes in bytes by path
+    used: tuple[Entry, ...] = ()  # since they were listed, so that they stay
+    errors: tuple[str, ...] = ()  # why something else stays
 
 
 def delete(place: Place, plan: Plan) -> Deleted:
-    """Delete what is planned, except chains that were used meanwhile."""
-    leftovers = list(in_parallel(partial(_attempt, place.remove), plan.leftovers))
-    outcomes = list(in_parallel(partial(_attempt, partial(_delete_chain, place)), plan.chains))
+    """Delete what is planned, except what is in folders that were used meanwhile."""
+    by_folder = groupby(sorted(plan.leftovers), lambda path: path.rpartition("/")[0])
+    leftovers = [(plan.signs.get(folder), list(paths)) for folder, paths in by_folder]
+    outcomes = list(in_parallel(partial(_attempt, partial(_delete_leftovers, place)), leftovers))
+    removed = [each for found in outcomes for each in ([found] if isinstance(found, PlaceError) else found)]
+    deleted = list(in_parallel(partial(_attempt, partial(_delete_chain, place)), plan.chains))
     chains, used = (
-        tuple(entry for entry, outcome in zip(plan.chains, outcomes, strict=True) if outcome is wanted)
+        tuple(entry for entry, outcome in zip(plan.chains, deleted, strict=True) if outcome is wanted)
         for wanted in (True, False)
     )
-    return Deleted(chains, used, tuple(str(each) for each in (*leftovers, *outcomes) if isinstance(each, PlaceError)))
+    gone = {path: plan.leftovers[path] for path in removed if isinstance(path, str)}
+    return Deleted(
+        chains, gone, used, tuple(str(each) for each in (*removed, *deleted) if isinstance(each, PlaceError))
+    )
 
 
 def _attempt(operation: Callable[[Item], Value], item: Item) -> Value | PlaceError:
@@ -218,18 +238,36 @@ def _attempt(operation: Callable[[Item], Value], item: Item) -> Value | PlaceErr
         return error
 
 
+def _delete_leftovers(
+    place: Place, leftovers: tuple[Mapping[str, bytes | None] | None, list[str]]
+) -> list[str | PlaceError]:
+    """Delete the leftovers of a folder unless it was used since it was listed; their paths, or why one stays."""
+    signs, paths = leftovers
+
+    def remove(path: str) -> str:
+        place.remove(path)
+        return path
+
+    folder = paths[0].rpartition("/")[0]
+    if signs is not None and _signs(place, folder, place.files(folder)) != signs:
+        return []
+    return [_attempt(remove, path) for path in sorted(paths, key=_turn)]
+
+
 def _delete_chain(place: Place, entry: Entry) -> bool:
     """Delete a chain unless it was used since it was listed: its manifests first, so that no reader finds half."""
     names = place.files(entry.folder)
-    if _used(place, entry.folder, names) != entry.used:
+    if _signs(place, entry.folder, names) != entry.signs:
         return False
-
-    def turn(name: str) -> int:
-        return 0 if epochs_of(name) is not None else 2 if _LEASE.fullmatch(name) or _USE.fullmatch(name) else 1
-
-    for name in sorted(filter(is_ours, names), key=turn):
+    for name in sorted(filter(is_ours, names), key=_turn):
         place.remove(f"{entry.folder}/{name}")
     return True
+
+
+def _turn(path: str) -> int:
+    """Which files go first: manifests, and last what shows a use."""
+    name = path.rpartition("/")[2]
+    return 0 if epochs_of(name) is not None else 2 if _LEASE.fullmatch(name) or _USE.fullmatch(name) else 1
 
 
 def in_parallel(function: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Value]:

@@ -152,6 +152,24 @@ class TestGc:
         assert kept(place) == {busy}
         assert find_damage(place, busy).faults == {}
 
+    @pytest.mark.parametrize("sign", ["used-0", "used-7", "lease-0002.json"])
+    def test_leftovers_stay_where_a_training_began_after_they_were_listed(self, place, sign):
+        busy, idle = f"gate/{HEX}", f"gate/{'b' * 32}"
+        for folder in (busy, idle):
+            for name, content in (
+                ("used-0", str(LONG_AGO)),
+                ("lease-0001.json", "{}"),
+                (f"{'a' * 64}.safetensors", ""),
+            ):
+                place.replace(f"{folder}/{name}", content.encode())
+        planned = plan_of(place)
+        assert len(planned.leftovers) == 6
+        place.replace(f"{busy}/{sign}", str(NOW).encode())
+        done = delete(place, planned)
+        assert place.files(busy).keys() == {sign, "used-0", "lease-0001.json", f"{'a' * 64}.safetensors"}
+        assert place.files(idle) == {}
+        assert {path.rpartition("/")[0] for path in done.leftovers} == {idle}
+
     def test_what_nobody_needs_goes_whatever_the_limit(self, place):
         folder = put(place, epochs=3)
         place.replace(f"{folder}/predictions-0001-stop-{'b' * 64}.safetensors", b"kept")
