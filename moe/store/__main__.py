@@ -20,7 +20,7 @@ from rich.filesize import decimal
 from moe.cli import Parser, refuse
 from moe.config import Config
 from moe.console import Exit, emit, fail, table, tolerate_encoding
-from moe.store.damage import find_damage
+from moe.store.damage import find_damage, read_aside
 from moe.store.files import Local, Place, PlaceError
 from moe.store.location import default_location, place_at
 from moe.store.maintenance import (
@@ -30,7 +30,6 @@ from moe.store.maintenance import (
     folders,
     in_parallel,
     plan_gc,
-    read_aside,
     read_entries,
 )
 from moe.store.manifest import PREDICTIONS, aside
@@ -103,7 +102,7 @@ def _ls(place: Place, options: argparse.Namespace) -> int:
     else:
         emit(_table(entries))
         epochs = sum(entry.epochs for entry in entries)
-        emit(f"{_count(len(entries), 'chain')}, {_count(epochs, 'epoch')}, {_bytes(entries)} in {place.name}")
+        emit(f"{_chains(entries)}, {_count(epochs, 'epoch')}, {_bytes(entries)} in {place.name}")
     return _report(entry.error for entry in entries if entry.error)
 
 
@@ -116,8 +115,8 @@ def _report(errors: Iterable[str]) -> Exit:
 
 
 def _verify(place: Place, options: argparse.Namespace) -> int:
-    names = folders(place)
-    checked, damaged, errors = list[int](), list[tuple[str, str]](), list[str]()
+    names, unread = folders(place)
+    checked, damaged, errors = list[int](), list[tuple[str, str]](), list(unread.values())
     for folder, found in zip(names, in_parallel(partial(find_damage, place), names), strict=True):
         checked += found.sizes.values()
         errors += found.unread.values()
@@ -140,25 +139,31 @@ def _set_aside(place: Place, damaged: Iterable[tuple[str, str]]) -> str:
 
 
 def _gc(place: Place, options: argparse.Namespace) -> int:
-    plan = plan_gc(read_entries(place), read_aside(place), options.max_bytes, time.time())
+    errors = list[str]()
+    plan = plan_gc(read_entries(place), read_aside(place, errors.append), options.max_bytes, time.time())
     if options.dry_run and plan.chains:
         emit(_table(plan.chains))
     done = Deleted(plan.chains, plan.leftovers) if options.dry_run else delete(place, plan)
     leftovers, kept = sum(done.leftovers.values()), [*plan.kept, *done.used]
     freed = decimal(sum(entry.bytes for entry in done.chains) + leftovers)
     emit(
-        f"{'Would free' if options.dry_run else 'Freed'} {freed}: {_count(len(done.chains), 'chain')} "
+        f"{'Would free' if options.dry_run else 'Freed'} {freed}: {_chains(done.chains)} "
         f"({_bytes(done.chains)}) and {_count(len(done.leftovers), 'leftover file')} ({decimal(leftovers)})"
     )
     stay = "would stay" if options.dry_run else "stay"
-    emit(f"{_bytes(kept)} in {_count(len(kept), 'chain')} {stay} in {place.name}")
+    emit(f"{_bytes(kept)} in {_chains(kept)} {stay} in {place.name}")
     if sum(entry.bytes for entry in kept) > options.max_bytes:
         emit(f"This is more than {decimal(options.max_bytes)}: what was used in the last 24 hours stays")
-    return _report([*done.errors, *(entry.error for entry in kept if entry.error)])
+    return _report([*errors, *done.errors, *(entry.error for entry in kept if entry.error)])
 
 
 def _bytes(entries: Iterable[Entry]) -> str:
     return decimal(sum(entry.bytes for entry in entries))
+
+
+def _chains(entries: Iterable[Entry]) -> str:
+    """How many chains there are, less stages that cannot be listed."""
+    return _count(sum("/" in entry.folder for entry in entries), "chain")
 
 
 def _count(number: int, thing: str) -> str:
@@ -174,7 +179,7 @@ def _table(entries: Iterable[Entry]) -> str:
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
-    stage, address = entry.folder.split("/")
+    stage, _, address = entry.folder.partition("/")
     spec = entry.manifests[0].spec if entry.manifests else {}
     defaults = {name: value for name, value in Config().as_json().items() if name not in HEADINGS}
     others = [f"{name}={spec[name]}" for name, default in defaults.items() if spec.get(name, default) != default]
@@ -200,7 +205,7 @@ def _epochs(entry: Entry) -> str:
 
 def _as_json(entry: Entry) -> dict[str, Any]:
     """A chain; without its spec if no manifest can be read."""
-    stage, address = entry.folder.split("/")
+    stage, _, address = entry.folder.partition("/")
     return {
         "stage": stage,
         "address": address,

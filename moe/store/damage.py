@@ -1,16 +1,19 @@
-"""Whether a chain is whole. No torch.
+"""Whether a chain is whole, and what was set aside. No torch.
 
     find_damage(place, folder)      files that do not match their hash, what is no file, manifests that lack files
+    read_aside(place)               the damaged files that were set aside
 
 What cannot be read is reported and is no damage.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from moe.files import FOLDER
 from moe.store.files import Place, PlaceError
-from moe.store.maintenance import is_ours
+from moe.store.maintenance import attempt, folders, in_parallel, is_ours
 from moe.store.manifest import (
     PREDICTIONS,
     DamagedError,
@@ -22,6 +25,8 @@ from moe.store.manifest import (
     read_verified,
     unseal,
 )
+
+_ASIDE = re.compile("[0-9a-f]{8}-.")
 
 
 @dataclass(frozen=True)
@@ -69,3 +74,30 @@ def find_damage(place: Place, folder: str) -> Findings:
         if lacking and manifest.name in present:  # else a longer chain has replaced it
             found.faults[manifest.name] = f"it needs what is damaged or missing: {', '.join(sorted(lacking))}"
     return found
+
+
+def read_aside(place: Place, warn: Callable[[str], object] = lambda _: None) -> dict[str, int]:
+    """The damaged files that were set aside: their sizes in bytes by path.
+
+    Args:
+        warn: called with why some cannot be listed.
+    """
+    try:
+        names, unread = folders(place, "aside/")
+    except PlaceError as error:
+        names, unread = [], {"aside": str(error)}
+    sizes = dict[str, int]()
+    listed = in_parallel(partial(attempt, partial(_read_aside, place)), names)
+    for folder, files in zip(names, listed, strict=True):
+        if isinstance(files, PlaceError):
+            unread[folder] = str(files)
+        else:
+            sizes |= {f"{folder}/{name}": size for name, size in files.items() if _ASIDE.match(name)}
+    for sentence in unread.values():
+        warn(sentence)
+    return sizes
+
+
+def _read_aside(place: Place, folder: str) -> dict[str, int]:
+    others = {name: 0 for name, kind in place.irregular(folder).items() if kind != FOLDER}
+    return {**others, **place.files(folder)}

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import groupby
 from typing import TypeVar
 
-from moe.files import FOLDER, PARTIAL
+from moe.files import PARTIAL
 from moe.store.files import Place, PlaceError
 from moe.store.manifest import (
     PREDICTIONS,
@@ -38,7 +38,6 @@ _ADDRESS = re.compile("[0-9a-f]{32}")
 _PARTIAL = re.compile(rf"{re.escape(PARTIAL)}[0-9a-f]{{32}}")
 _USE = re.compile(r"used-\d+")  # by user
 _LEASE = re.compile(r"lease-\d{4,}\.(json|beat)")
-_ASIDE = re.compile("[0-9a-f]{8}-.")
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -83,20 +82,34 @@ class Plan:
     kept: tuple[Entry, ...]
 
 
-def folders(place: Place, under: str = "") -> list[str]:
-    """The folders `<under><stage>/<address>`; `under` is empty or ends in /."""
-    stages = (f"{under}{stage}" for stage in place.folders(under.rstrip("/")))
-    return [f"{stage}/{name}" for stage in stages for name in place.folders(stage) if _ADDRESS.fullmatch(name)]
+def folders(place: Place, under: str = "") -> tuple[list[str], dict[str, str]]:
+    """The folders `<under><stage>/<address>`, and why those of a stage cannot be listed; `under` is empty or ends in /.
+
+    Raises:
+        PlaceError: the stages cannot be listed.
+    """
+    found, unread = list[str](), dict[str, str]()
+    for name in place.folders(under.rstrip("/")):
+        stage = f"{under}{name}"
+        if stage == "aside":
+            continue
+        try:
+            found += [f"{stage}/{address}" for address in place.folders(stage) if _ADDRESS.fullmatch(address)]
+        except PlaceError as error:
+            unread[stage] = str(error)
+    return found, unread
 
 
 def read_entries(place: Place) -> list[Entry]:
-    """All chains, the most recently used first.
+    """All chains, the most recently used first; one with an error for each stage whose chains cannot be listed.
 
     Raises:
         PlaceError: the place cannot be read.
     """
-    entries = in_parallel(partial(_read_entry, place), folders(place))
-    listed = (entry for entry in entries if entry.files or entry.error)
+    names, unread = folders(place)
+    entries = in_parallel(partial(_read_entry, place), names)
+    listed = [entry for entry in entries if entry.files or entry.error]
+    listed += [Entry(folder=stage, files={}, error=error) for stage, error in unread.items()]
     return sorted(listed, key=lambda entry: (-(entry.used or 0), entry.folder))
 
 
@@ -153,20 +166,6 @@ def use_in(content: bytes | None) -> float | None:
     return None
 
 
-def read_aside(place: Place) -> dict[str, int]:
-    """The damaged files that were set aside: their sizes in bytes by path."""
-    names = folders(place, "aside/")
-    listed = zip(names, in_parallel(partial(_read_aside, place), names), strict=True)
-    return {f"{folder}/{name}": size for folder, files in listed for name, size in files.items() if _ASIDE.match(name)}
-
-
-def _read_aside(place: Place, folder: str) -> dict[str, int]:
-    with suppress(PlaceError):
-        others = {name: 0 for name, kind in place.irregular(folder).items() if kind != FOLDER}
-        return {**others, **place.files(folder)}
-    return {}
-
-
 def plan_gc(entries: Iterable[Entry], aside: Mapping[str, int], max_bytes: int, now: float) -> Plan:
     """Choose what to delete so that the chains take at most `max_bytes`, if what was used in the last day allows it.
 
@@ -218,9 +217,9 @@ def delete(place: Place, plan: Plan) -> Deleted:
     """Delete what is planned, except what is in folders that were used meanwhile."""
     by_folder = groupby(sorted(plan.leftovers), lambda path: path.rpartition("/")[0])
     leftovers = [(plan.signs.get(folder), list(paths)) for folder, paths in by_folder]
-    outcomes = list(in_parallel(partial(_attempt, partial(_delete_leftovers, place)), leftovers))
+    outcomes = list(in_parallel(partial(attempt, partial(_delete_leftovers, place)), leftovers))
     removed = [each for found in outcomes for each in ([found] if isinstance(found, PlaceError) else found)]
-    deleted = list(in_parallel(partial(_attempt, partial(_delete_chain, place)), plan.chains))
+    deleted = list(in_parallel(partial(attempt, partial(_delete_chain, place)), plan.chains))
     chains, used = (
         tuple(entry for entry, outcome in zip(plan.chains, deleted, strict=True) if outcome is wanted)
         for wanted in (True, False)
@@ -231,7 +230,8 @@ def delete(place: Place, plan: Plan) -> Deleted:
     )
 
 
-def _attempt(operation: Callable[[Item], Value], item: Item) -> Value | PlaceError:
+def attempt(operation: Callable[[Item], Value], item: Item) -> Value | PlaceError:
+    """The operation's value, or why the place has none."""
     try:
         return operation(item)
     except PlaceError as error:
@@ -251,7 +251,7 @@ def _delete_leftovers(
     folder = paths[0].rpartition("/")[0]
     if signs is not None and _signs(place, folder, place.files(folder)) != signs:
         return []
-    return [_attempt(remove, path) for path in sorted(paths, key=_turn)]
+    return [attempt(remove, path) for path in sorted(paths, key=_turn)]
 
 
 def _delete_chain(place: Place, entry: Entry) -> bool:

@@ -88,6 +88,32 @@ def unreadable_folder(folder: Path) -> None:
         shutil.rmtree(root)
 
 
+def unreadable_stage(name: str, codes: tuple[int, int, int], folder: Path) -> None:
+    """A folder at the top, such as lost+found, may not be read by this user; what else there is can be."""
+    root = shared(0o777)
+    before = os.umask(0o022)
+
+    def others() -> None:
+        printed = [command(root, *words) for words in (("ls",), ("verify",), ("gc", "--max-bytes", "0"))]
+        assert tuple(code for code, _ in printed) == codes, printed
+        assert all((f"Permission denied: {root / name}" in text) == (code == 4) for code, text in printed), printed
+        assert "1 chain, 2 epochs" in printed[0][1]
+        assert "none damaged" in printed[1][1]
+        assert "Freed " in printed[2][1]
+        assert "1 chain (" in printed[2][1]
+
+    try:
+        train(root, 2)
+        age(root)
+        (root / name).mkdir(parents=True)
+        (root / name).chmod(0)
+        as_user(others)
+        assert not list(root.glob("baseline/*/*"))
+    finally:
+        os.umask(before)
+        shutil.rmtree(root)
+
+
 def _goes_on(root: Path) -> None:
     for words in (("ls",), ("verify",), ("gc", "--max-bytes", "0")):
         code, printed = command(root, *words)
@@ -229,6 +255,22 @@ FAULTS = (
         Fault("C14", f"{kind} in place of {what}", "verify", "named, exit 5", partial(named_by_verify, pattern, make))
         for kind, make in FILES.items()
         for what, pattern in (("a manifest", "chain-*.json"), ("predictions", "predictions-*"))
+    ),
+    *(
+        Fault(
+            "C14",
+            f"{name} may not be read",
+            "ls, verify, gc",
+            "the rest is done",
+            partial(unreadable_stage, name, codes),
+        )
+        for name, codes in (
+            ("lost+found", (4, 4, 4)),
+            ("gate", (4, 4, 4)),
+            ("aside", (0, 0, 4)),
+            ("aside/gate", (0, 0, 4)),
+            (f"aside/gate/{'a' * 32}", (0, 0, 4)),
+        )
     ),
     Fault("C14", "a chain's folder may not be read", "ls, verify, gc", "the rest is done, exit 4", unreadable_folder),
     *(

@@ -9,8 +9,9 @@ import torch
 from moe.config import Config
 from moe.result import Epoch
 from moe.stages import plan
+from moe.store.damage import read_aside
 from moe.store.entries import Entries, folder_of
-from moe.store.maintenance import KEEP_S, Entry, delete, plan_gc, read_aside, read_entries
+from moe.store.maintenance import KEEP_S, Entry, delete, plan_gc, read_entries
 from moe.store.manifest import Manifest, canonical, digest
 from moe.store.tolerant import TolerantFiles
 from moe.training.numerics import Numerics
