@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from moe.files import PARTIAL
-from moe.store.files import Local, PlaceError, Remote
+from moe.store.files import MOST, Local, PlaceError, Remote
 from moe.store.location import checked, default_location, place_at
 from moe.store.tolerant import TolerantFiles
 from tests.store_helpers import Faulty
@@ -109,6 +109,14 @@ class TestEveryPlace:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda content: place.replace("one", content), contents))
         assert place.read("one") in contents
+
+    @pytest.mark.parametrize(("path", "most"), [("a/chain-0001.json", False), ("a/b.safetensors", True)])
+    def test_a_file_that_is_too_large_is_read_as_empty(self, place, path, most, monkeypatch):
+        monkeypatch.setitem(MOST, most, 1000)
+        place.replace(path, b"x" * 1000)
+        assert place.read(path) == b"x" * 1000
+        place.replace(path, b"x" * 1001)
+        assert place.read(path) == b""
 
 
 class TestPlacesThatFail:

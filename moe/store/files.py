@@ -157,9 +157,11 @@ class Remote:
         return system, f"{root}/{path}".rstrip("/")
 
     def read(self, path: str) -> bytes | None:
-        """A file's content; None if there is no such file."""
+        """A file's content, empty for one that is too large; None if there is no such file."""
         with _place_errors(self.name), suppress(FileNotFoundError):
             system, at = self._at(path)
+            if (system.size(at) or 0) > MOST[path.endswith(".safetensors")]:  # a range fails for an empty file in S3
+                return b""  # which matches no hash
             return bytes(system.cat_file(at))
         return None
 
