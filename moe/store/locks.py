@@ -125,7 +125,8 @@ class Lease:
 
     def deaths(self) -> int:
         """How many earlier holders have not released it."""
-        beats = (_read(self.files, _path(self.folder, each, "beat"), Beat) for each in range(1, self.generation))
+        earlier = (each for each in _generations(self.files, self.folder) if each < self.generation)
+        beats = (_read(self.files, _path(self.folder, each, "beat"), Beat) for each in earlier)
         return sum(not (beat and beat.released) for beat in beats)
 
     def beat(self, released: bool = False) -> None:
@@ -240,7 +241,12 @@ def _path(folder: str, generation: int, kind: str) -> str:
 
 def newest(files: TolerantFiles | Place, folder: str) -> int:
     """The highest generation of a lease; 0 if there is none."""
-    return max((int(found[1]) for name in files.files(folder) if (found := _LEASE.fullmatch(name))), default=0)
+    return max(_generations(files, folder), default=0)
+
+
+def _generations(files: TolerantFiles | Place, folder: str) -> list[int]:
+    """Those of all leases that there are."""
+    return [int(found[1]) for name in files.files(folder) if (found := _LEASE.fullmatch(name))]
 
 
 def _read(files: TolerantFiles, path: str, model: type[Value]) -> Value | None:

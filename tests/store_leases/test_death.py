@@ -10,8 +10,9 @@ from unittest import mock
 
 import pytest
 
-from moe.store.locks import Owner
+from moe.store.locks import Lease, Owner
 from moe.store.store import Store
+from moe.store.tolerant import TolerantFiles
 from tests.store_helpers import Faulty, open_writer
 from tests.store_leases.helpers import (
     BRISK,
@@ -130,3 +131,12 @@ class TestDeath:
         place.replace(f"{FOLDER}/lease-0001.beat", b"\0\0\0")
         with store(place, dataclasses.replace(BRISK, ttl_s=0.3)) as waiter:
             assert 0.3 <= seconds_until_claimed(waiter) < 3
+
+    def test_only_leases_that_are_there_count_as_deaths(self, place):
+        for number, released in ((1, True), (2, False), (200_000, False)):
+            place.create(f"{FOLDER}/lease-{number:04d}.json", b"{}")
+            place.replace(f"{FOLDER}/lease-{number:04d}.beat", json.dumps({"released": released}).encode())
+        watched = Faulty(place)
+        lease = Lease(TolerantFiles(watched, pytest.fail, 0), FOLDER, 200_001)
+        assert lease.deaths() == 2
+        assert len(watched.operations) == 4
