@@ -32,7 +32,7 @@ def remaining(
     device: torch.device,
     warn: Callable[[str], None],
 ) -> Remaining:
-    """What a config has to train on this machine. Nothing is written.
+    """What a config has to train on this machine. Only a damaged manifest is set aside; nothing else is written.
 
     Args:
         data: the data set's fingerprint.
