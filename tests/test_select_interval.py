@@ -98,6 +98,30 @@ def test_a_difference_that_is_always_nought_is_no_difference():
     assert (found.interval, found.p, found.image_part) == ((0, 0), 1, 0)
 
 
+def equal_rows(seeds, images):
+    """Differences of right and wrong whose mean is 0.3 for each seed, each time on other images."""
+    draw = np.random.default_rng(0)
+    return np.array([draw.permutation(np.arange(images) % 10 < 3) for _ in range(seeds)], np.int64)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        np.eye(10)[:8],  # equal means of the seeds, and images that differ less than single answers
+        np.eye(10),  # equal means of the seeds and of the images
+        equal_rows(10, 100),  # whose means differ by rounding
+        np.vstack([equal_rows(9, 1000), np.arange(1000)[None] % 1000 < 301]),  # by one image of one seed
+    ],
+)
+def test_seeds_that_hardly_differ_leave_an_interval_of_numbers(table):
+    found = crossed(table)
+    low, high = found.interval
+    assert low < found.mean < high
+    assert high - low < 2
+    assert 0 < found.p < 1
+    assert found.freedom >= 1
+
+
 @pytest.mark.parametrize("seeds", [5, 10, 20])
 def test_holm_finds_nothing_among_seven_nulls_in_about_95_percent(seeds):
     rng = np.random.default_rng(seeds)

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-FORMULA = "crossed seeds and images, version 1"  # part of a confirmation's plan: change it with the arithmetic
+FORMULA = "crossed seeds and images, version 2"  # part of a confirmation's plan: change it with the arithmetic
 ALPHA = 0.05
 POWER = 0.8
 FEWEST_SEEDS = 5  # below that the interval covers less than it states
 HOLM_SEEDS = 10  # from here on, p values with Satterthwaite's degrees of freedom keep Holm's error rate
 PERSISTENT = 0.04  # share of the image noise that all seeds have in common, as measured on CIFAR-10
+ROUNDING = 1e-20  # a smaller variance of a mean of right and wrong is none
 MOST_SEEDS = 500  # that are looked for
 
 Interval = tuple[float, float]
@@ -48,14 +49,16 @@ class Crossed:
 
     @cached_property
     def variance(self) -> float:
-        """Of the mean, for new seeds and new images; where the seeds show none, that of the images alone."""
-        return max(self.between_seeds + self.between_images - self.both, self.between_seeds or self.between_images)
+        """Of the mean, for new seeds and new images; where that is nothing, what can be seen in the images."""
+        found = max(self.between_seeds + self.between_images - self.both, self.between_seeds)
+        return found or max(self.between_images, self.both)
 
     @cached_property
     def freedom(self) -> float:
         """Degrees of freedom of that variance, by Satterthwaite."""
         spread = self.between_seeds**2 / (self.seeds - 1) + self.between_images**2 / (self.images - 1)
-        return self.variance**2 / spread if spread else math.inf
+        spread = spread or self.both**2 / ((self.seeds - 1) * (self.images - 1))
+        return max(1.0, self.variance**2 / spread) if spread else math.inf
 
     @property
     def interval(self) -> Interval | None:
@@ -106,12 +109,17 @@ def crossed(differences: NDArray[Any]) -> Crossed:
     rest = values - rows[:, None] - columns + mean
     return Crossed(
         mean=mean,
-        between_seeds=float(rows.var(ddof=1)) / seeds,
-        between_images=float(columns.var(ddof=1)) / images,
+        between_seeds=_unrounded(float(rows.var(ddof=1)) / seeds),
+        between_images=_unrounded(float(columns.var(ddof=1)) / images),
         both=float((rest**2).sum()) / ((seeds - 1) * (images - 1)) / (seeds * images),
         seeds=seeds,
         images=images,
     )
+
+
+def _unrounded(variance: float) -> float:
+    """A variance without what rounding makes of equal means; one image in a million makes more."""
+    return variance if variance > ROUNDING else 0.0
 
 
 def _quantile(freedom: float, probability: float) -> float:
