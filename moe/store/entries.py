@@ -149,7 +149,9 @@ class Entries:
         return {epoch for epoch, content in stored.items() if present is not None and content.file not in present}
 
     def warn_of_loss(self, folder: str) -> None:
-        """Warn once that a chain in training lacks files that nobody has in memory."""
+        """Warn once that a chain in training lacks files that nobody has in memory, unless another's chain is there."""
+        if any(epochs_of(name) is not None for name in self._files.files(folder)):
+            return
         sentence = f"{folder} in the store has lost files while it is trained; what is trained of it now is not stored"
         self._files.warn_once(f"loss of {folder}", sentence)
 
