@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from moe.files import read_regular
 from moe.store.files import Local, Place, PlaceError
-from study.confirm.plan import scored_since
+from study.confirm.plan import is_confirmation, scored_since
 from study.files import decode_edited
 from study.folder import Folder, FolderError, file_name
 from study.options import NAME
@@ -71,14 +71,25 @@ def to_take(there: Folder, records: Sequence[Record], here: Folder, where: str, 
     wanted = {name for name in names if not os.path.lexists(here.path / name)}
     wanted |= {name for name, record in known.items() if record.state == RUNNING and name in others}
     wanted |= {name for name in names if _scored_there(here.path / name, there.path / name)}
+    wanted = {name for name in wanted if not _of_another_plan(name, here.path, there.path)}
     if len(theirs) > len(ours):
         wanted.add("study.json")
     return sorted(wanted, key=lambda name: (name == "study.json", name))
 
 
+def _of_another_plan(name: str, here: Path, there: Path) -> bool:
+    """Whether a file is of a confirmation that was planned anew here."""
+    folder = name.partition("/")[0]
+    if not is_confirmation(folder):
+        return False
+    with suppress(OSError):
+        return read_regular(here / folder / "plan.json") != read_regular(there / folder / "plan.json")
+    return False
+
+
 def _scored_there(here: Path, there: Path) -> bool:
     with suppress(OSError):
-        return here.parent.name.startswith("confirm") and scored_since(read_regular(here), read_regular(there))
+        return is_confirmation(here.parent.name) and scored_since(read_regular(here), read_regular(there))
     return False
 
 

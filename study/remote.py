@@ -21,7 +21,7 @@ from moe.store.files import Local, Place, PlaceError
 from moe.store.location import place_at
 from moe.store.locks import Lease, Leases, Timing, newest
 from moe.store.tolerant import TolerantFiles
-from study.confirm.plan import scored_since
+from study.confirm.plan import is_confirmation, scored_since
 from study.copies import ELSEWHERE, LARGEST, download, finished, sendable, to_take
 from study.folder import Folder, FolderError
 from study.options import DEFAULTS, PROGRAM, Options, resume_command, space_of
@@ -33,7 +33,6 @@ END_S = 60.0  # that the end of a study waits for a file to be copied
 SIGNALLED_S = 15.0  # the same after a signal: what sent it may kill soon
 LEAVE_S = 10.0  # for the lease to be released
 TIMING = Timing(rest_s=10.0)  # beats are back soon after a failure
-_WRITTEN_ONCE = ("trials/", "confirm")  # begin the names of files that are never replaced once they have ended
 
 
 class Copy:
@@ -185,14 +184,15 @@ class Copy:
 
     def _put(self, name: str, content: bytes) -> None:
         self._check_held()
-        at = f"{self._folder.path.name}/{name}"
-        if not name.startswith(_WRITTEN_ONCE):
+        at, folder = f"{self._folder.path.name}/{name}", name.partition("/")[0]
+        if folder != "trials" and not is_confirmation(folder):
             self._place.replace(at, content)
         elif name in self._there or not self._place.create(at, content):
             found = self._place.read(at) or b""
-            may_change = not finished(found) if name.startswith("trials/") else scored_since(found, content)
+            may_change = not finished(found) if folder == "trials" else scored_since(found, content)
             if found not in (b"", content) and not may_change:
-                raise FolderError(f"{self._place.name}/{at} was written by another driver, and stays as it is")
+                advice = "" if folder == "trials" else f"; if {folder} was planned anew here, move that one away"
+                raise FolderError(f"{self._place.name}/{at} was written by another driver, and stays as it is{advice}")
             self._place.replace(at, content)
         self._there.add(name)
 

@@ -27,6 +27,7 @@ from pydantic import model_validator
 from moe.arms import ARMS, NETWORKS, Predicted
 from moe.bits import Bools, unpack
 from moe.config import Config
+from moe.console import warn
 from moe.files import read_regular, sync
 from moe.result import Count, Positive, Seconds
 from moe.schema import Model, shown
@@ -181,6 +182,10 @@ class Confirmation:
         """Whether it has begun."""
         return (self.path / "plan.json").exists()
 
+    def opened(self, plan: Plan) -> bool:
+        """Whether a seed was scored on the test images."""
+        return self.result.exists() or any(record.right is not None for record in self.read_records(plan).values())
+
     def read_plan(self) -> Plan:
         """The plan; raises a FolderError if it is damaged."""
         return read(Plan, self.path / "plan.json")
@@ -220,6 +225,11 @@ class Confirmation:
         self.folder.write_once(self.name, self.result.name, seal(outcome.as_json()))
 
 
+def is_confirmation(folder: str) -> bool:
+    """Whether a folder of a study has the name of a confirmation."""
+    return _NAME.fullmatch(folder) is not None
+
+
 def scored_since(before: bytes, now: bytes) -> bool:
     """Whether both are the same seed of a confirmation, before and after its predictions were scored."""
     try:
@@ -236,7 +246,7 @@ def planned_trials(plan: Plan) -> list[tuple[Role, Config]]:
 
 def confirmations(folder: Folder) -> list[Confirmation]:
     """Those of a study's folder that have begun, the first one first; not those that were renamed, as `confirm-old`."""
-    found = [Confirmation(folder, path.name) for path in folder.path.glob("confirm*") if _NAME.fullmatch(path.name)]
+    found = [Confirmation(folder, path.name) for path in folder.path.glob("confirm*") if is_confirmation(path.name)]
     return sorted((each for each in found if each.planned), key=lambda each: each.number)
 
 
@@ -247,19 +257,24 @@ def following(folder: Folder) -> Confirmation:
 
 
 def plans(folder: Folder) -> list[tuple[Plan, bool]]:
-    """All plans below a study's folder, those of renamed confirmations too, and whether each has a result."""
+    """All plans below a study's folder, those of renamed confirmations too, and whether the test images were opened."""
     found = [Confirmation(folder, path.parent.name) for path in sorted(folder.path.glob("confirm*/plan.json"))]
-    return [(each.read_plan(), each.result.exists()) for each in found]
+    return [(plan := each.read_plan(), each.opened(plan)) for each in found]
 
 
 def openings(results: Path, data: str) -> tuple[str, ...]:
     """When, by the studies in a results folder, the test images of these data were opened."""
     found = []
+    unread = []
     for path in sorted(results.glob("*/study.json")):
-        for plan, opened in plans(Folder(path.parent)):
-            if plan.data == data and opened:
-                found.append((plan.planned, f"{path.parent.name} on {plan.planned:%Y-%m-%d}"))
-    return tuple(words for _, words in sorted(found))
+        try:
+            for plan, opened in plans(Folder(path.parent)):
+                if plan.data == data and opened:
+                    found.append((plan.planned, f"{path.parent.name} on {plan.planned:%Y-%m-%d}"))
+        except FolderError as error:  # of another study perhaps
+            warn(str(results), f"whether it opened the test images is not known: {error}")
+            unread.append(f"{path.parent.name}, whose confirmation cannot be read")
+    return (*(words for _, words in sorted(found)), *unread)
 
 
 def digest(path: Path) -> str:

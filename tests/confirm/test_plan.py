@@ -192,6 +192,10 @@ def test_another_confirmation_has_other_seeds_and_names_the_earlier_ones_of_all_
     assert other.seeds == (503, 504, 505)
     assert [words.split(" on ")[0] for words in other.earlier] == ["example", "twin"]
     assert openings(tmp_path, "e" * 64)[0].startswith("stranger on 20")
+    (tmp_path / "stranger" / "confirm" / "result.json").unlink()  # its seeds are scored
+    assert openings(tmp_path, "e" * 64)[0].startswith("stranger on 20")
+    (tmp_path / "twin" / "confirm" / "plan.json").write_text("{")
+    assert openings(tmp_path, "d" * 64)[-1] == "twin, whose confirmation cannot be read"
 
 
 def test_a_confirmation_that_was_moved_away_leaves_no_number_and_no_seed_to_another(tmp_path):

@@ -120,6 +120,30 @@ def test_a_seed_that_another_confirmation_scored_replaces_none(place, tmp_path):
     assert (content(two), there(place)) == (before, content(one))
 
 
+def test_of_a_confirmation_that_was_planned_anew_here_nothing_is_fetched_or_replaced(place, tmp_path):
+    one, two = (a_folder(tmp_path / name, a_record(1)) for name in ("one", "two"))
+    put_seed(one, right=RIGHT)
+    for folder in (one, two):
+        folder.subfolder("confirm")
+        (folder.path / "confirm" / "plan.json").write_text(f"plan {folder.path.parent.name}")
+    with copying(place, one) as copy:
+        assert copy.finish()
+    with copying(place, two, stop := Stop()) as copy:
+        assert not copy.finish()
+    assert [path.name for path in (two.path / "confirm").iterdir()] == ["plan.json"]
+    assert "if confirm was planned anew here, move that one away" in str(stop.broken)
+    assert there(place) == content(one)
+
+
+def test_a_file_whose_name_begins_as_a_confirmations_is_a_file_like_others(place, tmp_path):
+    folder = a_folder(tmp_path / "one", a_record(1))
+    for text in ("mine", "yours"):
+        (folder.path / "confirmed-by.txt").write_text(text)
+        with copying(place, folder) as copy:
+            assert copy.finish()
+        assert there(place)["confirmed-by.txt"] == text.encode()
+
+
 def put_seed(folder, seconds=1.0, **found):
     """Write a seed of a confirmation; its text."""
     config = a_record(1).config
