@@ -43,7 +43,7 @@ def guarded(
     except OSError as error:
         if error.errno is None:  # not the system's
             raise
-        return fail(program, f"{error.filename or options.results}: {error.strerror}")
+        return fail(program, f"{error.filename2 or error.filename or options.results}: {error.strerror}")
     except KeyboardInterrupt:
         again = f"; continue with: {stop.resume}" if stop.resume else ""  # the folder is there already
         warn(program, f"interrupted; nothing was run{again}")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from study.files import write_text
 from study.guard import guarded
 from study.options import parse
 
@@ -39,6 +40,12 @@ def test_an_error_of_the_system_without_a_file_is_one_sentence(capsys):
 
     assert guarded("study", parse, work, []) == 4
     assert capsys.readouterr().err == f"study: results: {os.strerror(errno.ESTALE)}\n"
+
+
+def test_a_file_that_cannot_be_replaced_is_named_not_the_one_in_its_place(tmp_path, capsys):
+    (tmp_path / "best.json").mkdir()
+    assert guarded("study", parse, lambda *_: write_text(tmp_path / "best.json", ""), []) == 4
+    assert f"study: {tmp_path / 'best.json'}: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--results", "r\udcff"], ["--results=r\udcff"]])

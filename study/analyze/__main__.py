@@ -88,7 +88,7 @@ def _analyze(options: argparse.Namespace) -> int:
     except FolderError as error:
         return fail(PROGRAM, str(error))
     except OSError as error:
-        return fail(PROGRAM, f"{error.filename or 'the output'}: {error.strerror or error}")
+        return fail(PROGRAM, f"{error.filename2 or error.filename or 'the output'}: {error.strerror or error}")
     return Exit.DONE
 
 

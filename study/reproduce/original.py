@@ -51,7 +51,7 @@ def find(folder: Path, trial: int | None) -> Original:
         _check_complete(records[trial], files.path)
         return Original(study=study, record=records[trial], run=_run(files, records[trial]))
     except OSError as error:
-        raise FolderError(f"{error.filename or folder}: {error.strerror}") from None
+        raise FolderError(f"{error.filename2 or error.filename or folder}: {error.strerror}") from None
 
 
 def _check_complete(record: Record, folder: Path) -> None:
