@@ -28,7 +28,7 @@ from moe.arms import ARMS, NETWORKS, Predicted
 from moe.bits import Bools, unpack
 from moe.config import Config
 from moe.console import warn
-from moe.files import read_regular, sync
+from moe.files import NotRegularError, read_regular, sync
 from moe.result import Count, Positive, Seconds
 from moe.schema import Model, shown
 from study.files import decode_edited, seal, unseal
@@ -291,7 +291,9 @@ def read(model: type[Value], path: Path, advice: str = "expected what study.conf
     """The value in a file of a confirmation; raises a FolderError if it is damaged or was edited."""
     try:
         return unseal(model, read_regular(path))
-    except OSError as error:
+    except NotRegularError as error:
         raise FolderError(f"{path} is damaged ({error.strerror}); {advice}") from None
+    except OSError as error:
+        raise FolderError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise FolderError(f"{path} is damaged ({error}); {advice}") from None

@@ -143,6 +143,17 @@ def test_a_sealed_record_that_lacks_bits_or_predictions_is_refused(tmp_path, cha
         confirmation.read_records(plan)
 
 
+def test_what_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    confirmation, *_ = a_finished(tmp_path)
+
+    def refuse_access(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("study.confirm.plan.read_regular", refuse_access)
+    with pytest.raises(FolderError, match=r"plan\.json cannot be read: Permission denied"):
+        confirmation.read_plan()
+
+
 def test_seeds_of_other_images_than_the_labels_are_refused(tmp_path):
     confirmation, plan, record = a_finished(tmp_path)
     (confirmation.path / "choice-0500.json").write_text(seal(record.replace(images=199).as_json()))
