@@ -56,7 +56,7 @@ INVALID = [
     ("--address URL --env A\u00c9=1", "expected NAME=VALUE"),
     ("fetch --address URL --results s3://bucket/x", "--results is s3:/bucket/x; expected a folder on this machine"),
     ("--address https://head --ca nowhere.pem", "--ca is nowhere.pem: No such file or directory; expected"),
-    ("--address https://head --ca .", "--ca is .: it is a folder; expected"),
+    ("--address https://head --ca .", "--ca is .: Is a directory; expected"),
     ("--address URL -- --data s3://bucket/d", "--data is s3:/bucket/d; expected"),
     ("--address URL -- --results s3://me:secret@bucket", "--results is s3://..., with credentials"),
     ("fetch --from s3://bucket/r", "--from is s3://bucket/r, without NAME; expected"),
@@ -179,3 +179,11 @@ def test_ctrl_c_while_the_command_loads_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "study.cluster.options", Loading())
     assert main(["status"]) == 75
     assert capsys.readouterr().err == "python -m study.submit: interrupted\n"
+
+
+def test_a_pipe_in_place_of_certificates_is_not_waited_for(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SystemExit) as ended:
+        read(["status", "--address", "https://head:8265", "--ca", str(tmp_path / "pipe")])
+    assert ended.value.code == 2
+    assert "no certificate in PEM" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import get_args
 
 from moe.cli import Parser, add_options, from_options, location, refuse
-from moe.files import expanded, irregular
+from moe.files import FOLDER, expanded, irregular
 from study.cluster.request import ACTIONS, JOB, NOT_GIVEN, OTHERS, PLACE, PROGRAM, SENDS, Action, Kind, Request
 from study.options import DEFAULTS, MOST_PORT, PER_RUN, Options, parse, space_of, study_name
 from study.space import PRESETS, Space
@@ -142,8 +142,8 @@ def _checked_ca(path: Path, address: str) -> Path:
     if not address.startswith("https:"):
         refuse(PROGRAM, f"--ca is {path} and --address is {address}; expected an address with https")
     try:
-        if kind := irregular(path):
-            refuse(PROGRAM, f"--ca is {path}: it is {kind}; expected a file with certificates in PEM")
+        if irregular(path) not in (None, FOLDER):  # a pipe would be waited for
+            raise ssl.SSLError
         ssl.create_default_context(cafile=path)
     except OSError as error:  # ssl.SSLError too
         reason = "it has no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
