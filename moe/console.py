@@ -45,7 +45,8 @@ def _escaped(character: str) -> str:
 def markdown(text: str) -> str:
     """A text of others, such as an error or a path, as one line of Markdown that shows it and does nothing else."""
     line = printable(" ".join(text.split()))
-    line = _EMPHASIS.sub(lambda found: r"\_" * len(found[0]), re.sub(r"[\\`*~\[\]|]", r"\\\g<0>", line))
+    line = _EMPHASIS.sub(lambda found: r"\_" * len(found[0]), re.sub(r"[\\`*\[\]|]", r"\\\g<0>", line))
+    line = line.replace("~", r"\~") if line.count("~") > 1 else line  # one alone strikes nothing out
     return line.replace("&", "&amp;").replace("<", "&lt;")
 
 
