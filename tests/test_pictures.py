@@ -154,3 +154,12 @@ def test_what_is_no_picture_is_refused_in_one_sentence(tmp_path):
             load(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_grey_of_16_bits_is_white_where_it_is_transparent(tmp_path):
+    grey = np.full((64, 64), 40_000, np.uint16)
+    grey[:, :32] = 12_345
+    Image.fromarray(grey).save(tmp_path / "x.png", transparency=12_345)
+    image = load(tmp_path / "x.png")
+    assert close(image, 2, 16, (255, 255, 255))
+    assert close(image, 29, 16, (156, 156, 156))
