@@ -1,5 +1,6 @@
 """What `auto` finds, the drawn shapes, and the download."""
 
+import contextlib
 import http.server
 import multiprocessing
 import socket
@@ -38,23 +39,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = bodies.get(self.path)
         if body is None:
             return self.send_error(404)
-        while self.path == "/header":  # a byte now and then
-            time.sleep(0.02)
-            try:
-                self.wfile.write(b"H")
-            except OSError:
-                return None
+        if self.path == "/header":
+            return self.trickle()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body if self.path in {"/html", "/text", "/empty"} else whole)))
         self.end_headers()
         self.wfile.write(body)
-        while self.path == "/slow":  # a byte now and then
-            time.sleep(0.02)
-            try:
+        return self.trickle() if self.path == "/slow" else None
+
+    def trickle(self):
+        """Send a byte now and then, until nobody listens."""
+        with contextlib.suppress(OSError):
+            while True:
                 self.wfile.write(b"x")
-            except OSError:
-                return None
-        return None
+                time.sleep(0.02)
 
     def log_message(self, *_):
         pass
