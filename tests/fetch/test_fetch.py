@@ -1,4 +1,5 @@
-import base64
+"""What a fetch brings, and what it leaves as it is."""
+
 import io
 import zipfile
 
@@ -11,49 +12,10 @@ from study.cluster.options import read
 from study.files import seal
 from study.folder import Folder, FolderError
 from study.machine import ClusterError
-from study.study import Run
 from study.submit import main
 from tests.cluster_helpers import URL, details, jobs
-from tests.study_helpers import STARTED, a_record, a_study
-
-
-def a_run(second):
-    return Run(
-        started=STARTED.replace(second=second), command="study.run", commit=None, versions={}, store="default"
-    )  # fmt: skip
-
-
-@pytest.fixture
-def there(tmp_path):
-    """A study's folder on the cluster."""
-    folder = Folder(tmp_path / "there" / "x")
-    folder.trials.mkdir(parents=True)
-    folder.write_study(a_study(name="x"), a_run(1))
-    folder.write_record(a_record(1))
-    others = {"trials.csv": b"trial\n1\n", "figures/gain.png": bytes(range(256)), ".lock": b"", ".tune/state": b"0",
-              "trials/.partial-1": b"{", "weights.pt": b"0"}  # fmt: skip
-    for name, content in others.items():
-        (folder.path / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder.path / name).write_bytes(content)
-    return folder
-
-
-@pytest.fixture
-def here(tmp_path):
-    return Folder(tmp_path / "here" / "x")
-
-
-def printed(archive: bytes) -> str:
-    """The log of a job that sends an archive."""
-    return f"INFO starting\n\n{fetch._PREFIX}{base64.b64encode(archive).decode()}\n"
-
-
-def unpack(log, results, name):
-    return fetch.receive_archive(fetch.archive_in(log), results, name)
-
-
-def fetched(there, here):
-    return fetch.receive_archive(fetch.pack(there.path), here.path.parent, here.path.name)
+from tests.fetch.helpers import a_run, fetched, printed, unpack
+from tests.study_helpers import a_record, a_study
 
 
 def test_a_folder_is_fetched_as_it_is_without_hidden_files_and_weights(there, here, capsys):
@@ -181,68 +143,6 @@ def test_nothing_is_written_through_a_link_that_leads_out_of_the_folder(there, h
     (here.path / "figures").unlink()
     fetched(there, here)  # the link to a file is replaced, not followed
     assert list(tmp_path.glob("documents/*")) + list(tmp_path.glob("mine.csv")) == []
-
-
-def test_an_archive_that_would_fill_the_disk_writes_nothing(there, here, monkeypatch):
-    packed = printed(fetch.pack(there.path))
-    monkeypatch.setattr(fetch, "LARGEST_UNPACKED", 1000)
-    with pytest.raises(ClusterError, match="too large"):
-        unpack(packed, here.path.parent, "x")
-    with pytest.raises(ClusterError, match="to send"):
-        fetch.pack(there.path)
-    assert not here.path.exists()
-
-
-@pytest.mark.parametrize(
-    "log", ["", "noise", f"{fetch._PREFIX}é", f"{fetch._PREFIX}AAAA", printed(b"")],
-)  # fmt: skip
-def test_what_is_damaged_on_the_way_writes_nothing(log, here):
-    with pytest.raises(ClusterError):
-        unpack(log, here.path.parent, "x")
-    assert not here.path.exists()
-
-
-def test_an_archive_that_was_cut_writes_nothing(there, here):
-    archive = fetch.pack(there.path)
-    for content in (archive[:-20], archive[:-8] + bytes(8)):
-        with pytest.raises(ClusterError, match="damaged on the way"):
-            fetch.receive_archive(content, here.path.parent, "x")
-    assert not here.path.exists()
-
-
-@pytest.mark.parametrize("damage", ["encrypted", "lzma"])
-def test_an_archive_that_is_encrypted_or_no_lzma_writes_nothing(there, here, damage):
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA) as packed:
-        packed.writestr("study.json", bytes(100))
-    content = bytearray(archive.getvalue())
-    if damage == "encrypted":
-        content[6] |= 1
-        content[content.index(b"PK\1\2") + 8] |= 1
-    else:
-        at = 30 + len("study.json") + 4  # the properties, after the header
-        content[at : at + 5] = b"\xff" * 5
-    with pytest.raises(ClusterError, match="damaged on the way"):
-        fetch.receive_archive(bytes(content), here.path.parent, "x")
-    assert not here.path.exists()
-
-
-def test_a_folder_that_is_too_large_for_a_log_is_refused(there, monkeypatch):
-    monkeypatch.setattr(fetch, "LARGEST", 10)
-    with pytest.raises(ClusterError, match="expected at most"):
-        fetch.pack(there.path)
-
-
-@pytest.mark.parametrize("name", ["../outside", "/tmp/../../outside", "trials/../../outside", ".lock", "../.x"])
-def test_nothing_is_written_outside_the_folder_and_no_hidden_file(name, there, here):
-    archive = io.BytesIO(fetch.pack(there.path))
-    with zipfile.ZipFile(archive, "a") as packed:
-        packed.writestr(zipfile.ZipInfo(name), "no record")
-    before = set(there.path.parent.parent.rglob("*"))
-    fetch.receive_archive(archive.getvalue(), here.path.parent, "x")
-    new = {path for path in there.path.parent.parent.rglob("*") if path not in before} - {here.path.parent, here.path}
-    assert all(path.is_relative_to(here.path) for path in new)
-    assert not [path.name for path in new if path.name.startswith(".")]
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
