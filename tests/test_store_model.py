@@ -34,8 +34,9 @@ from hypothesis.stateful import (
 from moe.stages import Request
 from moe.store.__main__ import main
 from moe.store.damage import read_aside
+from moe.store.eviction import KEEP_S, delete, plan_gc
 from moe.store.files import Local
-from moe.store.maintenance import KEEP_S, delete, plan_gc, read_entries
+from moe.store.listing import read_entries
 from moe.store.store import Store
 from moe.store.writer import LeaseLostError
 from tests.store_helpers import AT_ONCE, Ended, Faulty, advance, open_writer, pretend, same, straight

@@ -21,17 +21,10 @@ from moe.cli import Parser, refuse
 from moe.config import Config
 from moe.console import Exit, emit, fail, table, tolerate_encoding
 from moe.store.damage import find_damage, read_aside
+from moe.store.eviction import Deleted, delete, plan_gc
 from moe.store.files import Local, Place, PlaceError
+from moe.store.listing import Entry, folders, in_parallel, read_entries
 from moe.store.location import default_location, place_at
-from moe.store.maintenance import (
-    Deleted,
-    Entry,
-    delete,
-    folders,
-    in_parallel,
-    plan_gc,
-    read_entries,
-)
 from moe.store.manifest import PREDICTIONS, aside
 from moe.store.tolerant import TolerantFiles
 

@@ -13,7 +13,7 @@ from functools import partial
 
 from moe.files import FOLDER
 from moe.store.files import Place, PlaceError
-from moe.store.maintenance import attempt, folders, in_parallel, is_ours
+from moe.store.listing import attempt, folders, in_parallel, is_ours
 from moe.store.manifest import (
     PREDICTIONS,
     DamagedError,

@@ -239,6 +239,20 @@ def _path(folder: str, generation: int, kind: str) -> str:
     return f"{folder}/lease-{generation:04d}.{kind}"
 
 
+def sign_of_life(place: Place, folder: str) -> tuple[int, bytes | None] | None:
+    """What a living holder of the newest lease changes; None if there is none, or it is known to have ended.
+
+    Raises:
+        PlaceError: that cannot be read.
+    """
+    if not (generation := newest(place, folder)):
+        return None
+    content = place.read(_path(folder, generation, "beat"))
+    beat, owner = _decoded(content, Beat), _read(place, _path(folder, generation, "json"), Owner)
+    ended = owner is None or owner.has_ended() or (beat and beat.released)
+    return None if ended else (generation, content)
+
+
 def newest(files: TolerantFiles | Place, folder: str) -> int:
     """The highest generation of a lease; 0 if there is none."""
     return max(_generations(files, folder), default=0)
@@ -249,7 +263,7 @@ def _generations(files: TolerantFiles | Place, folder: str) -> list[int]:
     return [int(found[1]) for name in files.files(folder) if (found := _LEASE.fullmatch(name))]
 
 
-def _read(files: TolerantFiles, path: str, model: type[Value]) -> Value | None:
+def _read(files: TolerantFiles | Place, path: str, model: type[Value]) -> Value | None:
     return _decoded(files.read(path), model)
 
 

@@ -19,9 +19,9 @@ from typing import Self
 from moe.stages import Checkpoint, Spec
 from moe.store.entries import Entries, folder_of
 from moe.store.files import Place
+from moe.store.listing import use_in
 from moe.store.location import default_location, place_at
 from moe.store.locks import Leases, Timing
-from moe.store.maintenance import use_in
 from moe.store.manifest import ATTEMPTS, Content
 from moe.store.tensors import State
 from moe.store.tolerant import TolerantFiles

@@ -14,8 +14,8 @@ from moe.config import Config
 from moe.data import DataError, cifar10, official
 from moe.data import cache as caches
 from moe.schema import decode
+from moe.store.listing import use_in
 from moe.store.locks import Beat
-from moe.store.maintenance import use_in
 from moe.store.manifest import DamagedError, OtherFormatError, unseal
 from moe.store.tensors import unpack
 from study.space import read

@@ -11,9 +11,10 @@ from pathlib import Path
 from unittest import mock
 
 from moe.store.damage import find_damage
+from moe.store.eviction import delete, plan_gc
 from moe.store.files import Local
+from moe.store.listing import read_entries
 from moe.store.location import checked
-from moe.store.maintenance import plan_gc, read_entries
 from moe.store.store import Store
 from tests.faults.hostile import FILES
 from tests.faults.store_scene import CHAIN, PATTERNS, SPEC, age, command, train
@@ -101,6 +102,22 @@ def clock_corrected(folder: Path) -> None:
         assert read_entries(Local(root))[0].used > right - 3600
 
 
+def clock_behind(alive: bool, folder: Path) -> None:
+    """The trainer's machine has a clock that is days behind, and gc runs on another one."""
+    root, right = folder / "store", time.time()
+    timing, place = replace(AT_ONCE, beat_s=0.02 if alive else 3600), Local(root)
+    with mock.patch("time.time", return_value=right - 3 * 86400):
+        train(root, 2)
+        store = Store(str(root), timing=timing)
+        writer = store.open_writer(SPEC)
+    with store, writer:
+        plan = plan_gc(read_entries(place), {}, 0, right)
+        assert [entry.folder for entry in plan.chains] == [CHAIN]
+        done = delete(place, plan, pause_s=1)
+        assert [entry.folder for entry in (done.used if alive else done.chains)] == [CHAIN]
+        assert bool(list(root.glob("*/*/chain-*"))) == alive
+
+
 # D21: secrets
 
 
@@ -143,6 +160,8 @@ FAULTS = (
         Fault("D19", f"the clock is set by {days} days", "gc", "nothing in use is deleted", partial(clock, days))
         for days in (-400, -2, 2, 400)
     ),
+    Fault("D19", "the trainer's clock is days behind", "gc", "nothing in use is deleted", partial(clock_behind, True)),
+    Fault("D19", "the clock of a dead trainer was days behind", "gc", "it is deleted", partial(clock_behind, False)),
     Fault("D19", "a clock that was days behind is set right", "gc", "nothing in use is deleted", clock_corrected),
     *(
         Fault("D21", f"a store's URL like {location}", "moe.store", "refused unshown", partial(refused, location))

@@ -11,7 +11,7 @@ import torch
 from moe.stages import Checkpoint
 from moe.store.__main__ import main
 from moe.store.entries import folder_of
-from moe.store.maintenance import KEEP_S
+from moe.store.eviction import KEEP_S
 from moe.store.store import Store
 from tests.store_helpers import AT_ONCE, a_spec, advance, straight
 

@@ -11,7 +11,8 @@ from moe.result import Epoch
 from moe.stages import plan
 from moe.store.damage import read_aside
 from moe.store.entries import Entries, folder_of
-from moe.store.maintenance import KEEP_S, Entry, delete, plan_gc, read_entries
+from moe.store.eviction import KEEP_S, delete, plan_gc
+from moe.store.listing import Entry, read_entries
 from moe.store.manifest import Manifest, canonical, digest
 from moe.store.tolerant import TolerantFiles
 from moe.training.numerics import Numerics

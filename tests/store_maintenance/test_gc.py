@@ -10,8 +10,8 @@ from moe.stages import PIPELINE
 from moe.store.__main__ import main
 from moe.store.damage import find_damage, read_aside
 from moe.store.entries import Entries
+from moe.store.eviction import KEEP_S, delete, plan_gc
 from moe.store.files import Local
-from moe.store.maintenance import KEEP_S, delete, plan_gc
 from moe.store.store import Store
 from moe.store.tolerant import TolerantFiles
 from tests.store_maintenance.helpers import (

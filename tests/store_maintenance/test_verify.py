@@ -11,7 +11,7 @@ from moe.stages import PIPELINE
 from moe.store.__main__ import main
 from moe.store.damage import find_damage
 from moe.store.files import Local, PlaceError
-from moe.store.maintenance import read_entries
+from moe.store.listing import read_entries
 from moe.store.store import Store
 from tests.store_maintenance.helpers import HEX, NOW, SMALL, flip, of_a_later_format, paths, put, sum_of, warned
 
