@@ -144,11 +144,14 @@ class Folder:
         return list(edited)
 
     def subfolder(self, name: str) -> Path:
-        """A folder in this one, made where it is missing; a link, which leads outside, raises a FolderError."""
+        """A folder in this one, made where it is missing; a link, which leads outside, or a file is a FolderError."""
         path = self.path / name
         if path.is_symlink():
             raise FolderError(f"{path} is a link; expected a folder, or nothing: move the link away")
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise FolderError(f"{path} is no folder; expected one, or nothing: move it away") from None
         return path
 
     @contextmanager

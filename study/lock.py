@@ -95,6 +95,8 @@ class Lock:
 
     def _acquire(self) -> None:
         locked = self._flock()
+        if self._path.is_dir() and not self._path.is_symlink():  # all else can be replaced
+            raise FolderError(f"{self._path} is a folder; expected a file that drivers write, or nothing: move it away")
         while not create_text(self._path, self._claim.text()):
             other = self._read()
             # flock is ours: on this machine its driver is dead

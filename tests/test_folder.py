@@ -195,6 +195,15 @@ def test_a_folder_has_one_driver_and_is_free_again_when_that_one_is_killed(folde
         pass
 
 
+@pytest.mark.parametrize("name", [".lock", "trials"])
+def test_what_stands_in_the_place_of_another_kind_of_file_is_named_at_once(tmp_path, name):
+    (tmp_path / name).mkdir() if name == ".lock" else (tmp_path / name).touch()
+    began = time.monotonic()
+    with pytest.raises(FolderError, match=rf"{name} is .*; expected .*: move it away"), Folder(tmp_path).locked():
+        pass
+    assert time.monotonic() - began < 1
+
+
 def test_names_are_the_next_free_ones_and_the_newest_study_is_last(tmp_path):
     assert free_name(tmp_path, "shapes-notebook") == "shapes-notebook-1"
     for number in (1, 2):

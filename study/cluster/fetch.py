@@ -9,6 +9,7 @@ trial that is another one there.
 """
 
 import base64
+import errno
 import io
 import lzma
 import sys
@@ -135,8 +136,12 @@ def _extract(archive: bytes, folder: Path) -> None:
         if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > LARGEST_UNPACKED:
             raise ClusterError(f"the folder has {len(entries)} files and is too large; copy it by other means")
         packed.extractall(folder)  # of each file no more than its size above
-    except (ValueError, zipfile.BadZipFile, RuntimeError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+    except (ValueError, zipfile.BadZipFile, RuntimeError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise _damaged(error) from None
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # a place before the beginning
+            raise _damaged(error) from None
+        raise ClusterError(f"{folder} cannot be written: {error.strerror}; TMPDIR names another place") from None
 
 
 def _check_sent(sent: Folder) -> None:

@@ -1,6 +1,8 @@
 """Archives of a folder that are damaged, too large, or lead outside."""
 
+import errno
 import io
+import os
 import zipfile
 
 import pytest
@@ -70,3 +72,12 @@ def test_nothing_is_written_outside_the_folder_and_no_hidden_file(name, there, h
     new = {path for path in there.path.parent.parent.rglob("*") if path not in before} - {here.path.parent, here.path}
     assert all(path.is_relative_to(here.path) for path in new)
     assert not [path.name for path in new if path.name.startswith(".")]
+
+
+def test_a_full_disk_is_not_called_damage(there, here, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", full)
+    with pytest.raises(ClusterError, match="No space left on device; TMPDIR"):
+        fetch.receive_archive(fetch.pack(there.path), here.path.parent, "x")
