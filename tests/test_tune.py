@@ -3,6 +3,7 @@
 import os
 import random
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -79,7 +80,9 @@ def test_a_worker_that_never_starts_ends_a_study_of_one_machine_and_a_cluster_ma
 
 def test_ten_short_trials_two_at_a_time_start_two_workers_which_keep_freed_memory_in_one_heap(monkeypatch, tmp_path):
     monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    monkeypatch.delenv("RAY_prestart_worker_first_driver", raising=False)
     assert workers_started(monkeypatch, tmp_path) == 2  # 10 without WaitingController
+    assert len(list(tmp_path.glob("worker-*"))) == 2  # logs of processes: none was started ahead, to stay idle
 
 
 def workers_started(monkeypatch, folder):
@@ -94,6 +97,8 @@ def workers_started(monkeypatch, folder):
 
     def evaluate(job, config, send):
         assert os.environ["MALLOC_ARENA_MAX"] == "1"
+        for log in Path(os.environ["RAY_TMPDIR"]).glob("moe-*/ray/session_latest/logs/worker-*.out"):
+            (folder / log.name).touch()
         send({"result": a_result(random.Random(config.epochs).random() / 10, config).model_dump_json()})
 
     monkeypatch.setattr(RayActorManager, "add_actor", count)
