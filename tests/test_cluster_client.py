@@ -131,9 +131,10 @@ def test_what_cannot_be_a_token_is_refused_without_being_shown(token, home, monk
         assert "RAY_AUTH_TOKEN has no token" in refused(url)
         assert "secr" not in refused(url)
         monkeypatch.delenv("RAY_AUTH_TOKEN")
-        (home / "token").write_bytes(b"\xff\xfesecret")
         monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "token"))
-        assert f"{home / 'token'} has no token" in refused(url)
+        for content in (b"\xff\xfesecret", b"secret" * 20_000):
+            (home / "token").write_bytes(content)
+            assert f"{home / 'token'} has no token" in refused(url)
         assert "secret" not in refused(url)
 
 

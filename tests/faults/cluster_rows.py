@@ -128,6 +128,8 @@ def private_authority(folder: Path) -> None:
         assert run(folder, "status", "--address", url.replace("https", "http"))[0] == 4
     code, _, printed = run(folder, "status", "--address", "https://127.0.0.1:9", "--ca", "/dev/null")
     assert (code, "--ca is /dev/null: it has no certificate in PEM; expected" in printed) == (2, True)
+    code, _, printed = run(folder, "status", "--address", "https://127.0.0.1:9", REQUESTS_CA_BUNDLE=str(folder / "no"))
+    assert (code, f"REQUESTS_CA_BUNDLE is {folder / 'no'}: No such file" in printed) == (4, True), printed
 
 
 def https_where_there_is_none(folder: Path) -> None:
