@@ -1,15 +1,17 @@
 """What a folder with CIFAR-10 may hold."""
 
 import hashlib
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 
-from moe.data import cifar10, dataset, load
+from moe.data import cifar10, dataset, load, parquet
 from tests.data.helpers import (
     REAL,
     ROWS,
+    png,
     same_images,
     write_parquet,
 )
@@ -101,3 +103,15 @@ def test_the_redistributed_cifar10_is_read_and_then_mapped(real_cache, parquet, 
     if folder == REAL and (REAL / "README.md").exists():  # the means that it states
         means = second.train_images.permute(0, 2, 3, 1).numpy().mean((0, 1, 2))
         assert means == pytest.approx([125.27, 122.93, 113.86], abs=0.01)
+
+
+def test_an_image_that_stands_for_many_rows_fills_no_memory(tmp_path, content):
+    large = png(content.train_images[0]) + bytes(1 << 19)  # decoders pass over what follows an image
+    write_parquet(path := tmp_path / "many.parquet", [large] * 300, [0] * 300)
+    assert path.stat().st_size < 1 << 21
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in parquet._images(path)) == 300
+        assert tracemalloc.get_traced_memory()[1] < 80 << 20  # 150 MiB if all rows are read at once
+    finally:
+        tracemalloc.stop()
