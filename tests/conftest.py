@@ -76,8 +76,8 @@ def coloured(images: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def small_data() -> DataSet:
-    """6,000 training and 1,000 test images."""
-    return DataSet("coloured", *coloured(6000, 1), *coloured(1000, 2), fingerprint="f" * 64, source="made up")
+    """6,000 training and 200 test images."""
+    return DataSet("coloured", *coloured(6000, 1), *coloured(200, 2), fingerprint="f" * 64, source="made up")
 
 
 @pytest.fixture(scope="session")

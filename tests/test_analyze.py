@@ -262,7 +262,7 @@ def test_figures_that_cannot_be_written_are_one_sentence_after_the_tables(tmp_pa
     code, printed, complaint = command(folder.path)
     assert code == 4
     assert "3 configs" in printed
-    assert complaint == f"python -m study.analyze: {folder.path / 'figures'}: File exists\n"
+    assert complaint == f"python -m study.analyze: {folder.path / 'figures'} is no folder; expected one, or nothing: move it away\n"
     assert command(folder.path, "--no-figures")[::2] == (0, "")
 
 

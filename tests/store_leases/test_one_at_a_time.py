@@ -62,7 +62,7 @@ class TestOneAtATime:
 def trained_twice(folder, start, say):
     """In another process: a run, and how many epochs of each stage it had to train."""
     torch.set_num_threads(1)
-    data = DataSet("coloured", *coloured(6000, 1), *coloured(1000, 2), fingerprint="f" * 64, source="made up")
+    data = DataSet("coloured", *coloured(6000, 1), *coloured(200, 2), fingerprint="f" * 64, source="made up")
     config = Config(epochs=2, train_examples=20, test_examples=10, batch_size=10, protocol="notebook")
     with Store(folder, timing=PATIENT) as opened:
         say.send("ready")
