@@ -64,7 +64,7 @@ def test_an_estimate_errs_less_than_half_as_much_as_what_one_trial_found():
 @pytest.mark.parametrize(("configs", "replicates", "own"), [(13, 1, 0.0), (50, 1, 0.0), (40, 3, 1.0)])
 def test_95_in_100_intervals_hold_the_truth(configs, replicates, own):
     values_held, effects_held = [], []
-    for seed in range(150):
+    for seed in range(150 // replicates):
         world = World(seed, own)
         places, values = world.trials(configs, replicates, noise=1.0)
         found = world.fit(places, values)
