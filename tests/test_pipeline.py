@@ -30,7 +30,7 @@ def result(tiny, data):
 
 def test_a_result_names_its_config_data_and_device(result, tiny):
     assert (result.config, result.dataset, result.data, result.device) == (tiny, "coloured", "f" * 64, "cpu")
-    assert result.scored_examples == 50
+    assert result.scored_examples == 100
 
 
 def test_a_result_counts_parameters_epochs_and_seconds_of_all_stages(result):

@@ -54,7 +54,7 @@ def warnings_in(rows):
 def test_the_last_row_is_the_result(a_job):
     *_, last = rows_of(a_job())
     assert list(last) == ["result"]
-    assert result_of(last)["scored_examples"] == 50
+    assert result_of(last)["scored_examples"] == 100
     assert result_of(last)["config"] == CONFIG.as_json()
 
 

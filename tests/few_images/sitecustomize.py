@@ -7,7 +7,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 FEW = {
-    "moe.config": {"VALIDATION_EXAMPLES": 50},
+    "moe.config": {"VALIDATION_EXAMPLES": 100},
     "moe.data.dataset": {"ROWS": {"train": 2000, "test": 500}},
 }
 
