@@ -144,7 +144,11 @@ class Folder:
         return list(edited)
 
     def subfolder(self, name: str) -> Path:
-        """A folder in this one, made where it is missing; a link, which leads outside, or a file is a FolderError."""
+        """A folder in this one, made where it is missing.
+
+        Raises:
+            FolderError: something else stands in its place, such as a link, which leads outside.
+        """
         path = self.path / name
         if path.is_symlink():
             raise FolderError(f"{path} is a link; expected a folder, or nothing: move the link away")

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import signal
 import stat
 import subprocess
@@ -84,13 +83,12 @@ def test_the_file_is_correct_shell(exclusive, tmp_path):
     path = tmp_path / "job.sh"
     path.write_text(file("--results", "/a b/it's", "--data", "/$(touch x)", exclusive=exclusive))
     subprocess.run(["bash", "-n", path], check=True)
-    if not shutil.which("shellcheck"):
-        pytest.skip("there is no shellcheck")
-    subprocess.run(["shellcheck", "--severity=warning", "--exclude=SC2089,SC2090", path], check=True)
+    check = Path(sys.executable).with_name("shellcheck")
+    subprocess.run([check, "--severity=warning", "--exclude=SC2089,SC2090", path], check=True)
     if not exclusive:
         node = path.read_text().partition("\nnode='\n")[2].partition("\n'\n")[0]
         path.write_text(f"python='' cpus='' gpus='' memory='' shared=''\n{node}\n")
-        subprocess.run(["shellcheck", "--severity=warning", "--shell=bash", path], check=True)
+        subprocess.run([check, "--severity=warning", "--shell=bash", path], check=True)
 
 
 def test_what_is_printed_is_the_file_and_nothing_else(slurm, capsys):

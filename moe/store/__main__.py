@@ -146,7 +146,7 @@ def _gc(place: Place, options: argparse.Namespace) -> int:
     stay = "would stay" if options.dry_run else "stay"
     emit(f"{_bytes(kept)} in {_chains(kept)} {stay} in {place.name}")
     if sum(entry.bytes for entry in kept) > options.max_bytes:
-        emit(f"This is more than {decimal(options.max_bytes)}: what was used in the last 24 hours stays")
+        emit(f"This is more than {decimal(options.max_bytes)}: what is in use or was used in the last 24 hours stays")
     return _report([*errors, *done.errors, *(entry.error for entry in kept if entry.error)])
 
 

@@ -4,7 +4,7 @@ What is of a newer version or of others stays. What cannot be deleted is reporte
 """
 
 import time
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -82,13 +82,15 @@ def delete(place: Place, plan: Plan, pause_s: float = PAUSE_S) -> Deleted:
         pause_s: how long to watch for beats where a trainer may be alive.
     """
     by_folder = {folder: list(paths) for folder, paths in groupby(sorted(plan.leftovers), _folder)}
-    beating = _beating(
-        place, [*by_folder.keys() & plan.signs.keys(), *(entry.folder for entry in plan.chains)], pause_s
-    )
-    leftovers = [(plan.signs.get(folder), paths) for folder, paths in by_folder.items() if folder not in beating]
-    outcomes = list(in_parallel(partial(attempt, partial(_delete_leftovers, place)), leftovers))
+    signs = {folder: plan.signs[folder] for folder in by_folder.keys() & plan.signs.keys()}  # none of those set aside
+    beats = _beats(place, {*signs, *(entry.folder for entry in plan.chains)})
+    if beats:
+        time.sleep(pause_s)
+    is_used = partial(_is_used, place, beats)
+    leftovers = [(signs.get(folder), paths) for folder, paths in by_folder.items()]
+    outcomes = list(in_parallel(partial(attempt, partial(_delete_leftovers, place, is_used)), leftovers))
     removed = [each for found in outcomes for each in ([found] if isinstance(found, PlaceError) else found)]
-    deleted = list(in_parallel(partial(attempt, partial(_delete_chain, place, beating)), plan.chains))
+    deleted = list(in_parallel(partial(attempt, partial(_delete_chain, place, is_used)), plan.chains))
     chains, used = (
         tuple(entry for entry, outcome in zip(plan.chains, deleted, strict=True) if outcome is wanted)
         for wanted in (True, False)
@@ -99,23 +101,24 @@ def delete(place: Place, plan: Plan, pause_s: float = PAUSE_S) -> Deleted:
     )
 
 
-def _beating(place: Place, folders: Iterable[str], pause_s: float) -> set[str]:
-    """In which folders a trainer is at work, whatever its clock said of the last use."""
+def _beats(place: Place, folders: Iterable[str]) -> dict[str, object]:
+    """The last beats where a trainer may be alive, by folder; or why that cannot be known."""
+    names = sorted(folders)
+    found = zip(names, in_parallel(partial(attempt, partial(sign_of_life, place)), names), strict=True)
+    return {folder: beat for folder, beat in found if beat is not None}
 
-    def signs(folders: Iterable[str]) -> dict[str, object]:
-        names = sorted(folders)
-        found = zip(names, in_parallel(partial(attempt, partial(sign_of_life, place)), names), strict=True)
-        return {folder: sign for folder, sign in found if sign is not None and not isinstance(sign, PlaceError)}
 
-    before = signs(set(folders))
-    if before:
-        time.sleep(pause_s)
-    after = signs(before)
-    return {folder for folder, sign in before.items() if folder in after and after[folder] != sign}
+def _is_used(
+    place: Place, beats: Mapping[str, object], folder: str, signs: Mapping[str, bytes | None], names: Iterable[str]
+) -> bool:
+    """Whether a folder was used since it was listed, or a trainer has beaten, whatever its clock says of its use."""
+    if signs_of_use(place, folder, names) != signs:
+        return True
+    return folder in beats and sign_of_life(place, folder) != beats[folder]
 
 
 def _delete_leftovers(
-    place: Place, leftovers: tuple[Mapping[str, bytes | None] | None, list[str]]
+    place: Place, is_used: Callable[..., bool], leftovers: tuple[Mapping[str, bytes | None] | None, list[str]]
 ) -> list[str | PlaceError]:
     """Delete the leftovers of a folder unless it was used since it was listed; their paths, or why one stays."""
     signs, paths = leftovers
@@ -125,17 +128,15 @@ def _delete_leftovers(
         return path
 
     folder = _folder(paths[0])
-    if signs is not None and signs_of_use(place, folder, place.files(folder)) != signs:
+    if signs is not None and is_used(folder, signs, place.files(folder)):
         return []
     return [attempt(remove, path) for path in sorted(paths, key=_turn)]
 
 
-def _delete_chain(place: Place, beating: Container[str], entry: Entry) -> bool:
+def _delete_chain(place: Place, is_used: Callable[..., bool], entry: Entry) -> bool:
     """Delete a chain unless it was used since it was listed: its manifests first, so that no reader finds half."""
-    if entry.folder in beating:
-        return False
     names = place.files(entry.folder)
-    if signs_of_use(place, entry.folder, names) != entry.signs:
+    if is_used(entry.folder, entry.signs, names):
         return False
     for name in sorted(filter(is_ours, names), key=_turn):
         place.remove(f"{entry.folder}/{name}")

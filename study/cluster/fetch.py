@@ -9,7 +9,6 @@ trial that is another one there.
 """
 
 import base64
-import errno
 import io
 import lzma
 import sys
@@ -139,7 +138,7 @@ def _extract(archive: bytes, folder: Path) -> None:
     except (ValueError, zipfile.BadZipFile, RuntimeError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise _damaged(error) from None
     except OSError as error:
-        if error.errno == errno.EINVAL:  # a place before the beginning
+        if error.errno is None:  # of bz2, about its input
             raise _damaged(error) from None
         raise ClusterError(f"{folder} cannot be written: {error.strerror}; TMPDIR names another place") from None
 

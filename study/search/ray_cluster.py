@@ -57,7 +57,7 @@ def _private(resources: Resources, folder: Path) -> dict[str, Any]:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else Ray would write one, readable by all, to ~/.ray
     # for the workers: glibc keeps freed memory for each thread apart, and a worker with Ray's 30 threads grew to 2.5 GB
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")
-    # Tune's workers have an environment of their own; those that Ray starts ahead, one for each CPU, would stay idle
+    # Ray would start a worker ahead for each CPU, and Tune, whose workers have an environment of their own, uses none
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     cpus, share = resources.cpus_per_trial * resources.concurrency, resources.gpus_per_trial
     # a fraction of a GPU never spans two

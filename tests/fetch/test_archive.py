@@ -39,17 +39,18 @@ def test_an_archive_that_was_cut_writes_nothing(there, here):
     assert not here.path.exists()
 
 
-@pytest.mark.parametrize("damage", ["encrypted", "lzma"])
-def test_an_archive_that_is_encrypted_or_no_lzma_writes_nothing(there, here, damage):
+@pytest.mark.parametrize("damage", ["encrypted", "lzma", "bzip2"])
+def test_an_archive_that_is_encrypted_or_not_what_it_says_writes_nothing(there, here, damage):
     archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA) as packed:
+    kind = zipfile.ZIP_BZIP2 if damage == "bzip2" else zipfile.ZIP_LZMA
+    with zipfile.ZipFile(archive, "w", kind) as packed:
         packed.writestr("study.json", bytes(100))
     content = bytearray(archive.getvalue())
     if damage == "encrypted":
         content[6] |= 1
         content[content.index(b"PK\1\2") + 8] |= 1
     else:
-        at = 30 + len("study.json") + 4  # the properties, after the header
+        at = 30 + len("study.json") + 4 * (damage == "lzma")  # the properties, after the header
         content[at : at + 5] = b"\xff" * 5
     with pytest.raises(ClusterError, match="damaged on the way"):
         fetch.receive_archive(bytes(content), here.path.parent, "x")

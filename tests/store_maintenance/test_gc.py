@@ -1,5 +1,6 @@
 """What is evicted, and what stays."""
 
+import os
 import time
 
 import pytest
@@ -11,7 +12,8 @@ from moe.store.__main__ import main
 from moe.store.damage import find_damage, read_aside
 from moe.store.entries import Entries
 from moe.store.eviction import KEEP_S, delete, plan_gc
-from moe.store.files import Local
+from moe.store.files import Local, PlaceError
+from moe.store.locks import Owner
 from moe.store.store import Store
 from moe.store.tolerant import TolerantFiles
 from tests.store_maintenance.helpers import (
@@ -151,6 +153,21 @@ class TestGc:
         assert [entry.folder for entry in done.used] == [busy]
         assert kept(place) == {busy}
         assert find_damage(place, busy).faults == {}
+
+    def test_a_chain_whose_trainer_s_beat_cannot_be_read_stays_and_that_is_reported(self, place, monkeypatch):
+        folder, read = put(place), place.read
+        place.replace(f"{folder}/lease-0001.json", Owner.of(os.getpid()).model_dump_json().encode())
+
+        def fail(path):
+            if path.endswith(".beat"):
+                raise PlaceError("no answer")
+            return read(path)
+
+        planned = plan_of(place)
+        monkeypatch.setattr(place, "read", fail)
+        done = delete(place, planned, pause_s=0)
+        assert (done.chains, done.errors) == ((), ("no answer",))
+        assert kept(place) == {folder}
 
     @pytest.mark.parametrize("sign", ["used-0", "used-7", "lease-0002.json"])
     def test_leftovers_stay_where_a_training_began_after_they_were_listed(self, place, sign):
